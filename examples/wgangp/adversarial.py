@@ -1,0 +1,538 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The adversarial loop: two ppsci Solvers, each of which owns the network that it optimises."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from os import path as osp
+from typing import Callable
+from typing import Dict
+from typing import Mapping
+from typing import Optional
+from typing import Sequence
+
+import numpy as np
+import paddle
+import ppsci
+from paddle import nn
+from ppsci.utils import logger
+from ppsci.utils import save_load
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+import files
+import functions
+import pictures
+import streams
+from runtime import require
+
+# Each stream of random numbers has a number of its own, beside the run's seed.
+REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION = range(7)
+
+NEVER = 10**12
+
+
+# --8<-- [start:optimizer]
+def make_optimizer(cfg, network: nn.Layer, iterations: int, steps: int):
+    """Adam, with a rate that stays or falls linearly to 0 over the run's own length.
+
+    Args:
+        cfg: The script's configuration.
+        network: The network to optimise.
+        iterations: Generator iterations of the run.
+        steps: This network's steps in each of them.
+    """
+    end = {"constant": cfg.TRAIN.learning_rate, "linear": 0.0}[cfg.TRAIN.lr_schedule]
+    rate = ppsci.optimizer.lr_scheduler.Linear(
+        iterations, steps, cfg.TRAIN.learning_rate, end_lr=end
+    )()
+    return ppsci.optimizer.Adam(rate, cfg.TRAIN.beta1, cfg.TRAIN.beta2)(network)
+
+
+# --8<-- [end:optimizer]
+
+
+# --8<-- [start:constraint]
+def make_constraint(
+    name: str, inputs: Mapping, batch_size: int, loss, output_expr: Dict[str, Callable]
+):
+    """A SupervisedConstraint that reads whole batches of `inputs` in their order.
+
+    Args:
+        name: The constraint's name.
+        inputs: Array-likes of equal length, by input key.
+        batch_size: Rows of a batch.
+        loss: A FunctionalLoss; it gets the model's outputs and those of `output_expr`.
+        output_expr: What else the loss needs, as functions of inputs and model's outputs.
+    """
+    return ppsci.constraint.SupervisedConstraint(
+        {
+            # Rows are drawn when they are read (streams.py), so their order is random already.
+            "dataset": {"name": "NamedArrayDataset", "input": inputs, "label": {}},
+            "batch_size": batch_size,
+            "sampler": {"name": "BatchSampler", "shuffle": False, "drop_last": True},
+        },
+        loss,
+        output_expr,
+        name=name,
+    )
+
+
+# --8<-- [end:constraint]
+
+
+# --8<-- [start:solvers]
+def make_solvers(
+    cfg,
+    generator,
+    critic,
+    real: Callable[[int, Sequence[int]], Dict[str, streams.Stream]],
+    validator=None,
+):
+    """The critic's Solver and the generator's.
+
+    The critic's sees real batches, and noise from which its constraint draws fakes of the
+    frozen generator; the generator's sees noise (and labels), and its loss asks the frozen
+    critic.
+
+    Args:
+        cfg: The script's configuration.
+        generator: The generator G.
+        critic: The critic D.
+        real: Makes the streams of real samples (and labels), of a number of rows and a seed.
+        validator: Evaluates the generator, by the generator's Solver.
+
+    Returns:
+        (critic's Solver, generator's Solver).
+    """
+    settings, use_label = cfg.TRAIN, "labels" in generator.input_keys
+    iterations = settings.epochs * settings.iters_per_epoch
+    noise_dim = generator.noise_dim
+
+    rows = iterations * settings.n_critic * settings.batch_size
+    critic_inputs = {
+        **real(rows, (cfg.seed, REAL)),
+        "noise": streams.normal_stream(rows, (cfg.seed, CRITIC_NOISE), noise_dim),
+        "alpha": streams.uniform_stream(rows, (cfg.seed, ALPHA)),
+    }
+
+    def draw_fakes(inputs):
+        # No graph through the generator: a critic step has no use for its gradient. As in
+        # the authors' code, these fakes carry the labels of the real batch.
+        with paddle.no_grad():
+            return generator(inputs)["fake"]
+
+    passed_on = [key for key in critic_inputs if key != "noise"]
+    critic_constraint = make_constraint(
+        "critic",
+        critic_inputs,
+        settings.batch_size,
+        functions.WganGpCriticLoss(
+            critic, settings.penalty_weight, settings.get("critic_class_weight", 0.0)
+        ),
+        {
+            **{key: lambda data, key=key: data[key] for key in passed_on},
+            "fake": draw_fakes,
+        },
+    )
+
+    batch_size = settings.generator_batch_factor * settings.batch_size
+    rows = iterations * batch_size
+    generator_inputs = {
+        "noise": streams.normal_stream(rows, (cfg.seed, GENERATOR_NOISE), noise_dim)
+    }
+    if use_label:
+        generator_inputs["labels"] = streams.label_stream(
+            rows, (cfg.seed, LABELS), functions.NUM_CLASSES
+        )
+    generator_constraint = make_constraint(
+        "generator",
+        generator_inputs,
+        batch_size,
+        functions.WganGpGeneratorLoss(critic, settings.get("generator_class_weight", 0.0)),
+        {"labels": lambda data: data["labels"]} if use_label else {},
+    )
+
+    def make_solver(network, constraint, steps, **more):
+        solver = ppsci.solver.Solver(
+            network,
+            {constraint.name: constraint},
+            cfg.output_dir,
+            make_optimizer(cfg, network, iterations, steps),
+            epochs=iterations,
+            iters_per_epoch=steps,
+            log_freq=NEVER,  # one line for both networks is written by the loop
+            seed=cfg.seed,
+            device=cfg.device,
+            **more,
+        )
+        # train_epoch_func is called without Solver.train(), which would set this
+        solver.max_steps = NEVER
+        return solver
+
+    return (
+        make_solver(critic, critic_constraint, settings.n_critic),
+        make_solver(
+            generator,
+            generator_constraint,
+            1,
+            validator={"generated": validator} if validator is not None else None,
+            eval_with_no_grad=True,
+        ),
+    )
+
+
+# --8<-- [end:solvers]
+
+
+def set_trainable(network: nn.Layer, trainable: bool) -> None:
+    """Thaws or freezes a network's weights: frozen ones get no gradient."""
+    for weight in network.parameters():
+        weight.stop_gradient = not trainable
+
+
+# --8<-- [start:step]
+def train_iteration(critic_solver, generator_solver, iteration: int) -> None:
+    """`n_critic` critic steps, then one generator step.
+
+    Args:
+        critic_solver: Owns the critic.
+        generator_solver: Owns the generator.
+        iteration: The generator iteration, from 1.
+    """
+    train = ppsci.solver.train.train_epoch_func
+    train(critic_solver, iteration, NEVER)
+    # Else the critic would keep the generator's gradients, and add them to its next step's.
+    set_trainable(critic_solver.model, False)
+    train(generator_solver, iteration, NEVER)
+    set_trainable(critic_solver.model, True)
+
+
+# --8<-- [end:step]
+
+
+# --8<-- [start:loop]
+def train(
+    cfg,
+    critic_solver,
+    generator_solver,
+    draw: Callable[[str], None],
+) -> None:
+    """Trains both networks, and leaves a run's files in `cfg.output_dir`.
+
+    Args:
+        cfg: The script's configuration.
+        critic_solver: Owns the critic.
+        generator_solver: Owns the generator, and evaluates it if it has a validator.
+        draw: Writes a picture of samples to a path.
+    """
+    settings = cfg.TRAIN
+    iterations = settings.epochs * settings.iters_per_epoch
+    losses = [
+        critic_solver.constraint["critic"].loss,
+        generator_solver.constraint["generator"].loss,
+    ]
+    samples = osp.join(cfg.output_dir, "samples")
+    os.makedirs(samples, exist_ok=True)
+    width = len(str(iterations))
+    draw(osp.join(samples, f"iteration_{0:0{width}d}.png"))
+
+    start = time.perf_counter()
+    with (
+        progress_bar(iterations) as bar,
+        open(osp.join(cfg.output_dir, "metrics.jsonl"), "w", encoding="utf-8") as journal,
+    ):
+        for iteration in range(1, iterations + 1):
+            rate = generator_solver.optimizer.get_lr()
+            train_iteration(critic_solver, generator_solver, iteration)
+            bar.update()
+
+            epoch, rest = divmod(iteration, settings.iters_per_epoch)
+            ends_epoch = rest == 0
+            figures = {}
+            if ends_epoch:
+                draw(osp.join(samples, f"iteration_{iteration:0{width}d}.png"))
+                if settings.eval_during_train and epoch % settings.eval_freq == 0:
+                    figures = evaluate(generator_solver)
+                if settings.save_freq and epoch % settings.save_freq == 0:
+                    save_checkpoint(cfg, critic_solver, generator_solver, iteration)
+            if ends_epoch or iteration == 1 or iteration % cfg.log_freq == 0:
+                record = {
+                    "step": iteration,
+                    "seconds": round(time.perf_counter() - start, 3),
+                    **losses[0].pop_figures(),
+                    **losses[1].pop_figures(),
+                    "learning_rate": rate,
+                }
+                bar.set_postfix(wasserstein=f"{record['wasserstein']:.3f}", refresh=False)
+                logger.info(describe(record, iterations))
+                journal.write(json.dumps({**record, **figures}) + "\n")
+                journal.flush()
+            if ends_epoch:
+                pictures.draw_losses(cfg.output_dir)
+
+    for solver, name in ((generator_solver, "generator"), (critic_solver, "discriminator")):
+        path = osp.join(cfg.output_dir, f"model_{name}.pdparams")
+        paddle.save(solver.model.state_dict(), path)
+        logger.info(f"Saved {path}")
+
+
+# --8<-- [end:loop]
+
+
+@contextlib.contextmanager
+def progress_bar(iterations: int):
+    """A bar on a terminal; elsewhere nothing, since the log's lines tell the same."""
+    terminal = sys.stderr.isatty()
+    with logging_redirect_tqdm([logger._logger]) if terminal else contextlib.nullcontext():
+        with tqdm(total=iterations, unit="it", disable=not terminal) as bar:
+            yield bar
+
+
+def describe(record: Dict[str, float], iterations: int) -> str:
+    """A record of metrics.jsonl as a line for people."""
+    speed = record["step"] / max(record["seconds"], 1e-9)
+    left = (iterations - record["step"]) / speed
+    text = (
+        f"[{record['step']}/{iterations}] "
+        f"wasserstein {record['wasserstein']:.4f}, "
+        f"critic {record['critic_loss']:.4f}, generator {record['generator_loss']:.4f}, "
+        f"gradient norm {record['gradient_norm']:.3f}"
+    )
+    if "accuracy_real" in record:
+        text += (
+            f", class accuracy real {record['accuracy_real']:.2f} "
+            f"fake {record['accuracy_fake']:.2f}"
+        )
+    clock = time.strftime("%H:%M:%S", time.gmtime(left % 86400))
+    days = f"{int(left // 86400)} d " if left >= 86400 else ""
+    return f"{text}, {speed:.2f} it/s, {days}{clock} left"
+
+
+def save_checkpoint(cfg, critic_solver, generator_solver, iteration: int) -> None:
+    """Weights and optimiser states of both networks, by ppsci, in checkpoints/."""
+    for solver, name in ((generator_solver, "generator"), (critic_solver, "discriminator")):
+        save_load.save_checkpoint(
+            solver.model,
+            solver.optimizer,
+            {"iteration": iteration},
+            output_dir=cfg.output_dir,
+            prefix=f"iteration_{iteration}_{name}",
+            print_log=False,
+        )
+
+
+# --8<-- [start:evaluate]
+def validator_loss(critic):
+    """The generator's loss; ppsci asks for one, so it is 0 where there is no critic."""
+    if critic is not None:
+        return functions.WganGpGeneratorLoss(critic)
+    return ppsci.loss.FunctionalLoss(lambda *_: {"none": paddle.zeros([])})
+
+
+def make_validator(cfg, inputs: Dict[str, np.ndarray], labels, critic, output_expr, metric):
+    """A SupervisedValidator that turns each batch of fakes into the figures of its metric.
+
+    Args:
+        cfg: The script's configuration.
+        inputs: Arrays by input key, "noise" among them.
+        labels: Arrays that the metric sees beside the outputs.
+        critic: Gives the validator's loss, which is the generator's; may be None.
+        output_expr: Figures per sample, as functions of inputs and fakes.
+        metric: A function of the gathered (outputs, labels), which returns named tensors.
+    """
+    return ppsci.validate.SupervisedValidator(
+        {
+            "dataset": {"name": "NamedArrayDataset", "input": inputs, "label": labels},
+            "batch_size": cfg.EVAL.batch_size,
+            "sampler": {"name": "BatchSampler", "shuffle": False, "drop_last": False},
+        },
+        validator_loss(critic),
+        output_expr,
+        metric={"figures": ppsci.metric.FunctionalMetric(metric)},
+        name="generated",
+    )
+
+
+def make_image_validator(cfg, generator, critic, images: np.ndarray, labels: np.ndarray):
+    """Evaluates pictures by the critic: how far it tells fakes from pictures it never saw.
+
+    Args:
+        cfg: The script's configuration.
+        generator: The generator G.
+        critic: The critic D.
+        images: Test pictures as the critic's input, float32 [N, C, H, W].
+        labels: Their labels, int64 [N]; given to the generator if it is conditional.
+
+    Returns:
+        The validator, or None without a critic, since there is nothing to measure then.
+    """
+    if critic is None:
+        return None
+    count = min(cfg.EVAL.num_samples, len(images))
+    rng = np.random.default_rng((cfg.seed, EVALUATION))
+    inputs = {
+        "noise": rng.standard_normal((count, generator.noise_dim), "float32"),
+        "labels": labels[:count],
+        "real": images[:count],
+    }
+
+    def figures(samples: str):
+        def per_sample(data):
+            value, logits = critic.score(data[samples])
+            columns = [value]
+            if logits is not None:
+                columns.append((logits.argmax(1) == data["labels"]).astype("float32"))
+            return paddle.stack(columns, 1)
+
+        return per_sample
+
+    def metric(outputs, _):
+        real, fake = outputs["figures_real"].mean(0), outputs["figures_fake"].mean(0)
+        result = {"test_wasserstein": real[0] - fake[0]}
+        if len(real) > 1:
+            result.update(test_accuracy_real=real[1], test_accuracy_fake=fake[1])
+        return result
+
+    output_expr = {
+        "figures_real": figures("real"),
+        "figures_fake": figures("fake"),
+        "labels": lambda data: data["labels"],
+    }
+    return make_validator(cfg, inputs, {}, critic, output_expr, metric)
+
+
+def evaluate(solver) -> Dict[str, float]:
+    """Runs the validator of a Solver.
+
+    Returns:
+        The metric's figures by name.
+    """
+    _, groups = solver.eval()
+    return {name: float(value) for name, value in groups["figures"].items()}
+
+
+def load_networks(cfg, generator, critic):
+    """Loads the weights that EVAL.* name.
+
+    Args:
+        cfg: The script's configuration.
+        generator: The generator G.
+        critic: The critic D.
+
+    Returns:
+        The critic, or None where EVAL.pretrained_dis_model_path is null: then what only a
+        critic can tell is left out.
+
+    Raises:
+        UserError: If the generator's are not named, or a file is absent or does not fit.
+    """
+    require(
+        cfg.EVAL.pretrained_gen_model_path is not None,
+        "mode=eval evaluates trained weights: name them by EVAL.pretrained_gen_model_path="
+        "PATH_OR_URL (and EVAL.pretrained_dis_model_path for what the critic can tell).",
+    )
+    files.load_weights(
+        generator, cfg.EVAL.pretrained_gen_model_path, "EVAL.pretrained_gen_model_path"
+    )
+    if cfg.EVAL.pretrained_dis_model_path is None:
+        logger.warning(
+            "EVAL.pretrained_dis_model_path is null: what only the critic can tell is left out."
+        )
+        return None
+    files.load_weights(critic, cfg.EVAL.pretrained_dis_model_path, "EVAL.pretrained_dis_model_path")
+    return critic
+
+
+def report(cfg, generator, validator, draw: Callable[[str], None]) -> None:
+    """mode=eval: evaluates a generator; writes metrics.json and a picture.
+
+    Args:
+        cfg: The script's configuration.
+        generator: The generator G.
+        validator: Evaluates it; None where there is nothing to measure.
+        draw: Writes a picture of samples to a path.
+    """
+    figures = {}
+    if validator is not None:
+        figures = evaluate(
+            ppsci.solver.Solver(
+                generator,
+                output_dir=cfg.output_dir,
+                log_freq=cfg.log_freq,
+                seed=cfg.seed,
+                device=cfg.device,
+                validator={"generated": validator},
+                eval_with_no_grad=True,
+            )
+        )
+    draw(osp.join(cfg.output_dir, "samples.png"))
+    weights = {
+        key: {"source": source, "sha256": files.sha256(files.weights_path(source, key))}
+        for key, source in cfg.EVAL.items()
+        if key.startswith("pretrained_") and source is not None
+    }
+    content = {
+        "command": " ".join(sys.argv),
+        "seed": cfg.seed,
+        "num_samples": len(validator.data_loader.dataset) if validator else 0,
+        "weights": weights,
+        "metrics": figures,
+    }
+    path = osp.join(cfg.output_dir, "metrics.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+    for name, value in figures.items():
+        logger.info(f"{name}: {value:.6g}")
+    logger.info(f"Wrote {path}")
+
+
+# --8<-- [end:evaluate]
+
+
+def grid_inputs(cfg, generator, rows: int, columns: int) -> Dict[str, paddle.Tensor]:
+    """Fixed noise for a grid; with labels, a column holds one class, a row one noise."""
+    rng = np.random.default_rng((cfg.seed, GRID))
+    if "labels" in generator.input_keys:
+        noise = rng.standard_normal((rows, 1, generator.noise_dim), "float32")
+        noise = noise.repeat(columns, 1).reshape(rows * columns, -1)
+        labels = np.tile(np.arange(columns), rows)
+        return {"noise": paddle.to_tensor(noise), "labels": paddle.to_tensor(labels)}
+    noise = rng.standard_normal((rows * columns, generator.noise_dim), "float32")
+    return {"noise": paddle.to_tensor(noise)}
+
+
+def sample(generator, inputs: Dict[str, paddle.Tensor]) -> np.ndarray:
+    """Samples of given noise (and labels), without a graph."""
+    with paddle.no_grad():
+        return generator(inputs)["fake"].numpy()
+
+
+def make_grid_drawer(cfg, generator, low: float) -> Callable[[str], Optional[str]]:
+    """A function that writes a 10x10 grid of samples from fixed noise to a path.
+
+    Args:
+        cfg: The script's configuration.
+        generator: The generator G.
+        low: What black is in the generator's output; white is 1.
+    """
+    inputs = grid_inputs(cfg, generator, 10, 10)
+    return lambda path: pictures.save_grid(sample(generator, inputs), path, low)

@@ -1,0 +1,340 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Files from outside: downloads, data archives, pickles and weights, none of which runs code."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import io
+import lzma
+import os
+import pickle
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zlib
+from os import path as osp
+from typing import Any
+from typing import Dict
+from typing import List
+from typing import Optional
+from typing import Sequence
+from typing import Tuple
+
+import numpy as np
+from paddle import nn
+from ppsci.utils import logger
+from tqdm import tqdm
+
+from runtime import UserError
+
+CACHE = "~/.paddlesci"
+TIMEOUT = 30  # seconds without a byte
+
+# What a pickle may name: how NumPy writes arrays and scalars (by its old and new module
+# names), and the encoder that Python 3 uses for the bytes of a protocol 2 pickle.
+_ADMITTED = {
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict"),
+    *(
+        (module, name)
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("_reconstruct", "scalar")
+    ),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+}
+
+
+# --8<-- [start:unpickle]
+class _ArrayUnpickler(pickle.Unpickler):
+    """An unpickler that admits NumPy arrays and plain containers only."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ADMITTED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def unpickle(content: bytes, where: str) -> Any:
+    """Reads a pickle of arrays and plain containers; texts of Python 2 become bytes.
+
+    Args:
+        content: The pickle.
+        where: Where it comes from, for messages.
+
+    Raises:
+        UserError: If it is damaged, or names anything but arrays and containers.
+    """
+    try:
+        return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+    except Exception as error:  # damaged pickles raise almost anything
+        raise UserError(
+            f"{where} is not a pickle of arrays and plain containers ({error}). It was not "
+            "read any further: nothing else is admitted, since a pickle can run code."
+        ) from None
+
+
+# --8<-- [end:unpickle]
+
+
+def read_tar(path: str, prefixes: Sequence[str]) -> List[Tuple[str, bytes]]:
+    """Contents of a tar's members whose base names start with one of some prefixes.
+
+    Nothing is written to disk. Sorted by name.
+
+    Args:
+        path: The archive, compressed or not.
+        prefixes: Of the members to read.
+
+    Raises:
+        UserError: If the archive is damaged.
+    """
+    found = []
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isfile() and osp.basename(member.name).startswith(tuple(prefixes)):
+                    found.append((member.name, archive.extractfile(member).read()))
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        raise UserError(_damaged(path, error)) from None
+    return sorted(found)
+
+
+def read_gzip(path: str) -> bytes:
+    """Content of a gzip file.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    try:
+        with gzip.open(path) as file:
+            return file.read()
+    except (EOFError, zlib.error, OSError) as error:
+        raise UserError(_damaged(path, error)) from None
+
+
+def _damaged(path: str, error: Exception) -> str:
+    return (
+        f"{path} can't be read ({error}). If it was downloaded, it may be incomplete: "
+        "remove it, and it is downloaded anew."
+    )
+
+
+# --8<-- [start:download]
+def fetch(path: str, addresses: Sequence[str], md5: str, other_ways: str) -> str:
+    """A data set's file: the one at `path`, downloaded to there where it is absent.
+
+    A file that is there is taken as it is, so that own data in the same layout serves too.
+
+    Args:
+        path: Where the file is, or is to be; `~` is the home folder.
+        addresses: Where it can be had, tried in turn.
+        md5: Checksum of a download.
+        other_ways: What a user without a network can do, for the message.
+
+    Returns:
+        The path, absolute.
+
+    Raises:
+        UserError: If it is neither there nor to be had; names file, address and ways out.
+    """
+    path = osp.abspath(osp.expanduser(path))
+    if osp.isfile(path):
+        return path
+    if osp.isdir(path):
+        raise UserError(f"DATA.data_path={path} is a folder; name the file in it.")
+    cache = osp.expanduser(CACHE)
+    if not osp.isdir(osp.dirname(path)) and not path.startswith(osp.join(cache, "")):
+        raise UserError(
+            f"DATA.data_path={path}: neither this file nor its folder is there. Correct the "
+            "path, or make the folder and the file is downloaded into it."
+        )
+    reasons = []
+    for address in addresses:
+        logger.info(f"{path} is absent: downloading {address}")
+        try:
+            download(address, path, md5)
+            return path
+        except OSError as error:
+            reasons.append(f"{address} ({error})")
+    raise UserError(
+        f"{path} is absent and could not be downloaded from {'; '.join(reasons)}. "
+        f"Download it elsewhere and put it at {path}, or name its place by "
+        f"DATA.data_path=PATH. Without a network: {other_ways}"
+    )
+
+
+def download(address: str, path: str, md5: Optional[str] = None) -> None:
+    """Downloads to a temporary file beside `path`, checks it, then renames it.
+
+    Whatever interrupts it, `path` is either absent or whole.
+
+    Args:
+        address: A URL.
+        path: Where the file is to be.
+        md5: Its checksum, if known.
+
+    Raises:
+        OSError: If it can't be had, or is not what the checksum says.
+    """
+    os.makedirs(osp.dirname(path), exist_ok=True)
+    digest = hashlib.md5()
+    handle, partial = tempfile.mkstemp(dir=osp.dirname(path), suffix=".partial")
+    try:
+        with (
+            os.fdopen(handle, "wb") as file,
+            urllib.request.urlopen(address, timeout=TIMEOUT) as response,
+            tqdm(
+                total=int(response.headers.get("Content-Length") or 0) or None,
+                unit="B",
+                unit_scale=True,
+                desc=osp.basename(path),
+                mininterval=0.5 if sys.stderr.isatty() else 10,
+            ) as bar,
+        ):
+            expected = response.headers.get("Content-Length")
+            for block in iter(lambda: response.read(1 << 16), b""):
+                file.write(block)
+                digest.update(block)
+                bar.update(len(block))
+            if expected is not None and bar.n != int(expected):
+                raise OSError(f"the connection broke after {bar.n} of {expected} bytes")
+            file.flush()
+            os.fsync(file.fileno())
+        if md5 is not None and digest.hexdigest() != md5:
+            raise OSError(f"its MD5 is {digest.hexdigest()}, expected {md5}")
+        os.replace(partial, path)
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(str(error)) from None
+    finally:
+        if osp.exists(partial):
+            os.remove(partial)
+
+
+# --8<-- [end:download]
+
+
+# --8<-- [start:weights]
+def load_weights(network: nn.Layer, source: str, setting: str) -> None:
+    """Loads a network's `.pdparams`, all of it or nothing.
+
+    Args:
+        network: The network to load into.
+        source: A path or a URL, with or without the suffix.
+        setting: The configuration key that named it, for messages.
+
+    Raises:
+        UserError: If the file is absent, damaged, or of another network; the message lists
+            missing, unexpected and misshapen names, and nothing is loaded.
+    """
+    path = weights_path(source, setting)
+    with open(path, "rb") as file:
+        state = unpickle(file.read(), path)
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: expected a dictionary of arrays, found {type(state).__name__}.")
+    # paddle.save adds a table of its internal names
+    state = {_text(name): value for name, value in state.items()}
+    state.pop("StructuredToParameterName@@", None)
+    _check_fit(network, state, path, setting)
+    network.set_state_dict(state)
+
+
+def _text(name: Any) -> Any:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+
+def weights_path(source: str, setting: str) -> str:
+    """The local file of a path or URL, with or without its suffix; a URL's is cached.
+
+    Raises:
+        UserError: If it is not there, or can't be downloaded.
+    """
+    source = source if source.endswith(".pdparams") else f"{source}.pdparams"
+    if source.startswith(("http://", "https://")):
+        # Files of different addresses often share a name.
+        key = hashlib.sha256(source.encode()).hexdigest()[:12]
+        path = osp.expanduser(f"{CACHE}/weights/wgangp/{key}_{osp.basename(source)}")
+        if not osp.exists(path):
+            logger.info(f"Downloading {source}")
+            try:
+                download(source, path)
+            except OSError as error:
+                raise UserError(
+                    f"{setting}: {source} could not be downloaded ({error}). Download it "
+                    f"elsewhere and name its path, or put it at {path}."
+                ) from None
+        return path
+    path = osp.abspath(osp.expanduser(source))
+    if not osp.isfile(path):
+        raise UserError(
+            f"{setting}: there is no file {path}. A finished training leaves "
+            "model_generator.pdparams and model_discriminator.pdparams in its output folder."
+        )
+    return path
+
+
+def _check_fit(network: nn.Layer, state: Dict[str, Any], path: str, setting: str) -> None:
+    own = {name: list(value.shape) for name, value in network.state_dict().items()}
+    shapes = {name: list(np.shape(value)) for name, value in state.items()}
+    problems = {
+        "missing": [name for name in own if name not in shapes],
+        "unexpected": [str(name) for name in shapes if name not in own],
+        "misshapen": [
+            f"{name} {shapes[name]} where {own[name]} is expected"
+            for name in own
+            if name in shapes and shapes[name] != own[name]
+        ],
+        "not finite numbers": [
+            name
+            for name in own
+            if name in shapes and shapes[name] == own[name] and not _is_finite(state[name])
+        ],
+    }
+    found = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
+    if found:
+        raise UserError(
+            f"{setting}: {path} does not fit {type(network).__name__}, and was not loaded. "
+            f"{'; '.join(found)}. Were MODEL.* settings different when it was trained? They "
+            "are in config.yaml beside the weights."
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind in "fiu" and bool(np.isfinite(array).all())
+
+
+def _some(names: List[str], most: int = 4) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+# --8<-- [end:weights]
+
+
+def sha256(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,873 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the three WGAN-GP experiments share: networks, losses, readers, Inception Score.
+
+"The paper" is Gulrajani et al., "Improved Training of Wasserstein GANs"
+(arXiv 1704.00028); "the authors' code" is igul222/improved_wgan_training.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Callable
+from typing import Dict
+from typing import List
+from typing import Optional
+from typing import Tuple
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import ppsci
+from paddle import nn
+
+import files
+from runtime import UserError
+
+NUM_CLASSES = 10
+IMAGE_SIZE = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28)}
+
+
+# --8<-- [start:initialisation]
+def _uniform(std: float) -> paddle.ParamAttr:
+    """Uniform initialisation of standard deviation `std` (the authors draw no normals)."""
+    bound = std * math.sqrt(3.0)
+    return paddle.ParamAttr(initializer=nn.initializer.Uniform(-bound, bound))
+
+
+def linear(n_in: int, n_out: int, gain: str = "glorot") -> nn.Linear:
+    """A linear layer, initialised as in the authors' `tflib/ops/linear.py`; biases are 0.
+
+    Args:
+        n_in: Input features.
+        n_out: Output features.
+        gain: "glorot" (`std = sqrt(2 / (n_in + n_out))`) or "he" (`std = sqrt(2 / n_in)`).
+    """
+    std = math.sqrt(2.0 / n_in) if gain == "he" else math.sqrt(2.0 / (n_in + n_out))
+    return nn.Linear(n_in, n_out, _uniform(std), nn.initializer.Constant(0.0))
+
+
+def conv(n_in: int, n_out: int, size: int, stride: int = 1, he: bool = True) -> nn.Conv2D:
+    """A 'same' convolution, initialised as in the authors' `tflib/ops/conv2d.py`; biases are 0.
+
+    Args:
+        n_in: Input channels.
+        n_out: Output channels.
+        size: Height and width of the kernel.
+        stride: Stride of the convolution.
+        he: He-like `std = sqrt(4 / (fan_in + fan_out))`, else Glorot's `sqrt(2 / ...)`.
+    """
+    fan_in, fan_out = n_in * size**2, n_out * size**2 / stride**2
+    std = math.sqrt((4.0 if he else 2.0) / (fan_in + fan_out))
+    zero = nn.initializer.Constant(0.0)
+    # "SAME" pads an even input (1, 2) for a 5x5 kernel of stride 2, as TensorFlow does
+    return nn.Conv2D(
+        n_in,
+        n_out,
+        size,
+        stride,
+        padding="SAME" if stride > 1 else size // 2,
+        weight_attr=_uniform(std),
+        bias_attr=zero,
+    )
+
+
+def conv_transpose(n_in: int, n_out: int, size: int) -> nn.Conv2DTranspose:
+    """A transposed convolution that doubles height and width (`tflib/ops/deconv2d.py`)."""
+    fan_in, fan_out = n_in * size**2 / 4, n_out * size**2
+    std = math.sqrt(4.0 / (fan_in + fan_out))
+    return nn.Conv2DTranspose(
+        n_in,
+        n_out,
+        size,
+        stride=2,
+        padding=size // 2,
+        output_padding=1,
+        weight_attr=_uniform(std),
+        bias_attr=nn.initializer.Constant(0.0),
+    )
+
+
+# --8<-- [end:initialisation]
+
+
+# --8<-- [start:base]
+class Generator(ppsci.arch.Arch):
+    """A function of (noise, labels), in the form that ppsci's Solver calls.
+
+    A subclass defines `generate(noise, labels)`; everything that samples uses that.
+
+    Args:
+        noise_dim: Length of a noise vector.
+        use_label: Whether `labels` is an input.
+    """
+
+    def __init__(self, noise_dim: int, use_label: bool = False):
+        super().__init__()
+        self.noise_dim = noise_dim
+        self.input_keys = ("noise", "labels") if use_label else ("noise",)
+        self.output_keys = ("fake",)
+
+    def generate(
+        self, noise: paddle.Tensor, labels: Optional[paddle.Tensor] = None
+    ) -> paddle.Tensor:
+        raise NotImplementedError
+
+    def forward(self, inputs: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
+        return {"fake": self.generate(*(inputs[key] for key in self.input_keys))}
+
+
+class Critic(ppsci.arch.Arch):
+    """A critic: one unbounded value a sample, and class logits where it has an AC-GAN head.
+
+    A subclass defines `score(samples)`, which returns (values [N], logits [N, 10] or None).
+    """
+
+    input_keys = ("real",)
+    output_keys = ("value_real",)
+
+    def score(self, samples: paddle.Tensor) -> Tuple[paddle.Tensor, Optional[paddle.Tensor]]:
+        raise NotImplementedError
+
+    def forward(self, inputs: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
+        # The Solver asks for the gradient of every input; nobody needs that of real samples.
+        value, logits = self.score(inputs["real"].detach())
+        outputs = {"value_real": value}
+        if logits is not None:
+            outputs["logits_real"] = logits
+        return outputs
+
+
+# --8<-- [end:base]
+
+
+# --8<-- [start:toy_networks]
+def _mlp(n_in: int, dim: int, n_out: int) -> nn.Sequential:
+    layers: List[nn.Layer] = []
+    for width_in in (n_in, dim, dim):
+        layers += [linear(width_in, dim, "he"), nn.ReLU()]
+    return nn.Sequential(*layers, linear(dim, n_out))
+
+
+class WganGpToyGenerator(Generator):
+    """Four linear layers with ReLU between, noise [N, 2] -> points [N, 2] (`gan_toy.py`).
+
+    Args:
+        dim: Width of the hidden layers.
+    """
+
+    def __init__(self, dim: int = 512):
+        super().__init__(noise_dim=2)
+        self.layers = _mlp(2, dim, 2)
+
+    def generate(self, noise, labels=None):
+        return self.layers(noise)
+
+
+class WganGpToyDiscriminator(Critic):
+    """Four linear layers with ReLU between, points [N, 2] -> values [N] (`gan_toy.py`).
+
+    Args:
+        dim: Width of the hidden layers.
+    """
+
+    def __init__(self, dim: int = 512):
+        super().__init__()
+        self.layers = _mlp(2, dim, 1)
+
+    def score(self, samples):
+        return self.layers(samples).squeeze(1), None
+
+
+# --8<-- [end:toy_networks]
+
+
+# --8<-- [start:mnist_networks]
+class WganGpMnistGenerator(Generator):
+    """Noise [N, 128] -> digits [N, 1, 28, 28] in [0, 1] (`gan_mnist.py`).
+
+    Args:
+        dim: Channels of the widest picture; the first layers have 4 and 2 times as many.
+        noise_dim: Length of a noise vector.
+    """
+
+    def __init__(self, dim: int = 64, noise_dim: int = 128):
+        super().__init__(noise_dim)
+        self.dim = dim
+        self.linear = linear(noise_dim, 4 * 4 * 4 * dim)
+        self.deconv_1 = conv_transpose(4 * dim, 2 * dim, 5)
+        self.deconv_2 = conv_transpose(2 * dim, dim, 5)
+        self.deconv_3 = conv_transpose(dim, 1, 5)
+
+    def generate(self, noise, labels=None):
+        h = F.relu(self.linear(noise)).reshape([-1, 4 * self.dim, 4, 4])
+        h = F.relu(self.deconv_1(h))[:, :, :7, :7]
+        h = F.relu(self.deconv_2(h))
+        return F.sigmoid(self.deconv_3(h))
+
+
+class WganGpMnistDiscriminator(Critic):
+    """Digits [N, 1, 28, 28] -> values [N] (`gan_mnist.py`).
+
+    Args:
+        dim: Channels of the first convolution; the next have 2 and 4 times as many.
+        norm: None, or "layer" for layer normalisation after the second and third convolution.
+    """
+
+    def __init__(self, dim: int = 64, norm: Optional[str] = None):
+        super().__init__()
+        self.conv_1 = conv(1, dim, 5, stride=2)
+        self.conv_2 = conv(dim, 2 * dim, 5, stride=2)
+        self.norm_2 = critic_norm(norm, 2 * dim)
+        self.conv_3 = conv(2 * dim, 4 * dim, 5, stride=2)
+        self.norm_3 = critic_norm(norm, 4 * dim)
+        self.linear = linear(4 * 4 * 4 * dim, 1)
+
+    def score(self, samples):
+        h = F.leaky_relu(self.conv_1(samples), 0.2)
+        h = F.leaky_relu(self.norm_2(self.conv_2(h)), 0.2)
+        h = F.leaky_relu(self.norm_3(self.conv_3(h)), 0.2)
+        # reshape, since flatten has no second derivative in Paddle
+        return self.linear(h.reshape([len(h), -1])).squeeze(1), None
+
+
+# --8<-- [end:mnist_networks]
+
+
+# --8<-- [start:normalisation]
+class BatchNorm(nn.Layer):
+    """Batch normalisation by the batch's OWN statistics, when sampling too.
+
+    With classes, scale and offset are looked up per label (conditional batch normalisation).
+    The authors keep no running averages: draw samples in batches of about a hundred, as
+    they do, since a sample depends a little on its neighbours. Epsilon is 1e-5.
+
+    Args:
+        channels: Channels of the input [N, channels, H, W].
+        num_classes: Labels to tell apart; 0 for one scale and offset for all.
+    """
+
+    def __init__(self, channels: int, num_classes: int = 0):
+        super().__init__()
+        rows = max(num_classes, 1)
+        self.scale = self.create_parameter(
+            [rows, channels], default_initializer=nn.initializer.Constant(1.0)
+        )
+        self.offset = self.create_parameter([rows, channels], is_bias=True)
+        self.conditional = num_classes > 0
+
+    def forward(self, x, labels=None):
+        mean = x.mean([0, 2, 3], keepdim=True)
+        centred = x - mean
+        variance = centred.square().mean([0, 2, 3], keepdim=True)
+        rows = labels if self.conditional else paddle.zeros([1], "int64")
+        scale = F.embedding(rows, self.scale).unsqueeze([2, 3])
+        offset = F.embedding(rows, self.offset).unsqueeze([2, 3])
+        return centred * (paddle.rsqrt(variance + 1e-5) * scale) + offset
+
+
+class LayerNorm(nn.Layer):
+    """Layer normalisation over channels, height and width, a scale and offset per channel.
+
+    Written out because Paddle's own layer_norm has no second derivative, which the
+    gradient penalty needs. Samples stay independent, which the penalty needs as well.
+
+    Args:
+        channels: Channels of the input [N, channels, H, W].
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        shape = [1, channels, 1, 1]
+        self.scale = self.create_parameter(shape, default_initializer=nn.initializer.Constant(1.0))
+        self.offset = self.create_parameter(shape, is_bias=True)
+
+    def forward(self, x, labels=None):
+        centred = x - x.mean([1, 2, 3], keepdim=True)
+        variance = centred.square().mean([1, 2, 3], keepdim=True)
+        return centred / paddle.sqrt(variance + 1e-5) * self.scale + self.offset
+
+
+class NoNorm(nn.Layer):
+    """No normalisation: the critic's default."""
+
+    def forward(self, x, labels=None):
+        return x
+
+
+def critic_norm(name: Optional[str], channels: int) -> nn.Layer:
+    """The critic's normalisation by name: None or "layer".
+
+    Batch normalisation is not on offer: it ties samples together, while the penalty holds
+    for each sample on its own (section 4 of the paper).
+
+    Raises:
+        UserError: For another name.
+    """
+    if name is None:
+        return NoNorm()
+    if name == "layer":
+        return LayerNorm(channels)
+    raise UserError(
+        f"MODEL.dis_net.norm={name!r} is unknown: choose null (no normalisation) or layer. "
+        "Batch normalisation does not go together with a gradient penalty."
+    )
+
+
+# --8<-- [end:normalisation]
+
+
+# --8<-- [start:residual_block]
+class ResidualBlock(nn.Layer):
+    """Norm, ReLU, convolution, norm, ReLU, convolution, beside a shortcut (`gan_cifar_resnet.py`).
+
+    Args:
+        n_in: Input channels.
+        n_out: Output channels.
+        norm: Builds the normalisation of a number of channels.
+        resample: None, "up" (nearest-neighbour doubling BEFORE the convolution) or "down"
+            (2x2 mean pool AFTER it); the shortcut is resampled the same way.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        norm: Callable[[int], nn.Layer],
+        resample: Optional[str] = None,
+    ):
+        super().__init__()
+        self.resample = resample
+        # A block changes its channels in the second convolution, unless it doubles the size.
+        n_mid = n_out if resample == "up" else n_in
+        self.norm_1 = norm(n_in)
+        self.conv_1 = conv(n_in, n_mid, 3)
+        self.norm_2 = norm(n_mid)
+        self.conv_2 = conv(n_mid, n_out, 3)
+        self.conv_shortcut = None
+        if resample is not None or n_in != n_out:
+            self.conv_shortcut = conv(n_in, n_out, 1, he=False)
+
+    def _up(self, x):
+        return F.interpolate(x, scale_factor=2) if self.resample == "up" else x
+
+    def _down(self, x):
+        return F.avg_pool2d(x, 2) if self.resample == "down" else x
+
+    def forward(self, x, labels=None):
+        h = self.conv_1(self._up(F.relu(self.norm_1(x, labels))))
+        h = self._down(self.conv_2(F.relu(self.norm_2(h, labels))))
+        if self.conv_shortcut is None:
+            return x + h
+        return self._down(self.conv_shortcut(self._up(x))) + h
+
+
+class FirstCriticBlock(nn.Layer):
+    """The critic's first block: no activation or norm before the picture itself.
+
+    Args:
+        n_out: Output channels; the input is a picture [N, 3, H, W].
+    """
+
+    def __init__(self, n_out: int):
+        super().__init__()
+        self.conv_1 = conv(3, n_out, 3)
+        self.conv_2 = conv(n_out, n_out, 3)
+        self.conv_shortcut = conv(3, n_out, 1, he=False)
+
+    def forward(self, x):
+        h = F.avg_pool2d(self.conv_2(F.relu(self.conv_1(x))), 2)
+        return self.conv_shortcut(F.avg_pool2d(x, 2)) + h
+
+
+# --8<-- [end:residual_block]
+
+
+# --8<-- [start:cifar10_networks]
+class WganGpCifar10Generator(Generator):
+    """Noise [N, 128], labels [N] -> pictures [N, 3, 32, 32] in [-1, 1] (`gan_cifar_resnet.py`).
+
+    Args:
+        dim: Channels of every layer.
+        noise_dim: Length of a noise vector.
+        use_label: Conditional batch normalisation by label; the last one is never conditional.
+    """
+
+    def __init__(self, dim: int = 128, noise_dim: int = 128, use_label: bool = True):
+        super().__init__(noise_dim, use_label)
+        self.dim = dim
+        classes = NUM_CLASSES if use_label else 0
+
+        def norm(channels):
+            return BatchNorm(channels, classes)
+
+        self.linear = linear(noise_dim, 4 * 4 * dim)
+        self.blocks = nn.LayerList([ResidualBlock(dim, dim, norm, "up") for _ in range(3)])
+        self.norm = BatchNorm(dim)
+        self.conv = conv(dim, 3, 3, he=False)
+
+    def generate(self, noise, labels=None):
+        h = self.linear(noise).reshape([-1, self.dim, 4, 4])
+        for block in self.blocks:
+            h = block(h, labels)
+        return F.tanh(self.conv(F.relu(self.norm(h))))
+
+
+class WganGpCifar10Discriminator(Critic):
+    """Pictures [N, 3, 32, 32] -> values [N], logits [N, 10] (`gan_cifar_resnet.py`).
+
+    Args:
+        dim: Channels of every layer.
+        use_label: Whether the AC-GAN head, which gives the logits, is there.
+        norm: None, or "layer" for layer normalisation in the blocks after the first.
+    """
+
+    def __init__(self, dim: int = 128, use_label: bool = True, norm: Optional[str] = None):
+        super().__init__()
+
+        def make_norm(channels):
+            return critic_norm(norm, channels)
+
+        self.first = FirstCriticBlock(dim)
+        self.blocks = nn.LayerList(
+            [ResidualBlock(dim, dim, make_norm, resample) for resample in ("down", None, None)]
+        )
+        self.linear = linear(dim, 1)
+        self.linear_class = linear(dim, NUM_CLASSES) if use_label else None
+
+    def score(self, samples):
+        h = self.first(samples)
+        for block in self.blocks:
+            h = block(h)
+        h = F.relu(h).mean([2, 3])
+        logits = None if self.linear_class is None else self.linear_class(h)
+        return self.linear(h).squeeze(1), logits
+
+
+# --8<-- [end:cifar10_networks]
+
+
+# --8<-- [start:formulas]
+def wasserstein_estimate(value_real: paddle.Tensor, value_fake: paddle.Tensor) -> paddle.Tensor:
+    """E[D(real)] - E[D(fake)]: what the critic maximises, in units of its own slope.
+
+    Args:
+        value_real: Critic's values of real samples, [N].
+        value_fake: Critic's values of generated samples, [M].
+    """
+    return value_real.mean() - value_fake.mean()
+
+
+def interpolate(real: paddle.Tensor, fake: paddle.Tensor, alpha: paddle.Tensor) -> paddle.Tensor:
+    """A point on the line between each real and its fake sample (algorithm 1 of the paper).
+
+    Args:
+        real: Real samples, [N, ...].
+        fake: Generated samples, of the same shape.
+        alpha: ONE number in [0, 1] per sample, [N]; one per pixel leaves the lines.
+    """
+    alpha = alpha.reshape([-1] + [1] * (real.ndim - 1))
+    return real + alpha * (fake - real)
+
+
+def gradient_norm(critic: Critic, samples: paddle.Tensor) -> paddle.Tensor:
+    """Length of the critic's gradient at each sample, over ALL of its dimensions.
+
+    Differentiable in the critic's weights (a second derivative, "double backward").
+
+    Args:
+        critic: The critic D.
+        samples: Points x, [N, ...].
+
+    Returns:
+        ||grad_x D(x)||_2, [N].
+    """
+    samples = samples.detach()
+    samples.stop_gradient = False
+    value, _ = critic.score(samples)
+    (gradient,) = paddle.grad(value.sum(), samples, create_graph=True)
+    # The tiny constant keeps the root's derivative finite where a gradient vanishes.
+    return paddle.sqrt(gradient.square().reshape([len(gradient), -1]).sum(1) + 1e-12)
+
+
+def gradient_penalty(norm: paddle.Tensor) -> paddle.Tensor:
+    """E[(||grad D|| - 1)^2], equation 3 of the paper, without its factor lambda.
+
+    Args:
+        norm: Gradient norms, [N].
+    """
+    return (norm - 1.0).square().mean()
+
+
+# --8<-- [end:formulas]
+
+
+# --8<-- [start:losses]
+class AdversarialLoss(ppsci.loss.FunctionalLoss):
+    """A loss on ppsci's FunctionalLoss that also remembers figures for the log.
+
+    Figures stay on the device until `pop_figures` reads them, so that remembering them
+    costs no wait in each step.
+
+    Args:
+        critic: The critic D.
+    """
+
+    def __init__(self, critic: Critic):
+        super().__init__(self.terms)
+        self.critic = critic
+        self.figures: Dict[str, List[paddle.Tensor]] = {}
+
+    def terms(self, output_dict, label_dict=None, weight_dict=None):
+        raise NotImplementedError
+
+    def remember(self, **figures: paddle.Tensor) -> None:
+        for name, figure in figures.items():
+            self.figures.setdefault(name, []).append(figure.detach())
+
+    def pop_figures(self) -> Dict[str, float]:
+        """Means of what was remembered since the last call."""
+        means = {
+            name: float(paddle.stack(figures).mean()) for name, figures in self.figures.items()
+        }
+        self.figures.clear()
+        return means
+
+
+class WganGpCriticLoss(AdversarialLoss):
+    """E[D(fake)] - E[D(real)] + lambda * penalty, and AC-GAN's cross entropy on real samples.
+
+    The terms whose sum is minimised; the class term is there when the critic gives logits.
+
+    Args:
+        critic: The critic D.
+        penalty_weight: lambda; 10 for pictures, 0.1 for the toy sets.
+        class_weight: Factor of the cross entropy.
+    """
+
+    def __init__(self, critic: Critic, penalty_weight: float = 10.0, class_weight: float = 1.0):
+        super().__init__(critic)
+        self.penalty_weight = penalty_weight
+        self.class_weight = class_weight
+
+    def terms(self, output_dict, label_dict=None, weight_dict=None):
+        real, fake = output_dict["real"], output_dict["fake"]
+        value_fake, logits_fake = self.critic.score(fake)
+        wasserstein = wasserstein_estimate(output_dict["value_real"], value_fake)
+        norm = gradient_norm(self.critic, interpolate(real, fake, output_dict["alpha"]))
+        penalty = gradient_penalty(norm)
+        terms = {
+            "negative_wasserstein": -wasserstein,
+            "weighted_penalty": self.penalty_weight * penalty,
+        }
+        if logits_fake is not None:
+            labels, logits = output_dict["labels"], output_dict["logits_real"]
+            # on real samples only: the critic is not asked to classify the generator's errors
+            class_loss = F.cross_entropy(logits, labels)
+            terms["weighted_class"] = self.class_weight * class_loss
+            self.remember(
+                critic_class_loss=class_loss,
+                accuracy_real=accuracy(logits, labels),
+                accuracy_fake=accuracy(logits_fake, labels),
+            )
+        self.remember(
+            critic_loss=sum(terms.values()),
+            wasserstein=wasserstein,
+            gradient_penalty=penalty,
+            gradient_norm=norm.mean(),
+        )
+        return terms
+
+
+class WganGpGeneratorLoss(AdversarialLoss):
+    """-E[D(fake)], and AC-GAN's cross entropy when the critic gives logits.
+
+    Args:
+        critic: The critic D.
+        class_weight: Factor of the cross entropy.
+    """
+
+    def __init__(self, critic: Critic, class_weight: float = 0.1):
+        super().__init__(critic)
+        self.class_weight = class_weight
+
+    def terms(self, output_dict, label_dict=None, weight_dict=None):
+        value, logits = self.critic.score(output_dict["fake"])
+        terms = {"negative_value": -value.mean()}
+        if logits is not None:
+            class_loss = F.cross_entropy(logits, output_dict["labels"])
+            terms["weighted_class"] = self.class_weight * class_loss
+            self.remember(generator_class_loss=class_loss)
+        self.remember(generator_loss=sum(terms.values()))
+        return terms
+
+
+def accuracy(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+    """Share of samples whose largest logit is their label's; logits [N, K], labels [N]."""
+    return (logits.argmax(1) == labels).astype("float32").mean()
+
+
+# --8<-- [end:losses]
+
+
+# --8<-- [start:toy_data]
+TOY_SETS = ("8gaussians", "25gaussians", "swissroll")
+
+
+def toy_centres(name: str) -> Tuple[np.ndarray, float]:
+    """Centres [K, 2] and standard deviation of a mixture, in the networks' coordinates.
+
+    The authors draw in other units and divide by 1.414 and 2.828: so do these figures.
+
+    Args:
+        name: "8gaussians" or "25gaussians".
+    """
+    if name == "8gaussians":
+        angles = np.arange(8) * np.pi / 4
+        return 2 * np.stack([np.cos(angles), np.sin(angles)], 1) / 1.414, 0.02 / 1.414
+    grid = np.arange(-4.0, 5.0, 2.0)
+    return np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2) / 2.828, 0.05 / 2.828
+
+
+def draw_toy(name: str, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Fresh points of a toy set, float32 [count, 2] (`gan_toy.py`).
+
+    The swiss roll is scikit-learn's of noise 0.25, seen along its second axis (axes 0 and 2
+    of three), divided by 7.5.
+
+    Args:
+        name: One of `TOY_SETS`.
+        rng: Where randomness comes from.
+        count: Number of points.
+    """
+    if name == "swissroll":
+        t = 1.5 * np.pi * (1 + 2 * rng.random(count))
+        points = np.stack([t * np.cos(t), t * np.sin(t)], 1)
+        points = (points + 0.25 * rng.standard_normal((count, 2))) / 7.5
+    else:
+        centres, sigma = toy_centres(name)
+        points = centres[rng.integers(len(centres), size=count)]
+        points = points + sigma * rng.standard_normal((count, 2))
+    return points.astype("float32")
+
+
+# --8<-- [end:toy_data]
+
+
+# --8<-- [start:image_data]
+class ImageSet:
+    """Pictures of a training and a test set.
+
+    Args:
+        train_images: uint8 [N, C, H, W].
+        train_labels: int64 [N], 0 to 9.
+        test_images: uint8 [M, C, H, W].
+        test_labels: int64 [M].
+    """
+
+    def __init__(self, train_images, train_labels, test_images, test_labels):
+        self.train_images, self.train_labels = train_images, train_labels
+        self.test_images, self.test_labels = test_images, test_labels
+
+
+def prepare_cifar10(images: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+    """uint8 pictures to [-1, 1]: `2 (x / 256 - 1/2)`, plus U[0, 1/128) where a generator is given.
+
+    The noise makes the 256 levels a continuous density ("dequantisation"); it is to be
+    drawn anew each time a picture is read (`gan_cifar_resnet.py`).
+    """
+    scaled = images.astype("float32") * (1 / 128) - 1
+    if rng is not None:
+        scaled += rng.random(images.shape, "float32") * (1 / 128)
+    return scaled
+
+
+def prepare_mnist(images: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+    """uint8 digits to [0, 1): `x / 256`, the values of mnist.pkl.gz."""
+    return images.astype("float32") * (1 / 256)
+
+
+def read_cifar10(path: str) -> ImageSet:
+    """Reads an archive in the layout of cifar-10-python.tar.gz.
+
+    Any number of `data_batch_N` members, of any number of pictures each, and `test_batch`.
+
+    Args:
+        path: The archive (tar, compressed or not).
+
+    Raises:
+        UserError: For an archive that is damaged or of another layout.
+    """
+    members = files.read_tar(path, ("data_batch_", "test_batch"))
+    parts: Dict[str, List[Tuple[np.ndarray, np.ndarray]]] = {"train": [], "test": []}
+    for name, content in members:
+        where = f"{path}, member {name}"
+        batch = files.unpickle(content, where)
+        try:
+            rows, labels = batch[b"data"], np.asarray(batch[b"labels"], "int64")
+            images = rows.reshape(-1, *IMAGE_SIZE["cifar10"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(
+                f"{where}: expected a dictionary with `data`, uint8 rows of 3,072 numbers, "
+                "and `labels`, as in cifar-10-python.tar.gz."
+            ) from None
+        check_images(images, labels, where)
+        split = "test" if name.endswith("test_batch") else "train"
+        parts[split].append((images, labels))
+    for split, member in (("train", "data_batch_1"), ("test", "test_batch")):
+        if not parts[split]:
+            raise UserError(f"{path}: there is no {member} inside; is it a CIFAR-10 archive?")
+    return ImageSet(
+        *(np.concatenate(column) for column in zip(*parts["train"])),
+        *(np.concatenate(column) for column in zip(*parts["test"])),
+    )
+
+
+def read_mnist(path: str) -> ImageSet:
+    """Reads mnist.pkl.gz: a training, a validation and a test set of `x / 256` rows.
+
+    The validation set is not used, as in the authors' training.
+
+    Args:
+        path: The file, a gzip of one pickle.
+
+    Raises:
+        UserError: For a file that is damaged or of another layout.
+    """
+    sets = files.unpickle(files.read_gzip(path), path)
+    columns = []
+    try:
+        for split in (0, 2):
+            rows, labels = sets[split]
+            pixels = np.rint(np.asarray(rows, "float32") * 256)
+            if not ((pixels >= 0) & (pixels <= 255)).all():
+                raise ValueError
+            images = pixels.astype("uint8").reshape(-1, *IMAGE_SIZE["mnist"])
+            columns += [images, np.asarray(labels, "int64")]
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise UserError(
+            f"{path}: expected three pairs (images, labels), images being rows of 784 "
+            "numbers in [0, 1), as in mnist.pkl.gz."
+        ) from None
+    check_images(columns[0], columns[1], path)
+    check_images(columns[2], columns[3], path)
+    return ImageSet(*columns)
+
+
+def check_images(images: np.ndarray, labels: np.ndarray, where: str) -> None:
+    """Refuses pictures that are not uint8, or labels that do not fit them.
+
+    Raises:
+        UserError: Says what is wrong and where.
+    """
+    if images.dtype != np.uint8:
+        raise UserError(f"{where}: pictures are {images.dtype}, expected uint8.")
+    if labels.shape != (len(images),):
+        raise UserError(f"{where}: {len(images)} pictures, but labels of shape {labels.shape}.")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < NUM_CLASSES:
+        raise UserError(f"{where}: labels from {labels.min()} to {labels.max()}, expected 0 to 9.")
+
+
+def digits_set() -> ImageSet:
+    """scikit-learn's bundled 8x8 handwritten digits, enlarged to 28x28: 1,500 and 297 of them."""
+    from scipy import ndimage
+    from sklearn import datasets
+
+    bunch = datasets.load_digits()
+    # 20x20 in a frame of 4, as MNIST's digits are
+    enlarged = ndimage.zoom(bunch.images / 16, (1, 2.5, 2.5), order=1)
+    images = np.pad(np.rint(enlarged * 255).astype("uint8"), ((0, 0), (4, 4), (4, 4)))
+    images, labels = images[:, None], bunch.target.astype("int64")
+    return ImageSet(images[:1500], labels[:1500], images[1500:], labels[1500:])
+
+
+def synthetic_set(seed: int = 0, train: int = 5000, test: int = 1000) -> ImageSet:
+    """Ten classes of drawn coloured shapes, 32x32, on a darker ground.
+
+    Disc, square, triangle, ring, cross, bar, slash, frame, diamond, checks; place, size and
+    colours vary.
+
+    Args:
+        seed: Where randomness starts.
+        train: Number of training pictures.
+        test: Number of test pictures.
+    """
+    rng = np.random.default_rng((seed, 10))
+    count = train + test
+    labels = rng.integers(NUM_CLASSES, size=count)
+    centre = rng.uniform(-0.25, 0.25, (2, count, 1, 1)).astype("float32")
+    scale = rng.uniform(0.45, 0.7, (count, 1, 1)).astype("float32")
+    axis = (np.arange(32, dtype="float32") - 15.5) / 16
+    y = (axis[None, :, None] - centre[0]) / scale
+    x = (axis[None, None, :] - centre[1]) / scale
+    ay, ax = np.abs(y), np.abs(x)
+    radius, box = np.hypot(x, y), np.maximum(ax, ay)
+    # Each shape is where its function is negative; a pixel's cover falls off over its edge.
+    shapes = (
+        radius - 1,
+        box - 0.85,
+        np.maximum(2 * ax + y - 0.9, -y - 0.9) / 2,
+        np.abs(radius - 0.75) - 0.25,
+        np.maximum(np.minimum(ax, ay) - 0.28, box - 1),
+        np.maximum(ay - 0.3, ax - 1),
+        np.maximum(np.abs(x - y) / 1.4 - 0.28, box - 0.95),
+        np.abs(box - 0.75) - 0.22,
+        ax + ay - 1.1,
+        np.maximum(-np.sin(np.pi * x) * np.sin(np.pi * y) / 3, box - 1),
+    )
+    inside = np.choose(labels[:, None, None], shapes)
+    cover = np.clip(0.5 - inside * scale * 16, 0, 1)[:, None]
+    ink = rng.uniform(0.35, 1.0, (count, 3, 1, 1))
+    ink[np.arange(count), rng.integers(3, size=count)] = 1.0
+    ground = rng.uniform(0.0, 0.3, (count, 3, 1, 1))
+    images = np.rint(255 * (ground + cover * (ink - ground))).astype("uint8")
+    return ImageSet(images[:train], labels[:train], images[train:], labels[train:])
+
+
+# --8<-- [end:image_data]
+
+
+# --8<-- [start:inception_score]
+def inception_score(probabilities: np.ndarray, splits: int = 10) -> Tuple[float, float]:
+    """Inception Score of given class probabilities, in float64.
+
+    Per split of consecutive rows `exp(mean KL(p(y|x) || p(y)))`. The order of the rows
+    matters: shuffle samples that were drawn class by class first.
+
+    Args:
+        probabilities: p(y|x) of each sample, [N, K], rows summing to 1.
+        splits: Number of contiguous splits.
+
+    Returns:
+        Mean and standard deviation (ddof 0) over the splits.
+
+    Raises:
+        ValueError: If rows are no probabilities, or fewer than splits.
+    """
+    p = np.asarray(probabilities, "float64")
+    if p.ndim != 2 or len(p) < splits or splits < 1:
+        raise ValueError(f"expected [N, K] with N >= {splits} splits, got {p.shape}")
+    if not ((p >= 0).all() and np.allclose(p.sum(1), 1, atol=1e-4)):
+        raise ValueError("rows must be probabilities: not negative, and summing to 1")
+    scores = []
+    for part in np.array_split(p, splits):
+        marginal = part.mean(0, keepdims=True)
+        # 0 log 0 is 0
+        ratio = np.log(np.where(part > 0, part, 1) / np.where(part > 0, marginal, 1))
+        scores.append(np.exp((part * ratio).sum(1).mean()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+# --8<-- [end:inception_score]

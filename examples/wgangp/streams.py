@@ -1,0 +1,129 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Inputs of a run, drawn when they are read: noise, labels, and real samples in random order."""
+
+from __future__ import annotations
+
+import functools
+from typing import Callable
+from typing import Dict
+from typing import Sequence
+
+import numpy as np
+
+
+# --8<-- [start:streams]
+class Stream:
+    """An array-like whose rows are drawn when they are read, for `NamedArrayDataset`.
+
+    What a row holds depends on the seed and on its position alone, never on what was read
+    before: a run draws the same whichever thread or process reads, and can start anywhere.
+
+    Args:
+        length: Number of rows: as many as a run will read.
+        seed: Numbers that set this stream apart from others.
+        draw: Gets a generator and positions [N], returns N rows.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        seed: Sequence[int],
+        draw: Callable[[np.random.Generator, np.ndarray], np.ndarray],
+    ):
+        self.length = length
+        self.seed = tuple(seed)
+        self.draw = draw
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, positions) -> np.ndarray:
+        positions = np.asarray(positions)
+        rng = np.random.default_rng((*self.seed, int(positions.flat[0])))
+        return self.draw(rng, positions)
+
+
+class Shuffle:
+    """Maps a position in an endless reading of a set to a row: each pass is a new order.
+
+    Args:
+        size: Number of rows of the set.
+        seed: Numbers that set this order apart from others.
+    """
+
+    def __init__(self, size: int, seed: Sequence[int]):
+        self.size = size
+        self.seed = tuple(seed)
+        # a batch spans two passes at most, unless the set is smaller than a batch
+        self.order = functools.lru_cache(maxsize=2)(self._order)
+
+    def _order(self, number: int) -> np.ndarray:
+        return np.random.default_rng((*self.seed, number)).permutation(self.size)
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        passes, offsets = np.divmod(positions, self.size)
+        rows = np.empty_like(positions)
+        for number in np.unique(passes):
+            here = passes == number
+            rows[here] = self.order(int(number))[offsets[here]]
+        return rows
+
+
+def normal_stream(length: int, seed: Sequence[int], dim: int) -> Stream:
+    """Standard normal noise, float32 [length, dim]."""
+    return Stream(
+        length,
+        seed,
+        lambda rng, positions: rng.standard_normal((len(positions), dim), "float32"),
+    )
+
+
+def uniform_stream(length: int, seed: Sequence[int]) -> Stream:
+    """One number in [0, 1) a sample, float32 [length]: the penalty's alpha."""
+    return Stream(length, seed, lambda rng, positions: rng.random(len(positions), "float32"))
+
+
+def label_stream(length: int, seed: Sequence[int], num_classes: int) -> Stream:
+    """Labels uniform over the classes, int64 [length]."""
+    return Stream(
+        length, seed, lambda rng, positions: rng.integers(num_classes, size=len(positions))
+    )
+
+
+def shuffled_images(
+    images: np.ndarray,
+    labels: np.ndarray,
+    prepare: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    length: int,
+    seed: Sequence[int],
+) -> Dict[str, Stream]:
+    """Real pictures and their labels, in a new random order at each pass through the set.
+
+    Args:
+        images: uint8 pictures, [N, C, H, W].
+        labels: Their labels, int64 [N].
+        prepare: Turns uint8 pictures into the critic's input, when they are read.
+        length: Number of rows that a run reads.
+        seed: Numbers that set this order apart from others.
+    """
+    order = Shuffle(len(images), seed)
+    return {
+        "real": Stream(length, seed, lambda rng, at: prepare(images[order(at)], rng)),
+        "labels": Stream(length, seed, lambda rng, at: labels[order(at)]),
+    }
+
+
+# --8<-- [end:streams]
