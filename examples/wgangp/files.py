@@ -133,8 +133,9 @@ def read_gzip(path: str) -> bytes:
 
 
 def _damaged(path: str, error: Exception) -> str:
+    reason = str(error).split("\n")[0].rstrip(":")
     return (
-        f"{path} can't be read ({error}). If it was downloaded, it may be incomplete: "
+        f"{path} can't be read ({reason}). If it was downloaded, it may be incomplete: "
         "remove it, and it is downloaded anew."
     )
 
@@ -162,11 +163,15 @@ def fetch(path: str, addresses: Sequence[str], md5: str, other_ways: str) -> str
         return path
     if osp.isdir(path):
         raise UserError(f"DATA.data_path={path} is a folder; name the file in it.")
-    cache = osp.expanduser(CACHE)
-    if not osp.isdir(osp.dirname(path)) and not path.startswith(osp.join(cache, "")):
+    ways = (
+        f"Download it elsewhere and put it at {path}, or name its place by "
+        f"DATA.data_path=PATH. Without a network: {other_ways}"
+    )
+    in_cache = path.startswith(osp.join(osp.expanduser(CACHE), ""))
+    if not osp.isdir(osp.dirname(path)) and not in_cache:
         raise UserError(
-            f"DATA.data_path={path}: neither this file nor its folder is there. Correct the "
-            "path, or make the folder and the file is downloaded into it."
+            f"DATA.data_path={path}: neither this file nor its folder is there; is it a slip? "
+            f"In a folder that exists, it would be downloaded from {addresses[0]}. {ways}"
         )
     reasons = []
     for address in addresses:
@@ -177,9 +182,7 @@ def fetch(path: str, addresses: Sequence[str], md5: str, other_ways: str) -> str
         except OSError as error:
             reasons.append(f"{address} ({error})")
     raise UserError(
-        f"{path} is absent and could not be downloaded from {'; '.join(reasons)}. "
-        f"Download it elsewhere and put it at {path}, or name its place by "
-        f"DATA.data_path=PATH. Without a network: {other_ways}"
+        f"{path} is absent and could not be downloaded from {'; '.join(reasons)}. {ways}"
     )
 
 

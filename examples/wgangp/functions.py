@@ -476,9 +476,12 @@ def interpolate(real: paddle.Tensor, fake: paddle.Tensor, alpha: paddle.Tensor) 
     Args:
         real: Real samples, [N, ...].
         fake: Generated samples, of the same shape.
-        alpha: ONE number in [0, 1] per sample, [N]; one per pixel leaves the lines.
+        alpha: ONE number in [0, 1] per sample, [N]; one per pixel would leave the lines.
+
+    Raises:
+        ValueError: For any other number of alphas.
     """
-    alpha = alpha.reshape([-1] + [1] * (real.ndim - 1))
+    alpha = alpha.reshape([len(real)] + [1] * (real.ndim - 1))
     return real + alpha * (fake - real)
 
 

@@ -93,15 +93,19 @@ def check_command_line(config_name: str) -> None:
     if arguments.hydra_help or arguments.help or arguments.info:
         return
     shipped = osp.join(osp.dirname(osp.abspath(__file__)), "conf")
-    given = osp.abspath(arguments.config_dir) if arguments.config_dir else shipped
+    name = arguments.config_name or config_name
+    # A folder of the user's own comes beside the shipped one, and may hold the first file.
+    folders = [osp.abspath(arguments.config_dir or shipped), shipped]
+    if not osp.isfile(osp.join(folders[0], f"{name.removesuffix('.yaml')}.yaml")):
+        folders.reverse()
+    path = [f"hydra.searchpath=[{folders[1]}]"]
     try:
         with initialize_config_dir(shipped, version_base=None):
             default = OmegaConf.to_container(compose(config_name))
-        # Each value of a sweep (`--multirun seed=1,2`) is checked on its own below.
-        with initialize_config_dir(given, version_base=None):
+        with initialize_config_dir(folders[0], version_base=None):
             for overrides in _single_runs(arguments):
                 try:
-                    chosen = compose(arguments.config_name or config_name, overrides)
+                    chosen = compose(name, overrides + path)
                 except HydraException as error:
                     raise UserError(_explain(error, overrides, default, shipped)) from None
                 settings = OmegaConf.to_container(chosen)
@@ -132,6 +136,8 @@ def _single_runs(arguments) -> List[List[str]]:
 
 def _explain(error: Exception, overrides: List[str], default: Dict[str, Any], conf: str) -> str:
     """Names the override that Hydra refused, and what it might have meant."""
+    from hydra.errors import OverrideParseException
+
     known = _flatten(default)
     for text in overrides:
         key, _, value = text.lstrip("+~").partition("=")
@@ -143,10 +149,12 @@ def _explain(error: Exception, overrides: List[str], default: Dict[str, Any], co
         elif key not in known and key not in _groups(default):
             return unknown_key(key, default)
     reason = str(error).split("\n")[0]
-    return (
-        f"these settings can't be read: {' '.join(overrides)} ({reason}). A text with special "
-        "characters wants quotes inside quotes: KEY=\"'a=b'\"."
-    )
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override} can't be read ({reason}). A text with special characters wants "
+            "quotes inside quotes: KEY=\"'a=b'\"."
+        )
+    return reason
 
 
 def _flatten(settings: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
@@ -196,14 +204,14 @@ def check_settings(settings: Dict[str, Any], default: Dict[str, Any]) -> None:
         # A default of null says nothing about the kind; a resolver is computed later.
         if expected is None or (isinstance(value, str) and "${" in value):
             continue
-        fits = isinstance(value, type(expected)) and isinstance(value, bool) == isinstance(
-            expected, bool
-        )
-        if isinstance(expected, float) and isinstance(value, int):
-            fits = not isinstance(value, bool)
-        if isinstance(expected, (int, float)) and not fits or (value is None):
+        kind = (int, float) if isinstance(expected, float) else type(expected)
+        # a bool is an int in Python, but not to a user
+        fits = isinstance(value, kind) and isinstance(value, bool) == isinstance(expected, bool)
+        # a text may be any word: `DATA.mode=3` is refused by its choices
+        if value is None or not (fits or isinstance(expected, str)):
+            shown = "null" if value is None else value
             raise UserError(
-                f"{key}={value} is not {kinds[type(expected)]}, such as the default, {expected}."
+                f"{key}={shown} is not {kinds[type(expected)]}, such as the default, {expected}."
             )
     missing = [key for key in known if key not in _flatten(settings)]
     if missing:

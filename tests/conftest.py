@@ -1,0 +1,93 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Shared by all tests: the import path, tiny data, and the real data where it is there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "examples" / "wgangp"
+sys.path.insert(0, str(SCRIPTS))
+
+import runtime
+
+runtime.prepare()
+
+import numpy as np
+import paddle
+from hydra import compose
+from hydra import initialize_config_dir
+from ppsci.utils import logger
+
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def quiet_and_seeded():
+    logger.init_logger("ppsci", None, 40)
+    paddle.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def shared():
+    """Real data beside the checkout; a test that wants it skips where it is absent."""
+
+    def find(name):
+        path = SHARED / name
+        if not path.is_file():
+            pytest.skip(f"needs {name} in the folder shared/data beside the checkout")
+        return str(path)
+
+    return find
+
+
+@pytest.fixture
+def configure(tmp_path):
+    """Composes a script's configuration with overrides, output in a temporary folder."""
+
+    def make(name, *overrides):
+        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+            return compose(f"wgangp_{name}", [*overrides, f"output_dir={tmp_path}"])
+
+    return make
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Runs a script as a user does, in its folder; returns the finished process."""
+
+    def run(name, *arguments, home=None, status=0):
+        environment = {**os.environ, "COLUMNS": "200"}
+        environment.pop("PYTHONPATH", None)
+        if home is not None:
+            environment["HOME"] = str(home)
+        done = subprocess.run(
+            [sys.executable, f"wgangp_{name}.py", *arguments],
+            cwd=SCRIPTS,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+        return done
+
+    return run

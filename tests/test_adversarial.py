@@ -1,0 +1,333 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The loop: clean gradients in both phases, schedules, and the same run from the same seed."""
+
+import json
+
+import numpy as np
+import paddle
+import pytest
+
+import adversarial
+import functions
+import streams
+import wgangp_cifar10
+import wgangp_toy
+
+TINY = {
+    "toy": ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16"],
+    "cifar10": ["MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4", "TRAIN.batch_size=2"],
+}
+
+
+def toy_solvers(cfg):
+    generator, critic = wgangp_toy.make_networks(cfg)
+    return adversarial.make_solvers(
+        cfg, generator, critic, lambda length, seed: wgangp_toy.real_points(cfg, length, seed)
+    )
+
+
+def cifar10_solvers(cfg):
+    generator, critic = wgangp_cifar10.make_networks(cfg)
+    data = functions.synthetic_set(train=20, test=5)
+    return adversarial.make_solvers(
+        cfg,
+        generator,
+        critic,
+        lambda length, seed: wgangp_cifar10.real_images(data, length, seed),
+    )
+
+
+CASES = {
+    "toy": ("toy", toy_solvers, []),
+    "conditional": ("cifar10", cifar10_solvers, ["MODEL.use_label=true"]),
+    "unconditional": ("cifar10", cifar10_solvers, ["MODEL.use_label=false"]),
+}
+
+
+@pytest.fixture(params=CASES)
+def solvers(request, configure):
+    name, make, overrides = CASES[request.param]
+    return make(configure(name, *TINY[name], *overrides, "TRAIN.epochs=1"))
+
+
+def gradients(network):
+    return {
+        name: None if weight.grad is None else weight.grad.numpy().copy()
+        for name, weight in network.named_parameters()
+    }
+
+
+def record_steps(solver, log):
+    """Notes the gradients that an optimiser is about to use, and lets it go on."""
+    step = solver.optimizer.step
+
+    def recorded():
+        log.append(gradients(solver.model))
+        step()
+
+    solver.optimizer.step = recorded
+
+
+def batch(constraint, number, size):
+    """Batch `number` of a constraint's data set, straight from its streams."""
+    positions = list(range(number * size, (number + 1) * size))
+    inputs = constraint.data_loader.dataset.input
+    return {key: paddle.to_tensor(stream[positions]) for key, stream in inputs.items()}
+
+
+def test_every_step_uses_the_gradients_of_a_clean_computation(solvers, configure):
+    """Plain Paddle, from the same weights and batches, with nothing shared between phases."""
+    critic_solver, generator_solver = solvers
+    critic, generator = critic_solver.model, generator_solver.model
+    critic_constraint = critic_solver.constraint["critic"]
+    critic_log, generator_log = [], []
+    record_steps(critic_solver, critic_log)
+    record_steps(generator_solver, generator_log)
+    weights = []
+    for solver in solvers:
+        original = solver.optimizer.step
+
+        def step(original=original):
+            states = [network.state_dict() for network in (critic, generator)]
+            weights.append([{k: v.numpy().copy() for k, v in s.items()} for s in states])
+            original()
+
+        solver.optimizer.step = step
+    toy = isinstance(critic, functions.WganGpToyDiscriminator)
+    critic_size, generator_size = (16, 16) if toy else (2, 4)
+
+    for iteration in (1, 2):
+        adversarial.train_iteration(critic_solver, generator_solver, iteration)
+    assert len(critic_log) == 10 and len(generator_log) == 2
+
+    conditional = "labels" in generator.input_keys
+    # steps come as five of the critic, one of the generator, and so on
+    for number, (critic_state, generator_state) in enumerate(weights):
+        iteration, phase = divmod(number, 6)
+        critic.set_state_dict(critic_state)
+        generator.set_state_dict(generator_state)
+        for network in (critic, generator):
+            network.clear_gradients()
+        if phase < 5:
+            data = batch(critic_constraint, iteration * 5 + phase, critic_size)
+            with paddle.no_grad():
+                fake = generator(data)["fake"]
+            value_real, logits = critic.score(data["real"])
+            value_fake, _ = critic.score(fake)
+            mixed = data["real"] + data["alpha"].reshape([-1] + [1] * (fake.ndim - 1)) * (
+                fake - data["real"]
+            )
+            mixed.stop_gradient = False
+            (slope,) = paddle.grad(critic.score(mixed)[0].sum(), mixed, create_graph=True)
+            norm = slope.square().sum(list(range(1, slope.ndim))).sqrt()
+            weight = 0.1 if toy else 10.0
+            loss = value_fake.mean() - value_real.mean() + weight * ((norm - 1) ** 2).mean()
+            if conditional:
+                loss += paddle.nn.functional.cross_entropy(logits, data["labels"])
+            network, logged = critic, critic_log[iteration * 5 + phase]
+        else:
+            constraint = generator_solver.constraint["generator"]
+            data = batch(constraint, iteration, generator_size)
+            assert len(data["noise"]) == generator_size
+            value, logits = critic.score(generator(data)["fake"])
+            loss = -value.mean()
+            if conditional:
+                loss += 0.1 * paddle.nn.functional.cross_entropy(logits, data["labels"])
+            network, logged = generator, generator_log[iteration]
+        loss.backward()
+        clean = gradients(network)
+        assert set(clean) == set(logged)
+        for name, expected in clean.items():
+            assert (expected is None) == (logged[name] is None), name
+            if expected is not None:
+                scale = np.abs(expected).max() + 1e-6
+                np.testing.assert_allclose(
+                    logged[name] / scale, expected / scale, atol=2e-3, err_msg=name
+                )
+
+
+def test_phases_leave_each_other_alone(solvers):
+    critic_solver, generator_solver = solvers
+    critic, generator = critic_solver.model, generator_solver.model
+    during = {"critic": [], "generator": []}
+
+    def watch(solver, phase, other):
+        step = solver.optimizer.step
+
+        def watched():
+            during[phase].append(gradients(other))
+            step()
+
+        solver.optimizer.step = watched
+
+    watch(critic_solver, "critic", generator)
+    watch(generator_solver, "generator", critic)
+    adversarial.train_iteration(critic_solver, generator_solver, 1)
+    assert len(during["critic"]) == 5 and len(during["generator"]) == 1
+    for other in during["critic"] + during["generator"]:
+        assert all(value is None or not value.any() for value in other.values())
+    # and both are trainable again
+    assert not any(w.stop_gradient for w in (*critic.parameters(), *generator.parameters()))
+
+
+def test_critic_steps_build_no_graph_through_the_generator(solvers):
+    critic_solver, generator_solver = solvers
+    drawn, generate = [], generator_solver.model.generate
+
+    def watched(*inputs):
+        drawn.append(generate(*inputs))
+        return drawn[-1]
+
+    generator_solver.model.generate = watched
+    adversarial.train_iteration(critic_solver, generator_solver, 1)
+    assert [fake.stop_gradient for fake in drawn] == [True] * 5 + [False]
+
+
+def test_both_networks_move(solvers):
+    critic_solver, generator_solver = solvers
+    before = [[w.numpy().copy() for w in s.model.parameters()] for s in solvers]
+    adversarial.train_iteration(critic_solver, generator_solver, 1)
+    for solver, start in zip(solvers, before):
+        moved = [np.abs(w.numpy() - old).max() for w, old in zip(solver.model.parameters(), start)]
+        # the value's bias is in no difference of values, but all else moves
+        assert sum(change > 0 for change in moved) >= len(moved) - 1
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("linear", 0.0), ("constant", 1e-3)])
+def test_the_rate_falls_linearly_over_the_runs_own_length(configure, schedule, last):
+    overrides = ["TRAIN.epochs=2", "TRAIN.iters_per_epoch=2", f"TRAIN.lr_schedule={schedule}"]
+    cfg = configure("toy", *TINY["toy"], *overrides)
+    critic_solver, generator_solver = toy_solvers(cfg)
+    rates = []
+    for iteration in range(1, 5):
+        rates.append((generator_solver.optimizer.get_lr(), critic_solver.optimizer.get_lr()))
+        adversarial.train_iteration(critic_solver, generator_solver, iteration)
+    start = 1e-3
+    expected = [start + (last - start) * i / 4 for i in range(4)]
+    np.testing.assert_allclose(rates, [[rate, rate] for rate in expected], rtol=1e-6)
+    assert generator_solver.optimizer.get_lr() == pytest.approx(last)
+    assert critic_solver.optimizer.get_lr() == pytest.approx(last)
+
+
+def test_adam_has_the_configurations_betas(configure):
+    cfg = configure("cifar10", *TINY["cifar10"])
+    for solver in cifar10_solvers(cfg):
+        assert (solver.optimizer._beta1, solver.optimizer._beta2) == (0.0, 0.9)
+
+
+def load(path):
+    return paddle.load(str(path), return_numpy=True).values()
+
+
+def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
+    def run(seed):
+        paddle.seed(seed)
+        cfg = configure(
+            "toy",
+            *TINY["toy"],
+            *("TRAIN.epochs=3", "TRAIN.iters_per_epoch=2", "TRAIN.save_freq=2", f"seed={seed}"),
+            *("TRAIN.eval_freq=3", "EVAL.num_samples=50", "log_freq=1"),
+        )
+        wgangp_toy.train(cfg)
+        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        weights = [
+            array.tobytes()
+            for name in ("generator", "discriminator")
+            for array in load(tmp_path / f"model_{name}.pdparams")
+        ]
+        return [json.loads(line) for line in lines], weights
+
+    first, weights = run(1)
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.p*")}
+    assert {f"samples/iteration_{i}.png" for i in (0, 2, 4, 6)} <= names
+    assert "losses.png" in names
+    checkpoints = {name for name in names if name.startswith("checkpoints/")}
+    assert checkpoints == {
+        f"checkpoints/iteration_4_{net}.{suffix}"
+        for net in ("generator", "discriminator")
+        for suffix in ("pdparams", "pdopt", "pdstates")
+    }
+    assert [record["step"] for record in first] == [1, 2, 3, 4, 5, 6]
+    expected = {"step", "seconds", "critic_loss", "generator_loss", "wasserstein"}
+    expected |= {"gradient_penalty", "gradient_norm", "learning_rate"}
+    assert set(first[0]) == expected
+    assert set(first[5]) - expected == {
+        *("modes", "high_quality", "reverse_kl", "wasserstein_2", "wasserstein_2_floor")
+    }
+    for record in first:
+        loss = -record["wasserstein"] + 0.1 * record["gradient_penalty"]
+        assert record["critic_loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
+
+    second, same = run(1)
+    assert same == weights
+    assert [{**r, "seconds": 0} for r in second] == [{**r, "seconds": 0} for r in first]
+    _, others = run(2)
+    assert others[0] != weights[0]
+
+
+def test_grid_has_a_class_a_column_and_a_noise_a_row(configure):
+    cfg = configure("cifar10", *TINY["cifar10"])
+    generator, _ = wgangp_cifar10.make_networks(cfg)
+    inputs = adversarial.grid_inputs(cfg, generator, 10, 10)
+    assert inputs["labels"].numpy().reshape(10, 10).tolist() == [list(range(10))] * 10
+    noise = inputs["noise"].numpy().reshape(10, 10, -1)
+    assert (noise == noise[:, :1]).all() and len({row.tobytes() for row in noise[:, 0]}) == 10
+    again = adversarial.grid_inputs(cfg, generator, 10, 10)
+    np.testing.assert_array_equal(again["noise"].numpy(), inputs["noise"].numpy())
+
+
+def test_image_validator_measures_what_it_says(configure):
+    cfg = configure("cifar10", *TINY["cifar10"], "EVAL.num_samples=7", "EVAL.batch_size=3")
+    generator, critic = wgangp_cifar10.make_networks(cfg)
+    data = functions.synthetic_set(train=2, test=9)
+    validator = wgangp_cifar10.make_validator(cfg, generator, critic, data)
+    solver = adversarial.make_solvers(
+        cfg,
+        generator,
+        critic,
+        lambda length, seed: wgangp_cifar10.real_images(data, length, seed),
+        validator,
+    )[1]
+    figures = adversarial.evaluate(solver)
+    real = paddle.to_tensor(functions.prepare_cifar10(data.test_images[:7]))
+    labels = paddle.to_tensor(data.test_labels[:7])
+    noise = paddle.to_tensor(validator.data_loader.dataset.input["noise"])
+    # batch normalisation sees the same batches of three
+    fake = paddle.concat(
+        [generator.generate(noise[i : i + 3], labels[i : i + 3]) for i in (0, 3, 6)]
+    )
+    values, logits = zip(critic.score(real), critic.score(fake))
+    expected = {
+        "test_wasserstein": float(values[0].mean() - values[1].mean()),
+        "test_accuracy_real": float(functions.accuracy(logits[0], labels)),
+        "test_accuracy_fake": float(functions.accuracy(logits[1], labels)),
+    }
+    assert figures == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_real_batches_are_those_of_the_stream(configure):
+    cfg = configure("toy", *TINY["toy"], "DATA.mode=25gaussians")
+    solver, _ = toy_solvers(cfg)
+    expected = streams.Stream(
+        10**6,
+        (cfg.seed, adversarial.REAL),
+        lambda rng, at: functions.draw_toy("25gaussians", rng, len(at)),
+    )
+    read = iter(solver.constraint["critic"].data_loader)
+    for number in range(3):
+        inputs, _, _ = next(read)
+        positions = list(range(number * 16, number * 16 + 16))
+        np.testing.assert_array_equal(inputs["real"].numpy(), expected[positions])

@@ -1,0 +1,261 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Readers, embedded sets, toy sets, and the Inception Score's arithmetic."""
+
+import collections
+import gzip
+import io
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.datasets import make_swiss_roll
+
+import functions
+from runtime import UserError
+
+
+def add_member(archive, name, content):
+    info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+    info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
+
+
+def write_cifar(path, sizes, protocol=2, **replaced):
+    """An archive in CIFAR-10's layout; returns what is in it, by member."""
+    rng, contents = np.random.default_rng(0), collections.OrderedDict()
+    with tarfile.open(path, "w:gz") as archive:
+        for name, size in sizes.items():
+            rows = rng.integers(256, size=(size, 3072), dtype="uint8")
+            contents[name] = {b"data": rows, b"labels": rng.integers(10, size=size).tolist()}
+            batch = replaced.get(name, contents[name])
+            content = batch if isinstance(batch, bytes) else pickle.dumps(batch, protocol)
+            add_member(archive, name, content)
+        add_member(archive, "batches.meta", b"not read")
+    return contents
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_cifar10_of_any_number_and_size_of_batches(tmp_path, protocol):
+    path = tmp_path / "cifar.tar.gz"
+    sizes = {"data_batch_1": 5, "data_batch_2": 1, "data_batch_3": 7, "test_batch": 4}
+    contents = write_cifar(path, sizes, protocol)
+    data = functions.read_cifar10(str(path))
+    rows = np.concatenate([contents[f"data_batch_{i}"][b"data"] for i in (1, 2, 3)])
+    np.testing.assert_array_equal(data.train_images, rows.reshape(13, 3, 32, 32))
+    labels = sum((contents[f"data_batch_{i}"][b"labels"] for i in (1, 2, 3)), [])
+    assert data.train_labels.tolist() == labels
+    assert data.test_images.shape == (4, 3, 32, 32)
+    assert data.train_images.dtype == np.uint8 and data.train_labels.dtype == np.int64
+
+
+GOOD = {b"data": np.zeros((2, 3072), "uint8"), b"labels": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({b"labels": [1, 2]}, "expected a dictionary with `data`"),
+        ([1, 2], "expected a dictionary with `data`"),
+        ({**GOOD, b"data": np.zeros((2, 3071), "uint8")}, "expected a dictionary with `data`"),
+        ({**GOOD, b"data": np.zeros((2, 3072), "float32")}, "float32, expected uint8"),
+        ({**GOOD, b"labels": [1]}, "2 pictures, but labels of shape"),
+        ({**GOOD, b"labels": [1, 10]}, "labels from 1 to 10"),
+        ({**GOOD, b"labels": ["cat", "dog"]}, "expected a dictionary with `data`"),
+        (b"\x80\x02nonsense", "is not a pickle"),
+        (pickle.dumps(GOOD)[:-50], "is not a pickle"),
+    ],
+)
+def test_cifar10_of_another_layout_is_refused(tmp_path, batch, message):
+    path = tmp_path / "cifar.tar.gz"
+    write_cifar(path, {"data_batch_1": 2, "test_batch": 2}, data_batch_1=batch)
+    with pytest.raises(UserError, match=message) as error:
+        functions.read_cifar10(str(path))
+    assert "data_batch_1" in str(error.value)
+
+
+def test_cifar10_without_a_test_batch_is_refused(tmp_path):
+    path = tmp_path / "cifar.tar.gz"
+    write_cifar(path, {"data_batch_1": 2})
+    with pytest.raises(UserError, match="no test_batch inside"):
+        functions.read_cifar10(str(path))
+
+
+class Hostile:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (self.mark, "w")
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    path, mark = tmp_path / "cifar.tar.gz", tmp_path / "mark"
+    hostile = {b"data": Hostile(str(mark)), b"labels": [1]}
+    write_cifar(path, {"data_batch_1": 1, "test_batch": 1}, data_batch_1=hostile)
+    with pytest.raises(UserError, match=r"it names .*open"):
+        functions.read_cifar10(str(path))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 100, 5000])
+def test_a_truncated_archive_is_named(tmp_path, kept):
+    path = tmp_path / "cifar.tar.gz"
+    write_cifar(path, {"data_batch_1": 5, "test_batch": 5})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"cifar.tar.gz can't be read .*remove it"):
+        functions.read_cifar10(str(path))
+
+
+def write_mnist(path, sets):
+    with gzip.open(path, "wb") as file:
+        file.write(pickle.dumps(sets, 2))
+
+
+def test_mnist_gives_back_its_pixels(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(256, size=(size, 784)) for size in (6, 2, 3)]
+    sets = tuple((p.astype("float32") / 256, rng.integers(10, size=len(p))) for p in pixels)
+    write_mnist(tmp_path / "m.pkl.gz", sets)
+    data = functions.read_mnist(str(tmp_path / "m.pkl.gz"))
+    np.testing.assert_array_equal(data.train_images.reshape(6, 784), pixels[0])
+    np.testing.assert_array_equal(data.test_images.reshape(3, 784), pixels[2])
+    assert data.test_labels.tolist() == sets[2][1].tolist()
+    # the network sees the file's own numbers
+    np.testing.assert_array_equal(
+        functions.prepare_mnist(data.train_images).reshape(6, 784), sets[0][0]
+    )
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [(1, 2, 3), ((np.full((2, 784), 3.0), [1, 2]),) * 3, ((np.zeros((2, 783)), [1, 2]),) * 3],
+)
+def test_mnist_of_another_layout_is_refused(tmp_path, sets):
+    write_mnist(tmp_path / "m.pkl.gz", sets)
+    with pytest.raises(UserError, match="expected three pairs"):
+        functions.read_mnist(str(tmp_path / "m.pkl.gz"))
+
+
+def test_the_real_mnist(shared):
+    data = functions.read_mnist(shared("mnist.pkl.gz"))
+    assert data.train_images.shape == (50000, 1, 28, 28)
+    assert data.test_images.shape == (10000, 1, 28, 28)
+    assert np.bincount(data.test_labels).tolist() == [
+        *(980, 1135, 1032, 1010, 982),
+        *(892, 958, 1028, 974, 1009),
+    ]
+    assert data.train_images.max() == 255
+
+
+def test_the_emoji_archive(shared):
+    data = functions.read_cifar10(shared("emoji-cifar10-layout.tar.gz"))
+    assert data.train_images.shape[1:] == (3, 32, 32)
+    assert len(data.train_images) + len(data.test_images) == 3781
+    assert sorted(set(data.train_labels)) == list(range(10))
+
+
+def test_dequantisation_is_drawn_anew_and_stays_in_its_level():
+    images = np.random.default_rng(0).integers(256, size=(4, 3, 32, 32), dtype="uint8")
+    levels = 2 * (images / 256 - 0.5)
+    rng = np.random.default_rng(1)
+    one, two = (functions.prepare_cifar10(images, rng) for _ in range(2))
+    for noisy in (one, two):
+        assert noisy.dtype == np.float32
+        assert (noisy - levels >= -1e-6).all() and (noisy - levels <= 1 / 128 + 1e-6).all()
+        assert (noisy - levels).mean() == pytest.approx(1 / 256, rel=0.05)
+    assert (one != two).mean() > 0.9
+    np.testing.assert_allclose(functions.prepare_cifar10(images), levels, atol=1e-6)
+
+
+def test_digits_are_ten_classes_of_28x28():
+    data = functions.digits_set()
+    assert data.train_images.shape == (1500, 1, 28, 28) and data.test_images.shape[0] == 297
+    assert sorted(set(data.train_labels)) == list(range(10))
+    assert data.train_images.max() == 255
+    assert not data.train_images[:, :, :4].any() and not data.train_images[..., 24:].any()
+
+
+def test_synthetic_shapes_are_ten_classes_that_a_classifier_can_tell():
+    from sklearn.ensemble import RandomForestClassifier
+
+    data = functions.synthetic_set(train=1500, test=300)
+    assert data.train_images.shape == (1500, 3, 32, 32) and data.train_images.dtype == np.uint8
+    forest = RandomForestClassifier(50, random_state=0)
+    forest.fit(data.train_images.reshape(1500, -1), data.train_labels)
+    assert forest.score(data.test_images.reshape(300, -1), data.test_labels) > 0.5
+    again = functions.synthetic_set(train=1500, test=300)
+    np.testing.assert_array_equal(data.train_images, again.train_images)
+
+
+@pytest.mark.parametrize(
+    ("name", "modes", "spread"),
+    [("8gaussians", 8, 0.02 / 1.414), ("25gaussians", 25, 0.05 / 2.828)],
+)
+def test_mixtures(name, modes, spread):
+    points = functions.draw_toy(name, np.random.default_rng(0), 20000)
+    assert points.dtype == np.float32
+    centres, sigma = functions.toy_centres(name)
+    assert sigma == pytest.approx(spread) and len(centres) == modes
+    nearest = ((points[:, None] - centres) ** 2).sum(2)
+    share = np.bincount(nearest.argmin(1), minlength=modes) / len(points)
+    np.testing.assert_allclose(share, 1 / modes, rtol=0.2)
+    offsets = points - centres[nearest.argmin(1)]
+    np.testing.assert_allclose(offsets.std(0), sigma, rtol=0.03)
+
+
+def test_mixtures_have_the_authors_extent():
+    ring, grid = functions.toy_centres("8gaussians")[0], functions.toy_centres("25gaussians")[0]
+    np.testing.assert_allclose(np.linalg.norm(ring, axis=1), 2 / 1.414)
+    assert grid.min() == -4 / 2.828 and grid.max() == 4 / 2.828
+
+
+def test_swiss_roll_is_scikit_learns():
+    ours = functions.draw_toy("swissroll", np.random.default_rng(0), 4000)
+    theirs = make_swiss_roll(4000, noise=0.25, random_state=1)[0][:, [0, 2]] / 7.5
+    for axis in range(2):
+        assert stats.ks_2samp(ours[:, axis], theirs[:, axis]).pvalue > 0.01
+    radii = (np.hypot(*ours.T), np.hypot(*theirs.T))
+    assert stats.ks_2samp(*radii).pvalue > 0.01
+
+
+def test_inception_score_of_known_cases():
+    uniform = np.full((100, 10), 0.1)
+    assert functions.inception_score(uniform) == pytest.approx((1.0, 0.0))
+    sure = np.tile(np.eye(10), (10, 1))
+    assert functions.inception_score(sure) == pytest.approx((10.0, 0.0))
+    # class-ordered samples break the splits: each sees one class only
+    assert functions.inception_score(np.repeat(np.eye(10), 10, 0)) == pytest.approx((1.0, 0.0))
+
+
+def test_inception_score_against_scipy():
+    p = np.random.default_rng(0).dirichlet(np.full(7, 0.3), 103)
+    scores = []
+    for part in np.array_split(p, 4):
+        kl = [stats.entropy(row, part.mean(0)) for row in part]
+        scores.append(np.exp(np.mean(kl)))
+    mean, deviation = functions.inception_score(p, splits=4)
+    assert mean == pytest.approx(np.mean(scores), rel=1e-12)
+    assert deviation == pytest.approx(np.std(scores), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "p", [np.ones((20, 3)), np.zeros((20, 3)), np.full((5, 2), 0.5), np.full(20, 1.0)]
+)
+def test_inception_score_refuses_what_is_no_probability(p):
+    with pytest.raises(ValueError, match="expected|must be"):
+        functions.inception_score(p)

@@ -1,0 +1,188 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Downloads and weights: whole or absent, and nothing that does not fit."""
+
+import hashlib
+import http.server
+import pickle
+import threading
+
+import numpy as np
+import paddle
+import pytest
+
+import files
+import functions
+from runtime import UserError
+
+CONTENT = b"some data" * 10000
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT[:100] if self.path == "/broken" else CONTENT)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+def test_an_absent_file_is_downloaded_and_then_kept(tmp_path, server):
+    path = tmp_path / "set.bin"
+    addresses = [f"{server}/missing", f"{server}/whole"]
+    assert files.fetch(str(path), addresses, MD5, "none.") == str(path)
+    assert path.read_bytes() == CONTENT
+    path.write_bytes(b"own data in the same layout")
+    assert files.fetch(str(path), [f"{server}/missing"], MD5, "none.") == str(path)
+    assert path.read_bytes() == b"own data in the same layout"
+
+
+@pytest.mark.parametrize(
+    ("page", "md5", "reason"),
+    [
+        ("missing", MD5, "404"),
+        ("broken", MD5, "100 of 90000 bytes|IncompleteRead"),
+        ("whole", "0" * 32, "MD5"),
+    ],
+)
+def test_a_failed_download_leaves_nothing_and_names_the_ways_out(
+    tmp_path, server, page, md5, reason
+):
+    path = tmp_path / "set.bin"
+    with pytest.raises(UserError, match=reason) as error:
+        files.fetch(str(path), [f"{server}/{page}"], md5, "DATA.source=other works.")
+    for part in (
+        str(path),
+        f"{server}/{page}",
+        "put it at",
+        "DATA.data_path=",
+        "DATA.source=other",
+    ):
+        assert part in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slip_in_the_path_is_not_downloaded_to(tmp_path, server):
+    with pytest.raises(UserError, match="neither this file nor its folder"):
+        files.fetch(str(tmp_path / "nowhere" / "set.bin"), [f"{server}/whole"], MD5, "none.")
+    with pytest.raises(UserError, match="is a folder"):
+        files.fetch(str(tmp_path), [f"{server}/whole"], MD5, "none.")
+
+
+def save(network, path):
+    paddle.save(network.state_dict(), str(path))
+    return str(path)
+
+
+def state(network):
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("suffix", ["", ".pdparams"])
+def test_weights_come_back_with_or_without_the_suffix(tmp_path, suffix):
+    saved, loaded = (functions.WganGpCifar10Generator(4) for _ in range(2))
+    save(saved, tmp_path / "g.pdparams")
+    files.load_weights(loaded, f"{tmp_path}/g{suffix}", "EVAL.x")
+    for name, value in state(saved).items():
+        np.testing.assert_array_equal(state(loaded)[name], value)
+
+
+def test_weights_from_a_url_are_cached_by_address(tmp_path, server, monkeypatch):
+    network = functions.WganGpToyGenerator(4)
+    save(network, tmp_path / "g.pdparams")
+    monkeypatch.setattr(files, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(globals(), "CONTENT", (tmp_path / "g.pdparams").read_bytes())
+    other = functions.WganGpToyGenerator(4)
+    files.load_weights(other, f"{server}/g", "EVAL.x")
+    np.testing.assert_array_equal(
+        state(other)["layers.0.weight"], state(network)["layers.0.weight"]
+    )
+    monkeypatch.setitem(globals(), "CONTENT", b"")
+    files.load_weights(other, f"{server}/g.pdparams", "EVAL.x")
+    with pytest.raises(UserError, match="is not a pickle"):
+        files.load_weights(other, f"{server}/other/g.pdparams", "EVAL.x")
+    with pytest.raises(UserError, match="EVAL.x: .*could not be downloaded"):
+        files.load_weights(other, f"{server}/missing#", "EVAL.x")
+
+
+def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(tmp_path):
+    network = functions.WganGpToyGenerator(4)
+    before = state(network)
+    arrays = {**before, "extra": np.zeros(1)}
+    del arrays["layers.2.bias"]
+    arrays["layers.0.weight"] = np.zeros((2, 5), "float32")
+    arrays["layers.4.bias"] = np.full(4, np.nan, "float32")
+    path = tmp_path / "g.pdparams"
+    path.write_bytes(pickle.dumps(arrays))
+    with pytest.raises(UserError) as error:
+        files.load_weights(network, str(path), "EVAL.pretrained_gen_model_path")
+    for part in (
+        "EVAL.pretrained_gen_model_path",
+        "does not fit WganGpToyGenerator",
+        "missing: layers.2.bias",
+        "unexpected: extra",
+        "layers.0.weight [2, 5] where [2, 4] is expected",
+        "not finite numbers: layers.4.bias",
+    ):
+        assert part in str(error.value)
+    for name, value in before.items():
+        np.testing.assert_array_equal(state(network)[name], value)
+
+
+class Hostile:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (self.mark, "w")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda mark: pickle.dumps({"a": Hostile(mark)}), "it names .*open"),
+        (lambda mark: pickle.dumps([1, 2]), "expected a dictionary"),
+        (lambda mark: pickle.dumps({"layers.0.weight": "text"}), "does not fit"),
+        (lambda mark: b"", "is not a pickle"),
+    ],
+)
+def test_files_that_are_no_weights_are_refused(tmp_path, content, message):
+    mark, path = tmp_path / "mark", tmp_path / "g.pdparams"
+    path.write_bytes(content(str(mark)))
+    with pytest.raises(UserError, match=message):
+        files.load_weights(functions.WganGpToyGenerator(4), str(path), "EVAL.x")
+    assert not mark.exists()
+
+
+def test_absent_weights_are_named(tmp_path):
+    with pytest.raises(UserError, match="EVAL.x: there is no file .*g.pdparams"):
+        files.load_weights(functions.WganGpToyGenerator(4), str(tmp_path / "g"), "EVAL.x")

@@ -1,0 +1,217 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The objectives: closed forms, finite differences, and the classic mistakes."""
+
+import numpy as np
+import paddle
+import pytest
+
+import functions
+
+
+class LinearCritic(functions.Critic):
+    """D(x) = <w, x>, whose gradient is w everywhere."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = self.create_parameter(weight.shape)
+        self.weight.set_value(weight)
+
+    def score(self, samples):
+        axes = list(range(1, samples.ndim))
+        return (samples * self.weight).sum(axes), None
+
+
+class NormCritic(functions.Critic):
+    """D(x) = ||x||^2 / 2, whose gradient is x: another length for each sample."""
+
+    def score(self, samples):
+        return 0.5 * samples.square().sum(list(range(1, samples.ndim))), None
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, "float32")
+
+
+def test_penalty_of_a_linear_critic_is_known_in_closed_form():
+    weight = normal(3, 4, 4)
+    critic = LinearCritic(weight)
+    norms = functions.gradient_norm(critic, paddle.to_tensor(normal(5, 3, 4, 4, seed=1)))
+    length = np.linalg.norm(weight)
+    np.testing.assert_allclose(norms.numpy(), np.full(5, length), rtol=1e-5)
+    penalty = functions.gradient_penalty(norms)
+    np.testing.assert_allclose(float(penalty), (length - 1) ** 2, rtol=1e-5)
+    # d/dw (||w|| - 1)^2 = 2 (||w|| - 1) w / ||w||
+    penalty.backward()
+    expected = 2 * (length - 1) * weight / length
+    np.testing.assert_allclose(critic.weight.grad.numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_norm_is_over_all_dimensions_of_each_sample():
+    samples = normal(6, 3, 4, 4)
+    norms = functions.gradient_norm(NormCritic(), paddle.to_tensor(samples)).numpy()
+    assert norms.shape == (6,)
+    np.testing.assert_allclose(norms, np.sqrt((samples**2).sum((1, 2, 3))), rtol=1e-5)
+    # the classic mistake, a norm over the channels alone, gives something else
+    over_channels = np.sqrt((samples**2).sum(1))
+    mistaken = ((over_channels - 1) ** 2).mean()
+    right = float(functions.gradient_penalty(paddle.to_tensor(norms)))
+    np.testing.assert_allclose(right, ((norms - 1) ** 2).mean(), rtol=1e-5)
+    assert abs(right - mistaken) > 1
+
+
+def test_a_vanishing_gradient_gives_finite_gradients():
+    critic = LinearCritic(np.zeros((2, 2), "float32"))
+    norms = functions.gradient_norm(critic, paddle.to_tensor(normal(3, 2, 2)))
+    functions.gradient_penalty(norms).backward()
+    assert np.isfinite(critic.weight.grad.numpy()).all()
+
+
+def test_one_alpha_per_sample_stays_on_the_line():
+    real, fake = normal(4, 3, 5, 5), normal(4, 3, 5, 5, seed=1)
+    alpha = np.array([0.0, 0.25, 0.7, 1.0], "float32")
+    mixed = functions.interpolate(*(paddle.to_tensor(x) for x in (real, fake, alpha))).numpy()
+    share = (mixed - real) / (fake - real)
+    for number in range(4):
+        np.testing.assert_allclose(share[number], alpha[number], atol=1e-2)
+    np.testing.assert_allclose(mixed[0], real[0])
+    np.testing.assert_allclose(mixed[3], fake[3], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_an_alpha_per_pixel_is_refused(samples):
+    real = paddle.to_tensor(normal(samples, 3, 5, 5))
+    with pytest.raises(ValueError):
+        functions.interpolate(real, real + 1, paddle.rand(real.shape))
+
+
+CRITICS = {
+    "toy": (lambda: functions.WganGpToyDiscriminator(6), (3, 2)),
+    "mnist": (lambda: functions.WganGpMnistDiscriminator(2), (3, 1, 28, 28)),
+    "mnist layer norm": (lambda: functions.WganGpMnistDiscriminator(2, "layer"), (3, 1, 28, 28)),
+    "cifar10": (lambda: functions.WganGpCifar10Discriminator(4), (3, 3, 32, 32)),
+    "cifar10 layer norm": (
+        lambda: functions.WganGpCifar10Discriminator(4, norm="layer"),
+        (3, 3, 32, 32),
+    ),
+}
+
+
+@pytest.fixture
+def float64():
+    paddle.set_default_dtype("float64")
+    yield
+    paddle.set_default_dtype("float32")
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_double_backward_agrees_with_finite_differences(name, float64):
+    build, shape = CRITICS[name]
+    critic = build()
+    samples = paddle.to_tensor(np.random.default_rng(3).standard_normal(shape))
+
+    def penalty():
+        return functions.gradient_penalty(functions.gradient_norm(critic, samples))
+
+    penalty().backward()
+    rng = np.random.default_rng(4)
+    weights = [weight for weight in critic.parameters() if weight.grad is not None]
+    # a direction in the space of all weights at once
+    directions = [rng.standard_normal(weight.shape) for weight in weights]
+    slope = sum(float((w.grad.numpy() * d).sum()) for w, d in zip(weights, directions))
+    start, values = [weight.numpy().copy() for weight in weights], []
+    epsilon = 1e-6
+    for sign in (1, -1):
+        for weight, value, direction in zip(weights, start, directions):
+            weight.set_value(value + sign * epsilon * direction)
+        values.append(float(penalty()))
+    np.testing.assert_allclose(slope, (values[0] - values[1]) / (2 * epsilon), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_samples_are_independent_in_the_critic(name):
+    build, shape = CRITICS[name]
+    critic, samples = build(), paddle.to_tensor(normal(*shape))
+    together = critic.score(samples)[0].numpy()
+    alone = [float(critic.score(samples[i : i + 1])[0]) for i in range(len(samples))]
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+class HeadCritic(functions.Critic):
+    """D(x) = first coordinate; logits are the other ten."""
+
+    def score(self, samples):
+        return samples[:, 0], samples[:, 1:]
+
+
+def cross_entropy(logits, labels):
+    shifted = logits - logits.max(1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return -logs[np.arange(len(labels)), labels].mean()
+
+
+def test_critic_loss_with_labels():
+    real, fake, labels = normal(5, 11), normal(5, 11, seed=1), np.array([0, 3, 9, 3, 1])
+    critic = HeadCritic()
+    loss = functions.WganGpCriticLoss(critic, penalty_weight=10.0, class_weight=0.5)
+    outputs = critic({"real": paddle.to_tensor(real)})
+    outputs.update(
+        real=paddle.to_tensor(real),
+        fake=paddle.to_tensor(fake),
+        alpha=paddle.rand([5]),
+        labels=paddle.to_tensor(labels),
+    )
+    terms = {name: float(value) for name, value in loss(outputs).items()}
+    expected = {
+        "negative_wasserstein": fake[:, 0].mean() - real[:, 0].mean(),
+        "weighted_penalty": 0.0,  # the slope is 1 everywhere
+        "weighted_class": 0.5 * cross_entropy(real[:, 1:], labels),
+    }
+    assert terms == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    figures = loss.pop_figures()
+    assert figures["critic_loss"] == pytest.approx(sum(expected.values()), rel=1e-5)
+    assert figures["wasserstein"] == pytest.approx(-expected["negative_wasserstein"], rel=1e-5)
+    assert figures["gradient_norm"] == pytest.approx(1.0)
+    assert figures["accuracy_real"] == pytest.approx((real[:, 1:].argmax(1) == labels).mean())
+    assert figures["accuracy_fake"] == pytest.approx((fake[:, 1:].argmax(1) == labels).mean())
+    assert loss.pop_figures() == {}
+
+
+def test_generator_loss_with_labels():
+    fake, labels = normal(6, 11), np.array([0, 3, 9, 3, 1, 1])
+    loss = functions.WganGpGeneratorLoss(HeadCritic(), class_weight=0.1)
+    outputs = {"fake": paddle.to_tensor(fake), "labels": paddle.to_tensor(labels)}
+    terms = {name: float(value) for name, value in loss(outputs).items()}
+    expected = {
+        "negative_value": -fake[:, 0].mean(),
+        "weighted_class": 0.1 * cross_entropy(fake[:, 1:], labels),
+    }
+    assert terms == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_a_head_there_are_no_class_terms():
+    critic = NormCritic()
+    real, fake = paddle.to_tensor(normal(4, 3)), paddle.to_tensor(normal(4, 3, seed=1))
+    outputs = {**critic({"real": real}), "real": real, "fake": fake, "alpha": paddle.rand([4])}
+    critic_terms = functions.WganGpCriticLoss(critic, 10.0)(outputs)
+    assert set(critic_terms) == {"negative_wasserstein", "weighted_penalty"}
+    assert set(functions.WganGpGeneratorLoss(critic)({"fake": fake})) == {"negative_value"}
+
+
+def test_figures_are_means_since_they_were_last_read():
+    loss = functions.WganGpGeneratorLoss(NormCritic())
+    losses = [float(loss({"fake": paddle.full([1, 1], x)})["negative_value"]) for x in (1.0, 3.0)]
+    assert losses == [-0.5, -4.5]
+    assert loss.pop_figures() == {"generator_loss": -2.5}

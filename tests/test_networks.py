@@ -1,0 +1,216 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The networks: sizes, initialisation, and each piece against a plain computation."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+import functions
+from runtime import UserError
+
+
+def count(network):
+    return sum(int(np.prod(weight.shape)) for weight in network.parameters())
+
+
+def conv_weights(n_in, n_out, size):
+    return n_in * n_out * size**2 + n_out
+
+
+def test_toy_networks():
+    generator, critic = functions.WganGpToyGenerator(), functions.WganGpToyDiscriminator()
+    hidden = 2 * 512 + 512 + 2 * (512 * 512 + 512)
+    assert count(generator) == hidden + 512 * 2 + 2
+    assert count(critic) == hidden + 512 + 1
+    points = generator({"noise": paddle.randn([7, 2])})["fake"]
+    assert points.shape == [7, 2]
+    value, logits = critic.score(points)
+    assert value.shape == [7] and logits is None
+
+
+def test_mnist_networks():
+    generator, critic = functions.WganGpMnistGenerator(), functions.WganGpMnistDiscriminator()
+    sizes = [(256, 128), (128, 64), (64, 1)]
+    convs = sum(conv_weights(b, a, 5) for b, a in sizes)
+    assert count(generator) == 128 * 4096 + 4096 + convs
+    convs = sum(conv_weights(a, b, 5) for b, a in sizes)
+    assert count(critic) == convs + 4096 + 1
+    digits = generator({"noise": paddle.randn([3, 128])})["fake"]
+    assert digits.shape == [3, 1, 28, 28]
+    assert 0 <= float(digits.min()) <= float(digits.max()) <= 1
+    assert critic.score(digits)[0].shape == [3]
+
+
+@pytest.mark.parametrize("use_label", [True, False])
+def test_cifar10_networks(use_label):
+    generator = functions.WganGpCifar10Generator(use_label=use_label)
+    critic = functions.WganGpCifar10Discriminator(use_label=use_label)
+    c3, c1 = conv_weights(128, 128, 3), conv_weights(128, 128, 1)
+    norms = 2 * 128 * (10 if use_label else 1)
+    blocks = 3 * (2 * c3 + c1 + 2 * norms)
+    assert count(generator) == 128 * 2048 + 2048 + blocks + 256 + conv_weights(128, 3, 3)
+    first = conv_weights(3, 128, 3) + c3 + conv_weights(3, 128, 1)
+    # of the blocks after the first, only `down` has a convolution in its shortcut
+    heads = 129 + (1290 if use_label else 0)
+    assert count(critic) == first + 6 * c3 + c1 + heads
+
+    inputs = {"noise": paddle.randn([4, 128]), "labels": paddle.to_tensor([0, 1, 9, 9])}
+    images = generator({key: inputs[key] for key in generator.input_keys})["fake"]
+    assert images.shape == [4, 3, 32, 32]
+    assert -1 <= float(images.min()) <= float(images.max()) <= 1
+    value, logits = critic.score(images)
+    assert value.shape == [4]
+    assert logits.shape == [4, 10] if use_label else logits is None
+
+
+def test_label_changes_the_picture_of_the_same_noise():
+    generator = functions.WganGpCifar10Generator(8)
+    for block in generator.blocks:
+        block.norm_1.scale.set_value(paddle.rand([10, 8]))
+    noise = paddle.tile(paddle.randn([1, 128]), [2, 1])
+    same = generator.generate(noise, paddle.to_tensor([3, 3])).numpy()
+    other = generator.generate(noise, paddle.to_tensor([3, 4])).numpy()
+    np.testing.assert_allclose(same[0], same[1], atol=1e-6)
+    assert np.abs(other[0] - other[1]).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("layer", "std"),
+    [
+        (lambda: functions.linear(300, 500), np.sqrt(2 / 800)),
+        (lambda: functions.linear(300, 500, "he"), np.sqrt(2 / 300)),
+        (lambda: functions.conv(64, 128, 3), np.sqrt(4 / (9 * 64 + 9 * 128))),
+        (lambda: functions.conv(64, 128, 1, he=False), np.sqrt(2 / (64 + 128))),
+        (lambda: functions.conv(64, 128, 5, stride=2), np.sqrt(4 / (25 * 64 + 25 * 128 / 4))),
+        (lambda: functions.conv_transpose(128, 64, 5), np.sqrt(4 / (25 * 128 / 4 + 25 * 64))),
+    ],
+)
+def test_initialisation_is_uniform_of_the_authors_deviation(layer, std):
+    layer = layer()
+    weight = layer.weight.numpy()
+    assert weight.std() == pytest.approx(std, rel=0.02)
+    assert np.abs(weight).max() == pytest.approx(std * np.sqrt(3), rel=0.01)
+    assert not layer.bias.numpy().any()
+
+
+def test_which_layers_of_cifar10_are_he_and_which_glorot():
+    generator, critic = functions.WganGpCifar10Generator(), functions.WganGpCifar10Discriminator()
+    he, glorot = np.sqrt(4 / (9 * 256)), np.sqrt(2 / 256)
+    block = generator.blocks[0]
+    deviations = {
+        he: [block.conv_1, block.conv_2, critic.first.conv_2, critic.blocks[1].conv_1],
+        glorot: [block.conv_shortcut, critic.blocks[0].conv_shortcut],
+        np.sqrt(2 / (9 * 131)): [generator.conv],
+        np.sqrt(4 / (9 * 131)): [critic.first.conv_1],
+        np.sqrt(2 / 131): [critic.first.conv_shortcut],
+        np.sqrt(2 / (128 + 2048)): [generator.linear],
+    }
+    for std, layers in deviations.items():
+        for layer in layers:
+            assert layer.weight.numpy().std() == pytest.approx(std, rel=0.05)
+
+
+def test_strided_convolution_pads_as_tensorflow_does():
+    layer = functions.conv(1, 1, 5, stride=2)
+    image = paddle.rand([1, 1, 28, 28])
+    padded = F.pad(image, [1, 2, 1, 2])
+    plain = F.conv2d(padded, layer.weight, layer.bias, stride=2)
+    np.testing.assert_allclose(layer(image).numpy(), plain.numpy(), atol=1e-6)
+    assert plain.shape == [1, 1, 14, 14]
+
+
+def test_transposed_convolution_doubles():
+    assert functions.conv_transpose(2, 3, 5)(paddle.rand([1, 2, 7, 7])).shape == [1, 3, 14, 14]
+
+
+def plain_block(block, x):
+    """The block by NumPy's repeat and mean, its convolutions by Paddle."""
+    up = block.resample == "up"
+    down = block.resample == "down"
+
+    def double(x):
+        return paddle.to_tensor(x.numpy().repeat(2, 2).repeat(2, 3)) if up else x
+
+    def pool(x):
+        n, c, h, w = x.shape
+        x = x.numpy().reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5)) if down else x.numpy()
+        return x
+
+    h = block.conv_1(double(F.relu(x)))
+    h = pool(block.conv_2(F.relu(h)))
+    shortcut = x if block.conv_shortcut is None else block.conv_shortcut(double(x))
+    return h + (shortcut.numpy() if block.conv_shortcut is None else pool(shortcut))
+
+
+@pytest.mark.parametrize("resample", ["up", "down", None])
+def test_residual_block_against_plain_resampling(resample):
+    block = functions.ResidualBlock(4, 4, lambda channels: functions.NoNorm(), resample)
+    x = paddle.randn([2, 4, 8, 8])
+    assert (block.conv_shortcut is None) == (resample is None)
+    np.testing.assert_allclose(block(x).numpy(), plain_block(block, x), rtol=1e-4, atol=1e-5)
+
+
+def test_first_block_pools_the_shortcut_before_its_convolution():
+    block, x = functions.FirstCriticBlock(5), paddle.randn([2, 3, 8, 8])
+    pooled = x.numpy().reshape(2, 3, 4, 2, 4, 2).mean((3, 5))
+    residual = block.conv_2(F.relu(block.conv_1(x))).numpy()
+    residual = residual.reshape(2, 5, 4, 2, 4, 2).mean((3, 5))
+    expected = block.conv_shortcut(paddle.to_tensor(pooled)).numpy() + residual
+    np.testing.assert_allclose(block(x).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_uses_batch_statistics_also_in_eval_mode():
+    norm, x = functions.BatchNorm(3), paddle.randn([5, 3, 4, 4]) * 3 + 2
+    running = paddle.zeros([3]), paddle.ones([3])  # changed by the call
+    affine = paddle.ones([3]), paddle.zeros([3])
+    expected = F.batch_norm(x, *running, *affine, training=True, epsilon=1e-5).numpy()
+    np.testing.assert_allclose(norm(x).numpy(), expected, atol=1e-5)
+    norm.eval()
+    np.testing.assert_allclose(norm(x).numpy(), expected, atol=1e-5)
+
+
+def test_conditional_batch_norm_scales_per_label():
+    norm, plain, x = functions.BatchNorm(3, 10), functions.BatchNorm(3), paddle.randn([4, 3, 4, 4])
+    scale, offset = paddle.rand([10, 3]), paddle.rand([10, 3])
+    norm.scale.set_value(scale)
+    norm.offset.set_value(offset)
+    labels = np.array([2, 7, 7, 0])
+    expected = plain(x).numpy() * scale.numpy()[labels][:, :, None, None]
+    expected += offset.numpy()[labels][:, :, None, None]
+    np.testing.assert_allclose(norm(x, paddle.to_tensor(labels)).numpy(), expected, atol=1e-5)
+
+
+def test_layer_norm_against_paddle():
+    norm, x = functions.LayerNorm(3), paddle.randn([5, 3, 4, 4]) * 3 + 2
+    expected = F.layer_norm(x, x.shape[1:], epsilon=1e-5).numpy()
+    np.testing.assert_allclose(norm(x).numpy(), expected, atol=1e-5)
+
+
+def test_critic_has_no_normalisation_unless_asked():
+    plain = functions.WganGpCifar10Discriminator(4)
+    assert not any("norm" in name for name in plain.state_dict())
+    normed = functions.WganGpCifar10Discriminator(4, norm="layer")
+    assert sum("norm" in name for name in normed.state_dict()) == 3 * 2 * 2
+    with pytest.raises(UserError, match="null .*or layer"):
+        functions.WganGpCifar10Discriminator(4, norm="batch")
+
+
+def test_real_samples_get_no_gradient():
+    critic, real = functions.WganGpToyDiscriminator(4), paddle.randn([3, 2])
+    real.stop_gradient = False
+    critic({"real": real})["value_real"].sum().backward()
+    assert real.grad is None

@@ -1,0 +1,147 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The commands that a user types, as processes, in each mode."""
+
+import json
+import re
+
+import matplotlib.image
+import pytest
+
+TINY_RUN = ["TRAIN.epochs=2", "TRAIN.iters_per_epoch=2", "EVAL.num_samples=50", "log_freq=1"]
+TINY = {
+    "toy": ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16"],
+    "mnist": [
+        *("DATA.source=digits", "MODEL.gen_net.dim=2", "MODEL.dis_net.dim=2"),
+        "TRAIN.batch_size=4",
+    ],
+    "cifar10": [
+        *("DATA.source=synthetic", "MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4"),
+        "TRAIN.batch_size=2",
+    ],
+}
+METRICS = {
+    "toy": {"modes", "high_quality", "reverse_kl", "wasserstein_2", "wasserstein_2_floor"},
+    "mnist": {"test_wasserstein"},
+    "cifar10": {"test_wasserstein", "test_accuracy_real", "test_accuracy_fake"},
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_train_then_evaluate(name, run_script, tmp_path):
+    folder = tmp_path / "run"
+    done = run_script(name, *TINY[name], *TINY_RUN, f"hydra.run.dir={folder}")
+    # in a pipe the progress is lines, with speed and the Wasserstein estimate
+    lines = re.findall(
+        r"\[(\d)/4\] wasserstein -?\d+\.\d+, .* it/s, \d\d:\d\d:\d\d left", done.stdout
+    )
+    assert lines == ["1", "2", "3", "4"]
+    assert "\r" not in done.stdout + done.stderr
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {
+        *("metrics.jsonl", "config.yaml", "train.log", "losses.png"),
+        *("model_generator.pdparams", "model_discriminator.pdparams"),
+        *("samples/iteration_0.png", "samples/iteration_2.png", "samples/iteration_4.png"),
+    } <= left
+    assert re.search(r"wasserstein", (folder / "train.log").read_text())
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert METRICS[name] <= set(records[-1])
+
+    weights = {
+        "EVAL.pretrained_gen_model_path": folder / "model_generator",
+        "EVAL.pretrained_dis_model_path": folder / "model_discriminator.pdparams",
+    }
+    named = [f"{key}={path}" for key, path in weights.items()]
+    evaluated = tmp_path / "evaluated"
+    run_script(name, "mode=eval", *TINY[name], *TINY_RUN, *named, f"hydra.run.dir={evaluated}")
+    report = json.loads((evaluated / "metrics.json").read_text())
+    assert set(report["metrics"]) == METRICS[name]
+    # the run's last evaluation saw the same weights and the same draws
+    for key, value in report["metrics"].items():
+        assert value == records[-1][key], key
+    assert report["num_samples"] == 50 and report["seed"] == 42
+    assert "mode=eval" in report["command"]
+    assert matplotlib.image.imread(evaluated / "samples.png").std() > 0
+
+    # the generator alone is enough for what needs no critic
+    alone = tmp_path / "alone"
+    done = run_script(name, "mode=eval", *TINY[name], *TINY_RUN, named[0], f"hydra.run.dir={alone}")
+    assert "EVAL.pretrained_dis_model_path is null" in done.stdout
+    report = json.loads((alone / "metrics.json").read_text())
+    assert set(report["metrics"]) == (METRICS["toy"] if name == "toy" else set())
+    assert (alone / "samples.png").is_file()
+
+
+def test_weights_of_another_network_are_refused_in_one_line(run_script, tmp_path):
+    folder = tmp_path / "run"
+    run_script("toy", *TINY["toy"], *TINY_RUN, f"hydra.run.dir={folder}")
+    done = run_script(
+        *("toy", "mode=eval", f"EVAL.pretrained_gen_model_path={folder}/model_generator"),
+        f"hydra.run.dir={tmp_path}/x",
+        status=2,
+    )
+    assert "does not fit WganGpToyGenerator" in done.stderr
+    assert "[2, 8] where [2, 512] is expected" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("name", "way"), [("mnist", "digits"), ("cifar10", "synthetic")])
+def test_offline_the_error_names_every_way_out(name, way, run_script, tmp_path):
+    done = run_script(name, f"hydra.run.dir={tmp_path}/x", home=tmp_path, status=2)
+    for part in (
+        f"{tmp_path}/.paddlesci/datasets/",
+        "https://",
+        "put it at",
+        "DATA.data_path=",
+        f"DATA.source={way}",
+    ):
+        assert part in done.stderr, part
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("name", "slip", "part"),
+    [
+        ("toy", "TRAIN.epochz=3", "Did you mean TRAIN.epochs?"),
+        ("toy", "DATA.mode=8gaussian", "8gaussians, 25gaussians, swissroll"),
+        ("mnist", "DATA.source=digit", "mnist, digits"),
+        ("cifar10", "mode=eval", "EVAL.pretrained_gen_model_path"),
+        ("cifar10", "DATA.data_path=/nowhere/x.tar.gz", "neither this file nor its folder"),
+    ],
+)
+def test_slips_get_one_line(name, slip, part, run_script, tmp_path):
+    done = run_script(name, slip, f"hydra.run.dir={tmp_path}/x", status=2)
+    assert part in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_cifar10_on_real_pictures_without_labels(run_script, shared, tmp_path):
+    archive = shared("emoji-cifar10-layout.tar.gz")
+    tiny = [part for part in TINY["cifar10"] if "source" not in part]
+    run_script(
+        *("cifar10", *tiny, *TINY_RUN, f"DATA.data_path={archive}"),
+        *("MODEL.use_label=false", f"hydra.run.dir={tmp_path}"),
+    )
+    record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert record["step"] == 4 and not any("accuracy" in key for key in record)
+
+
+def test_mnist_on_the_real_set(run_script, shared, tmp_path):
+    archive = shared("mnist.pkl.gz")
+    tiny = [part for part in TINY["mnist"] if "source" not in part]
+    run_script("mnist", *tiny, *TINY_RUN, f"DATA.data_path={archive}", f"hydra.run.dir={tmp_path}")
+    record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert record["step"] == 4 and record["learning_rate"] == 1e-4
