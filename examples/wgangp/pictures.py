@@ -89,8 +89,9 @@ def draw_toy(
         points = np.stack(np.meshgrid(axis, axis), -1)
         heights = value(points.reshape(-1, 2)).reshape(128, 128)
         axes.contour(axis, axis, heights, 20, cmap="viridis", linewidths=0.8, alpha=0.7)
-    axes.scatter(*real.T, s=6, c="tab:orange", marker="+", linewidths=0.8, label="real")
-    axes.scatter(*fake.T, s=6, c="tab:green", marker="x", linewidths=0.8, label="generated")
+    axes.scatter(*fake.T, s=9, c="tab:green", marker="x", linewidths=0.8, label="generated")
+    # on top and smaller, or a good generator would hide them
+    axes.scatter(*real.T, s=5, c="tab:orange", marker="+", linewidths=0.6, label="real")
     axes.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
     axes.legend(loc="upper right", markerscale=2)
     figure.savefig(path, dpi=100, bbox_inches="tight")
