@@ -25,6 +25,7 @@ import functions
 import streams
 import wgangp_cifar10
 import wgangp_toy
+from runtime import UserError
 
 TINY = {
     "toy": ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16"],
@@ -233,7 +234,7 @@ def load(path):
 
 
 def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
-    def run(seed):
+    def run(seed, folder):
         paddle.seed(seed)
         cfg = configure(
             "toy",
@@ -241,17 +242,19 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
             *("TRAIN.epochs=3", "TRAIN.iters_per_epoch=2", "TRAIN.save_freq=2", f"seed={seed}"),
             *("TRAIN.eval_freq=3", "EVAL.num_samples=50", "log_freq=1"),
         )
+        cfg.output_dir = str(folder)
         wgangp_toy.train(cfg)
-        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
         weights = [
             array.tobytes()
             for name in ("generator", "discriminator")
-            for array in load(tmp_path / f"model_{name}.pdparams")
+            for array in load(folder / f"model_{name}.pdparams")
         ]
         return [json.loads(line) for line in lines], weights
 
-    first, weights = run(1)
-    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.p*")}
+    folder = tmp_path / "first"
+    first, weights = run(1, folder)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.p*")}
     assert {f"samples/iteration_{i}.png" for i in (0, 2, 4, 6)} <= names
     assert "losses.png" in names
     checkpoints = {name for name in names if name.startswith("checkpoints/")}
@@ -271,11 +274,22 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
         loss = -record["wasserstein"] + 0.1 * record["gradient_penalty"]
         assert record["critic_loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
 
-    second, same = run(1)
+    second, same = run(1, tmp_path / "second")
     assert same == weights
     assert [{**r, "seconds": 0} for r in second] == [{**r, "seconds": 0} for r in first]
-    _, others = run(2)
+    _, others = run(2, tmp_path / "third")
     assert others[0] != weights[0]
+    with pytest.raises(UserError, match="holds another training already"):
+        run(1, folder)
+
+
+def test_a_diverged_training_stops_before_it_saves(configure, tmp_path):
+    cfg = configure("toy", *TINY["toy"], "TRAIN.learning_rate=1e30", "TRAIN.iters_per_epoch=3")
+    with pytest.raises(UserError, match=r"diverged: at iteration \d .*wasserstein.* is not finite"):
+        wgangp_toy.train(cfg)
+    assert not list(tmp_path.rglob("*.pdparams"))
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        assert "NaN" not in line
 
 
 def test_grid_has_a_class_a_column_and_a_noise_a_row(configure):
@@ -302,7 +316,10 @@ def test_image_validator_measures_what_it_says(configure):
         validator,
     )[1]
     figures = adversarial.evaluate(solver)
-    real = paddle.to_tensor(functions.prepare_cifar10(data.test_images[:7]))
+    real = validator.data_loader.dataset.input["real"]
+    noise = real - functions.prepare_cifar10(data.test_images[:7])
+    assert 0 <= noise.min() and noise.max() <= 1 / 128 + 1e-6 and noise.std() > 1e-3
+    real = paddle.to_tensor(real)
     labels = paddle.to_tensor(data.test_labels[:7])
     noise = paddle.to_tensor(validator.data_loader.dataset.input["noise"])
     # batch normalisation sees the same batches of three

@@ -25,6 +25,7 @@ import pytest
 from scipy import stats
 from sklearn.datasets import make_swiss_roll
 
+import files
 import functions
 from runtime import UserError
 
@@ -88,10 +89,19 @@ def test_cifar10_of_another_layout_is_refused(tmp_path, batch, message):
     assert "data_batch_1" in str(error.value)
 
 
+def test_keys_written_by_python_3_and_a_second_test_batch(tmp_path):
+    path = tmp_path / "cifar.tar.gz"
+    batch = {"data": np.ones((3, 3072), "uint8"), "labels": [1, 2, 3]}
+    write_cifar(path, {"data_batch_1": 2, "test_batch_1": 3, "test_batch_2": 3}, test_batch_2=batch)
+    data = functions.read_cifar10(str(path))
+    assert len(data.train_images) == 2 and len(data.test_images) == 6
+    assert data.test_labels[3:].tolist() == [1, 2, 3]
+
+
 def test_cifar10_without_a_test_batch_is_refused(tmp_path):
     path = tmp_path / "cifar.tar.gz"
     write_cifar(path, {"data_batch_1": 2})
-    with pytest.raises(UserError, match="no test_batch inside"):
+    with pytest.raises(UserError, match="no pictures of a test_batch inside"):
         functions.read_cifar10(str(path))
 
 
@@ -110,6 +120,49 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"it names .*open"):
         functions.read_cifar10(str(path))
     assert not mark.exists()
+
+
+class Crafted(np.ndarray):
+    """Pickles as an array whose type says that its bytes are pointers to objects."""
+
+    def __reduce__(self):
+        dtype = np.dtype([("a", "O")])
+        return (
+            np.core.multiarray._reconstruct,
+            (np.ndarray, (0,), b"b"),
+            (
+                *(1, (1,), dtype, False),
+                b"A" * 8,
+            ),
+        )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.zeros(1).view(Crafted),
+        np.array(["2020-01-01"], "M8[D]"),
+        np.array([(1, 2.0)], [("a", "i4"), ("b", "f4")]),
+        np.array([{}], object),
+    ],
+)
+def test_arrays_of_anything_but_numbers_are_refused(tmp_path, labels):
+    path = tmp_path / "cifar.tar.gz"
+    batch = {b"data": np.zeros((1, 3072), "uint8"), b"labels": labels}
+    write_cifar(path, {"data_batch_1": 1, "test_batch": 1}, data_batch_1=batch)
+    with pytest.raises(UserError, match="it holds an array of"):
+        functions.read_cifar10(str(path))
+
+
+def test_arrays_of_every_protocol_order_and_type_come_back():
+    rng = np.random.default_rng(0)
+    for dtype in ("u1", "<i8", ">i4", "<f4", ">f8", "?"):
+        array = (rng.standard_normal((3, 4)) * 9).astype(dtype)
+        for value in (array, np.asfortranarray(array), array[:0], array[1, 1]):
+            for protocol in (2, 3, 4, 5):
+                back = files.unpickle(pickle.dumps({"a": [value]}, protocol), "here")["a"][0]
+                np.testing.assert_array_equal(back, value)
+                assert back.dtype == value.dtype
 
 
 @pytest.mark.parametrize("kept", [0, 100, 5000])

@@ -133,8 +133,14 @@ def test_strided_convolution_pads_as_tensorflow_does():
     assert plain.shape == [1, 1, 14, 14]
 
 
-def test_transposed_convolution_doubles():
-    assert functions.conv_transpose(2, 3, 5)(paddle.rand([1, 2, 7, 7])).shape == [1, 3, 14, 14]
+@pytest.mark.parametrize("size", [4, 5])
+def test_transposed_convolution_is_the_adjoint_of_tensorflows_same_convolution(size):
+    layer, x = functions.conv_transpose(2, 3, size), paddle.rand([1, 2, 7, 7])
+    y = paddle.rand([1, 3, 14, 14])
+    y.stop_gradient = False
+    image = F.conv2d(y, layer.weight, stride=2, padding="SAME")
+    (adjoint,) = paddle.grad((image * x).sum(), y)
+    np.testing.assert_allclose(layer(x).numpy(), adjoint.numpy(), atol=1e-5)
 
 
 def plain_block(block, x):
@@ -156,11 +162,12 @@ def plain_block(block, x):
     return h + (shortcut.numpy() if block.conv_shortcut is None else pool(shortcut))
 
 
+@pytest.mark.parametrize("channels", [(4, 4), (3, 5)])
 @pytest.mark.parametrize("resample", ["up", "down", None])
-def test_residual_block_against_plain_resampling(resample):
-    block = functions.ResidualBlock(4, 4, lambda channels: functions.NoNorm(), resample)
-    x = paddle.randn([2, 4, 8, 8])
-    assert (block.conv_shortcut is None) == (resample is None)
+def test_residual_block_against_plain_resampling(resample, channels):
+    block = functions.ResidualBlock(*channels, lambda channels: functions.NoNorm(), resample)
+    x = paddle.randn([2, channels[0], 8, 8])
+    assert (block.conv_shortcut is None) == (resample is None and channels == (4, 4))
     np.testing.assert_allclose(block(x).numpy(), plain_block(block, x), rtol=1e-4, atol=1e-5)
 
 

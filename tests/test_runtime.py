@@ -23,12 +23,14 @@ from conftest import SCRIPTS
 
 import runtime
 
+CHOICES = {"wgangp_toy": {"DATA.mode": ("8gaussians", "25gaussians", "swissroll")}}
+
 
 def check(capsys, monkeypatch, *arguments, script="wgangp_toy"):
     """What the command line's check prints as it refuses, or None."""
     monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
     try:
-        runtime.check_command_line(script)
+        runtime.check_command_line(script, CHOICES.get(script, {}))
     except SystemExit as stop:
         assert stop.code == 2
         text = capsys.readouterr().err
@@ -56,7 +58,12 @@ def check(capsys, monkeypatch, *arguments, script="wgangp_toy"):
         (["TRAIN.lr_schedule=cosine"], ["choose one of constant, linear"]),
         (["mode=export"], ["choose one of train, eval"]),
         (["device=tpu"], ["null, cpu, gpu"]),
-        (["preset=papre"], ["choose one of null, paper"]),
+        (["preset=papre"], ["preset/papre", "Available options", "paper"]),
+        (["DATA.mode=8gaussian"], ["choose one of 8gaussians, 25gaussians, swissroll"]),
+        (["seed=4294967296"], ["seed=4294967296 must be at least 0 and below 4294967296"]),
+        (["+hydraulics=3"], ["unknown setting hydraulics"]),
+        (["EVAL.pretrained_gen_model_path=3"], ["is not a path"]),
+        (["--config-path", "conf"], ["--config-dir"]),
         (["EVAL.pretrained_gen_model_path=/a/b=c"], ["can't be read", "quotes"]),
         (["--multirun", "seed=1,x"], ["seed=x is not a whole number"]),
         (["--multirun", "TRAIN.epoch=1,2"], ["Did you mean TRAIN.epochs?"]),
@@ -100,6 +107,7 @@ def test_each_script_checks_its_own_keys(capsys, monkeypatch, script):
     assert check(capsys, monkeypatch, script=script) is None
     text = check(capsys, monkeypatch, "DATA.mode=8gaussians", script=script)
     assert "DATA.source" in text
+    assert "unknown setting preset" in check(capsys, monkeypatch, "preset=paper", script=script)
     text = check(capsys, monkeypatch, "MODEL.dis_net.norm=batch", script=script)
     assert "choose one of null, layer" in text
 

@@ -72,7 +72,7 @@ def test_train_then_evaluate(name, run_script, tmp_path):
     for key, value in report["metrics"].items():
         assert value == records[-1][key], key
     assert report["num_samples"] == 50 and report["seed"] == 42
-    assert "mode=eval" in report["command"]
+    assert report["command"].startswith(f"python wgangp_{name}.py mode=eval ")
     assert matplotlib.image.imread(evaluated / "samples.png").std() > 0
 
     # the generator alone is enough for what needs no critic
@@ -94,6 +94,7 @@ def test_weights_of_another_network_are_refused_in_one_line(run_script, tmp_path
     )
     assert "does not fit WganGpToyGenerator" in done.stderr
     assert "[2, 8] where [2, 512] is expected" in done.stderr
+    assert "does not fit" in (tmp_path / "x" / "eval.log").read_text()
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import shlex
 import sys
 import time
 from os import path as osp
@@ -31,6 +33,7 @@ from typing import Sequence
 import numpy as np
 import paddle
 import ppsci
+from omegaconf import OmegaConf
 from paddle import nn
 from ppsci.utils import logger
 from ppsci.utils import save_load
@@ -47,6 +50,7 @@ from runtime import require
 REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION = range(7)
 
 NEVER = 10**12
+SILENCE = 30  # seconds after which a line is due in a slow run
 
 
 # --8<-- [start:optimizer]
@@ -183,8 +187,9 @@ def make_solvers(
             device=cfg.device,
             **more,
         )
-        # train_epoch_func is called without Solver.train(), which would set this
-        solver.max_steps = NEVER
+        # train_epoch_func is called without Solver.train(), which would set max_steps; from
+        # step 1 on, it does not write lines of its own
+        solver.max_steps, solver.global_step = NEVER, 1
         return solver
 
     return (
@@ -242,6 +247,9 @@ def train(
         critic_solver: Owns the critic.
         generator_solver: Owns the generator, and evaluates it if it has a validator.
         draw: Writes a picture of samples to a path.
+
+    Raises:
+        UserError: If the folder holds another training, or a figure is no longer finite.
     """
     settings = cfg.TRAIN
     iterations = settings.epochs * settings.iters_per_epoch
@@ -249,16 +257,20 @@ def train(
         critic_solver.constraint["critic"].loss,
         generator_solver.constraint["generator"].loss,
     ]
+    journal_path = osp.join(cfg.output_dir, "metrics.jsonl")
+    require(
+        not osp.exists(journal_path),
+        f"{cfg.output_dir} holds another training already. Name a new folder by hydra.run.dir=, "
+        "or remove that one.",
+    )
     samples = osp.join(cfg.output_dir, "samples")
     os.makedirs(samples, exist_ok=True)
+    OmegaConf.save(cfg, osp.join(cfg.output_dir, "config.yaml"), resolve=True)
     width = len(str(iterations))
     draw(osp.join(samples, f"iteration_{0:0{width}d}.png"))
 
-    start = time.perf_counter()
-    with (
-        progress_bar(iterations) as bar,
-        open(osp.join(cfg.output_dir, "metrics.jsonl"), "w", encoding="utf-8") as journal,
-    ):
+    start = told = time.perf_counter()
+    with progress_bar(iterations) as bar, open(journal_path, "w", encoding="utf-8") as journal:
         for iteration in range(1, iterations + 1):
             rate = generator_solver.optimizer.get_lr()
             train_iteration(critic_solver, generator_solver, iteration)
@@ -266,25 +278,29 @@ def train(
 
             epoch, rest = divmod(iteration, settings.iters_per_epoch)
             ends_epoch = rest == 0
-            figures = {}
+            now = time.perf_counter()
+            if not (ends_epoch or iteration == 1 or iteration % cfg.log_freq == 0):
+                if now - told < SILENCE:
+                    continue
+            told = now
+            record = {
+                "step": iteration,
+                "seconds": round(now - start, 3),
+                **losses[0].pop_figures(),
+                **losses[1].pop_figures(),
+                "learning_rate": rate,
+            }
+            check_finite(record)
+            bar.set_postfix(wasserstein=f"{record['wasserstein']:.3f}", refresh=False)
+            logger.info(describe(record, iterations))
             if ends_epoch:
                 draw(osp.join(samples, f"iteration_{iteration:0{width}d}.png"))
                 if settings.eval_during_train and epoch % settings.eval_freq == 0:
-                    figures = evaluate(generator_solver)
+                    record.update(evaluate(generator_solver))
                 if settings.save_freq and epoch % settings.save_freq == 0:
                     save_checkpoint(cfg, critic_solver, generator_solver, iteration)
-            if ends_epoch or iteration == 1 or iteration % cfg.log_freq == 0:
-                record = {
-                    "step": iteration,
-                    "seconds": round(time.perf_counter() - start, 3),
-                    **losses[0].pop_figures(),
-                    **losses[1].pop_figures(),
-                    "learning_rate": rate,
-                }
-                bar.set_postfix(wasserstein=f"{record['wasserstein']:.3f}", refresh=False)
-                logger.info(describe(record, iterations))
-                journal.write(json.dumps({**record, **figures}) + "\n")
-                journal.flush()
+            journal.write(json.dumps(record, allow_nan=False) + "\n")
+            journal.flush()
             if ends_epoch:
                 pictures.draw_losses(cfg.output_dir)
 
@@ -304,6 +320,21 @@ def progress_bar(iterations: int):
     with logging_redirect_tqdm([logger._logger]) if terminal else contextlib.nullcontext():
         with tqdm(total=iterations, unit="it", disable=not terminal) as bar:
             yield bar
+
+
+def check_finite(record: Dict[str, float]) -> None:
+    """Stops a training that has diverged, before its weights are saved.
+
+    Raises:
+        UserError: Names the step and the figures that are not finite.
+    """
+    lost = [name for name, value in record.items() if not math.isfinite(value)]
+    require(
+        not lost,
+        f"the training diverged: at iteration {record['step']} {', '.join(lost)} is not finite. "
+        f"The learning rate was {record['learning_rate']:g}; try a smaller TRAIN.learning_rate. "
+        "Earlier weights are in checkpoints/ of the output folder, if an interval had passed.",
+    )
 
 
 def describe(record: Dict[str, float], iterations: int) -> str:
@@ -340,21 +371,13 @@ def save_checkpoint(cfg, critic_solver, generator_solver, iteration: int) -> Non
 
 
 # --8<-- [start:evaluate]
-def validator_loss(critic):
-    """The generator's loss; ppsci asks for one, so it is 0 where there is no critic."""
-    if critic is not None:
-        return functions.WganGpGeneratorLoss(critic)
-    return ppsci.loss.FunctionalLoss(lambda *_: {"none": paddle.zeros([])})
-
-
-def make_validator(cfg, inputs: Dict[str, np.ndarray], labels, critic, output_expr, metric):
+def make_validator(cfg, inputs: Dict[str, np.ndarray], labels, output_expr, metric):
     """A SupervisedValidator that turns each batch of fakes into the figures of its metric.
 
     Args:
         cfg: The script's configuration.
         inputs: Arrays by input key, "noise" among them.
         labels: Arrays that the metric sees beside the outputs.
-        critic: Gives the validator's loss, which is the generator's; may be None.
         output_expr: Figures per sample, as functions of inputs and fakes.
         metric: A function of the gathered (outputs, labels), which returns named tensors.
     """
@@ -364,7 +387,8 @@ def make_validator(cfg, inputs: Dict[str, np.ndarray], labels, critic, output_ex
             "batch_size": cfg.EVAL.batch_size,
             "sampler": {"name": "BatchSampler", "shuffle": False, "drop_last": False},
         },
-        validator_loss(critic),
+        # ppsci asks for a loss, too; what there is to know is in the metric
+        ppsci.loss.FunctionalLoss(lambda *_: {"none": paddle.zeros([])}),
         output_expr,
         metric={"figures": ppsci.metric.FunctionalMetric(metric)},
         name="generated",
@@ -416,7 +440,7 @@ def make_image_validator(cfg, generator, critic, images: np.ndarray, labels: np.
         "figures_fake": figures("fake"),
         "labels": lambda data: data["labels"],
     }
-    return make_validator(cfg, inputs, {}, critic, output_expr, metric)
+    return make_validator(cfg, inputs, {}, output_expr, metric)
 
 
 def evaluate(solver) -> Dict[str, float]:
@@ -490,7 +514,7 @@ def report(cfg, generator, validator, draw: Callable[[str], None]) -> None:
         if key.startswith("pretrained_") and source is not None
     }
     content = {
-        "command": " ".join(sys.argv),
+        "command": shlex.join(["python", *sys.argv]),
         "seed": cfg.seed,
         "num_samples": len(validator.data_loader.dataset) if validator else 0,
         "weights": weights,

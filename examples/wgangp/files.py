@@ -26,7 +26,7 @@ import pickle
 import sys
 import tarfile
 import tempfile
-import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
 from os import path as osp
@@ -47,31 +47,89 @@ from runtime import UserError
 CACHE = "~/.paddlesci"
 TIMEOUT = 30  # seconds without a byte
 
-# What a pickle may name: how NumPy writes arrays and scalars (by its old and new module
-# names), and the encoder that Python 3 uses for the bytes of a protocol 2 pickle.
-_ADMITTED = {
-    ("_codecs", "encode"),
-    ("collections", "OrderedDict"),
-    *(
-        (module, name)
-        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-        for name in ("_reconstruct", "scalar")
-    ),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
-
 
 # --8<-- [start:unpickle]
+class _Dtype:
+    """Stands in for numpy.dtype in a pickle: plain numbers only, in a given byte order."""
+
+    def __init__(self, code, *_):
+        self.dtype = np.dtype(as_text(code))
+        if self.dtype.kind not in "biuf":
+            raise pickle.UnpicklingError(f"it holds an array of {self.dtype}")
+
+    def __setstate__(self, state):
+        _, order, subdtype, names, fields = state[:5]
+        if any(part is not None for part in (subdtype, names, fields)):
+            raise pickle.UnpicklingError("it holds an array of records")
+        self.dtype = self.dtype.newbyteorder(as_text(order))
+
+
+class _Array:
+    """Stands in for numpy.ndarray in a pickle; NumPy's own would trust sizes and types in it."""
+
+    def __init__(self, *_):
+        self.array = np.empty(0)
+
+    def __setstate__(self, state):
+        _, shape, dtype, fortran, content = state
+        self.array = _from_buffer(content, dtype, shape, "F" if fortran else "C").array
+
+
+def _from_buffer(content, dtype, shape, order="C") -> _Array:
+    if not isinstance(dtype, _Dtype):
+        raise pickle.UnpicklingError("it holds an array of no type")
+    holder = _Array()
+    holder.array = np.frombuffer(content, dtype.dtype).reshape(shape, order=as_text(order))
+    return holder
+
+
+def _scalar(dtype, content) -> Any:
+    return _from_buffer(content, dtype, ()).array[()]
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if as_text(encoding) != "latin1":
+        raise pickle.UnpicklingError(f"it encodes a text as {encoding}")
+    return text.encode("latin1")
+
+
+# What a pickle may name: how NumPy writes arrays and scalars (by its old and its new module
+# names), and how Python 3 writes bytes in protocol 2. Each is ours, not the one named.
+_ADMITTED = {
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): lambda: b"",
+    ("collections", "OrderedDict"): dict,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+}
+for _core in ("numpy.core", "numpy._core"):
+    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _Array
+    _ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _from_buffer
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """An unpickler that admits NumPy arrays and plain containers only."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ADMITTED:
-            return super().find_class(module, name)
+            return _ADMITTED[module, name]
         raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def _without_stand_ins(value: Any) -> Any:
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, dict):
+        return {_without_stand_ins(k): _without_stand_ins(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_stand_ins(part) for part in value)
+    return value
+
+
+def as_text(value: Any) -> Any:
+    """A text, also where Python 2 wrote it, which reads as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def unpickle(content: bytes, where: str) -> Any:
@@ -85,7 +143,7 @@ def unpickle(content: bytes, where: str) -> Any:
         UserError: If it is damaged, or names anything but arrays and containers.
     """
     try:
-        return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        return _without_stand_ins(_ArrayUnpickler(io.BytesIO(content), encoding="bytes").load())
     except Exception as error:  # damaged pickles raise almost anything
         raise UserError(
             f"{where} is not a pickle of arrays and plain containers ({error}). It was not "
@@ -225,6 +283,7 @@ def download(address: str, path: str, md5: Optional[str] = None) -> None:
             os.fsync(file.fileno())
         if md5 is not None and digest.hexdigest() != md5:
             raise OSError(f"its MD5 is {digest.hexdigest()}, expected {md5}")
+        os.chmod(partial, 0o644)  # mkstemp's is for its owner alone
         os.replace(partial, path)
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(str(error)) from None
@@ -250,19 +309,27 @@ def load_weights(network: nn.Layer, source: str, setting: str) -> None:
             missing, unexpected and misshapen names, and nothing is loaded.
     """
     path = weights_path(source, setting)
+    where = f"{setting}: {path}"
+    if _is_url(source):
+        where += f" (kept from {source}; remove it, and it is downloaded anew)"
     with open(path, "rb") as file:
-        state = unpickle(file.read(), path)
+        state = unpickle(file.read(), where)
     if not isinstance(state, dict):
-        raise UserError(f"{path}: expected a dictionary of arrays, found {type(state).__name__}.")
+        raise UserError(
+            f"{where}: expected a dictionary of arrays, found a {type(state).__name__}."
+        )
+    state = {as_text(name): value for name, value in state.items()}
     # paddle.save adds a table of its internal names
-    state = {_text(name): value for name, value in state.items()}
     state.pop("StructuredToParameterName@@", None)
-    _check_fit(network, state, path, setting)
-    network.set_state_dict(state)
+    own = network.state_dict()
+    _check_fit(own, state, type(network).__name__, where)
+    network.set_state_dict(
+        {name: np.asarray(value, own[name].numpy().dtype) for name, value in state.items()}
+    )
 
 
-def _text(name: Any) -> Any:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+def _is_url(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
 
 
 def weights_path(source: str, setting: str) -> str:
@@ -271,22 +338,26 @@ def weights_path(source: str, setting: str) -> str:
     Raises:
         UserError: If it is not there, or can't be downloaded.
     """
-    source = source if source.endswith(".pdparams") else f"{source}.pdparams"
-    if source.startswith(("http://", "https://")):
+    if _is_url(source):
+        parts = urllib.parse.urlsplit(source)
+        if not parts.path.endswith(".pdparams"):
+            parts = parts._replace(path=f"{parts.path}.pdparams")
+        address = urllib.parse.urlunsplit(parts)
         # Files of different addresses often share a name.
-        key = hashlib.sha256(source.encode()).hexdigest()[:12]
-        path = osp.expanduser(f"{CACHE}/weights/wgangp/{key}_{osp.basename(source)}")
+        key = hashlib.sha256(address.encode()).hexdigest()[:12]
+        path = osp.expanduser(f"{CACHE}/weights/wgangp/{key}_{osp.basename(parts.path)}")
         if not osp.exists(path):
-            logger.info(f"Downloading {source}")
+            logger.info(f"Downloading {address}")
             try:
-                download(source, path)
+                download(address, path)
             except OSError as error:
                 raise UserError(
-                    f"{setting}: {source} could not be downloaded ({error}). Download it "
+                    f"{setting}: {address} could not be downloaded ({error}). Download it "
                     f"elsewhere and name its path, or put it at {path}."
                 ) from None
         return path
     path = osp.abspath(osp.expanduser(source))
+    path = path if path.endswith(".pdparams") else f"{path}.pdparams"
     if not osp.isfile(path):
         raise UserError(
             f"{setting}: there is no file {path}. A finished training leaves "
@@ -295,35 +366,31 @@ def weights_path(source: str, setting: str) -> str:
     return path
 
 
-def _check_fit(network: nn.Layer, state: Dict[str, Any], path: str, setting: str) -> None:
-    own = {name: list(value.shape) for name, value in network.state_dict().items()}
-    shapes = {name: list(np.shape(value)) for name, value in state.items()}
+def _check_fit(own: Dict[str, Any], state: Dict[str, Any], network: str, where: str) -> None:
+    def numbers(name):
+        value = state.get(name)
+        return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+    both = [name for name in own if name in state]
+    fits = [n for n in both if numbers(n) and list(state[n].shape) == list(own[n].shape)]
     problems = {
-        "missing": [name for name in own if name not in shapes],
-        "unexpected": [str(name) for name in shapes if name not in own],
+        "missing": [name for name in own if name not in state],
+        "unexpected": [str(name) for name in state if name not in own],
+        "not arrays of floating-point numbers": [name for name in both if not numbers(name)],
         "misshapen": [
-            f"{name} {shapes[name]} where {own[name]} is expected"
-            for name in own
-            if name in shapes and shapes[name] != own[name]
+            f"{name} {list(state[name].shape)} where {list(own[name].shape)} is expected"
+            for name in both
+            if numbers(name) and name not in fits
         ],
-        "not finite numbers": [
-            name
-            for name in own
-            if name in shapes and shapes[name] == own[name] and not _is_finite(state[name])
-        ],
+        "not finite": [name for name in fits if not np.isfinite(state[name]).all()],
     }
     found = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
     if found:
         raise UserError(
-            f"{setting}: {path} does not fit {type(network).__name__}, and was not loaded. "
-            f"{'; '.join(found)}. Were MODEL.* settings different when it was trained? They "
-            "are in config.yaml beside the weights."
+            f"{where} does not fit {network}, and was not loaded. {'; '.join(found)}. Were "
+            "MODEL.* settings different when it was trained? They are in config.yaml beside "
+            "the weights."
         )
-
-
-def _is_finite(value: Any) -> bool:
-    array = np.asarray(value)
-    return array.dtype.kind in "fiu" and bool(np.isfinite(array).all())
 
 
 def _some(names: List[str], most: int = 4) -> str:

@@ -88,13 +88,14 @@ def conv_transpose(n_in: int, n_out: int, size: int) -> nn.Conv2DTranspose:
     """A transposed convolution that doubles height and width (`tflib/ops/deconv2d.py`)."""
     fan_in, fan_out = n_in * size**2 / 4, n_out * size**2
     std = math.sqrt(4.0 / (fan_in + fan_out))
+    before, after = (size - 2) // 2, (size - 1) // 2
     return nn.Conv2DTranspose(
         n_in,
         n_out,
         size,
         stride=2,
-        padding=size // 2,
-        output_padding=1,
+        # crops as the adjoint of TensorFlow's 'same' convolution does: one pixel less at the top
+        padding=[before, after, before, after],
         weight_attr=_uniform(std),
         bias_attr=nn.initializer.Constant(0.0),
     )
@@ -350,8 +351,8 @@ class ResidualBlock(nn.Layer):
     ):
         super().__init__()
         self.resample = resample
-        # A block changes its channels in the second convolution, unless it doubles the size.
-        n_mid = n_out if resample == "up" else n_in
+        # A block changes its channels in the first convolution, unless it halves the size.
+        n_mid = n_in if resample == "down" else n_out
         self.norm_1 = norm(n_in)
         self.conv_1 = conv(n_in, n_mid, 3)
         self.norm_2 = norm(n_mid)
@@ -636,10 +637,15 @@ def toy_centres(name: str) -> Tuple[np.ndarray, float]:
 
     Args:
         name: "8gaussians" or "25gaussians".
+
+    Raises:
+        ValueError: For another name.
     """
     if name == "8gaussians":
         angles = np.arange(8) * np.pi / 4
         return 2 * np.stack([np.cos(angles), np.sin(angles)], 1) / 1.414, 0.02 / 1.414
+    if name != "25gaussians":
+        raise ValueError(f"{name} is no mixture of TOY_SETS")
     grid = np.arange(-4.0, 5.0, 2.0)
     return np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2) / 2.828, 0.05 / 2.828
 
@@ -719,7 +725,9 @@ def read_cifar10(path: str) -> ImageSet:
         where = f"{path}, member {name}"
         batch = files.unpickle(content, where)
         try:
-            rows, labels = batch[b"data"], np.asarray(batch[b"labels"], "int64")
+            # keys are bytes in the original, which Python 2 wrote
+            batch = {files.as_text(key): value for key, value in batch.items()}
+            rows, labels = batch["data"], np.asarray(batch["labels"], "int64")
             images = rows.reshape(-1, *IMAGE_SIZE["cifar10"])
         except (KeyError, TypeError, ValueError, AttributeError):
             raise UserError(
@@ -727,11 +735,13 @@ def read_cifar10(path: str) -> ImageSet:
                 "and `labels`, as in cifar-10-python.tar.gz."
             ) from None
         check_images(images, labels, where)
-        split = "test" if name.endswith("test_batch") else "train"
+        split = "train" if "data_batch_" in name else "test"
         parts[split].append((images, labels))
     for split, member in (("train", "data_batch_1"), ("test", "test_batch")):
-        if not parts[split]:
-            raise UserError(f"{path}: there is no {member} inside; is it a CIFAR-10 archive?")
+        if not sum(len(labels) for _, labels in parts[split]):
+            raise UserError(
+                f"{path}: there are no pictures of a {member} inside; is it a CIFAR-10 archive?"
+            )
     return ImageSet(
         *(np.concatenate(column) for column in zip(*parts["train"])),
         *(np.concatenate(column) for column in zip(*parts["test"])),
@@ -777,7 +787,7 @@ def check_images(images: np.ndarray, labels: np.ndarray, where: str) -> None:
     """
     if images.dtype != np.uint8:
         raise UserError(f"{where}: pictures are {images.dtype}, expected uint8.")
-    if labels.shape != (len(images),):
+    if labels.shape != (len(images),) or not len(images):
         raise UserError(f"{where}: {len(images)} pictures, but labels of shape {labels.shape}.")
     if len(labels) and not 0 <= labels.min() <= labels.max() < NUM_CLASSES:
         raise UserError(f"{where}: labels from {labels.min()} to {labels.max()}, expected 0 to 9.")

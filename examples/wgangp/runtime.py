@@ -17,9 +17,11 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import os
 import platform
+import re
 import sys
 import warnings
 from os import path as osp
@@ -27,6 +29,7 @@ from typing import Any
 from typing import Callable
 from typing import Dict
 from typing import List
+from typing import Sequence
 
 SETTINGS = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE")
 
@@ -72,7 +75,7 @@ def _is_amd_with_avx2() -> bool:
     return "AuthenticAMD" in text and " avx2 " in text
 
 
-def check_command_line(config_name: str) -> None:
+def check_command_line(config_name: str, choices: Dict[str, Sequence[str]]) -> None:
     """Refuses, in one line, settings that the script's configuration does not know.
 
     Composes the configuration as Hydra is about to, and compares it with the shipped one:
@@ -81,6 +84,7 @@ def check_command_line(config_name: str) -> None:
 
     Args:
         config_name: Name of the script's file in conf/, without its suffix.
+        choices: What some of the script's settings may be.
     """
     from hydra import compose
     from hydra import initialize_config_dir
@@ -90,6 +94,8 @@ def check_command_line(config_name: str) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     arguments = get_args_parser().parse_args()
+    if arguments.config_path:
+        fail("--config-path hides the script's configuration; add a folder by --config-dir.")
     if arguments.hydra_help or arguments.help or arguments.info:
         return
     shipped = osp.join(osp.dirname(osp.abspath(__file__)), "conf")
@@ -98,7 +104,7 @@ def check_command_line(config_name: str) -> None:
     folders = [osp.abspath(arguments.config_dir or shipped), shipped]
     if not osp.isfile(osp.join(folders[0], f"{name.removesuffix('.yaml')}.yaml")):
         folders.reverse()
-    path = [f"hydra.searchpath=[{folders[1]}]"]
+    path = [f"hydra.searchpath=['{folders[1]}']"]
     try:
         with initialize_config_dir(shipped, version_base=None):
             default = OmegaConf.to_container(compose(config_name))
@@ -107,10 +113,10 @@ def check_command_line(config_name: str) -> None:
                 try:
                     chosen = compose(name, overrides + path)
                 except HydraException as error:
-                    raise UserError(_explain(error, overrides, default, shipped)) from None
+                    raise UserError(_explain(error, overrides, default)) from None
                 settings = OmegaConf.to_container(chosen)
                 check_settings(settings, default)
-                check_values(settings)
+                check_values(settings, {**CHOICES, **choices})
     except UserError as error:
         fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -121,7 +127,7 @@ def _single_runs(arguments) -> List[List[str]]:
     """The overrides of each run that a command starts, without Hydra's own settings."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    own = [text for text in arguments.overrides if not text.lstrip("+~").startswith("hydra")]
+    own = [t for t in arguments.overrides if not re.match(r"[+~]*hydra([./=@]|$)", t)]
     if not arguments.multirun:
         return [own]
     runs = []
@@ -134,21 +140,19 @@ def _single_runs(arguments) -> List[List[str]]:
     return runs or [[]]
 
 
-def _explain(error: Exception, overrides: List[str], default: Dict[str, Any], conf: str) -> str:
+def _explain(error: Exception, overrides: List[str], default: Dict[str, Any]) -> str:
     """Names the override that Hydra refused, and what it might have meant."""
     from hydra.errors import OverrideParseException
 
     known = _flatten(default)
+    has_options = "Available options" in str(error)  # a config group's, by Hydra
     for text in overrides:
-        key, _, value = text.lstrip("+~").partition("=")
-        options = osp.join(conf, key)
-        if osp.isdir(options):
-            names = ["null", *sorted(name.rpartition(".")[0] for name in os.listdir(options))]
-            if value not in names:
-                return f"{key}={value} is unknown: choose one of {', '.join(names)}."
-        elif key not in known and key not in _groups(default):
+        key = text.lstrip("+~").split("=")[0]
+        if key not in known and key not in _groups(default) and not has_options:
             return unknown_key(key, default)
     reason = str(error).split("\n")[0]
+    if has_options:
+        reason = " ".join(str(error).split("Config search path")[0].split())
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override} can't be read ({reason}). A text with special characters wants "
@@ -200,6 +204,8 @@ def check_settings(settings: Dict[str, Any], default: Dict[str, Any]) -> None:
         if key not in known:
             raise UserError(unknown_key(key, default))
         expected = known[key]
+        if key.endswith("_path") and value is not None:
+            require(isinstance(value, str), f"{key}={value} is not a path: put it in quotes.")
         kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
         # A default of null says nothing about the kind; a resolver is computed later.
         if expected is None or (isinstance(value, str) and "${" in value):
@@ -218,15 +224,16 @@ def check_settings(settings: Dict[str, Any], default: Dict[str, Any]) -> None:
         raise UserError(f"the configuration lacks {', '.join(missing)}.")
 
 
-def check_values(settings: Dict[str, Any]) -> None:
+def check_values(settings: Dict[str, Any], choices: Dict[str, Sequence]) -> None:
     """Refuses values outside their range, or not among their choices.
 
     Raises:
         UserError: Names the setting and what it may be.
     """
     for key, value in _flatten(settings).items():
-        if key in CHOICES:
-            check_choice(key, value, CHOICES[key])
+        if key in choices:
+            shown = ", ".join("null" if choice is None else choice for choice in choices[key])
+            require(value in choices[key], f"{key}={value} is unknown: choose one of {shown}.")
         least, bound = RANGES.get(key.rpartition(".")[2], (None, None))
         if least is None or isinstance(value, str):
             continue
@@ -244,7 +251,8 @@ RANGES = {
     **dict.fromkeys(("epochs", "iters_per_epoch", "n_critic", "eval_freq"), (1, math.inf)),
     **dict.fromkeys(("batch_size", "generator_batch_factor", "num_samples"), (1, math.inf)),
     **dict.fromkeys(("dim", "noise_dim", "log_freq"), (1, math.inf)),
-    **dict.fromkeys(("seed", "save_freq", "learning_rate", "penalty_weight"), (0, math.inf)),
+    **dict.fromkeys(("save_freq", "learning_rate", "penalty_weight"), (0, math.inf)),
+    "seed": (0, 2**32),
     **dict.fromkeys(("critic_class_weight", "generator_class_weight"), (0, math.inf)),
     **dict.fromkeys(("beta1", "beta2"), (0, 1)),
 }
@@ -262,16 +270,6 @@ def require(holds: bool, message: str) -> None:
         raise UserError(message)
 
 
-def check_choice(name: str, value: Any, choices) -> None:
-    """Refuses a value that is not among the choices.
-
-    Raises:
-        UserError: Lists the choices.
-    """
-    shown = ", ".join("null" if choice is None else str(choice) for choice in choices)
-    require(value in choices, f"{name}={value} is unknown: choose one of {shown}.")
-
-
 # --8<-- [start:launch]
 def launch(cfg, **modes: Callable) -> None:
     """Runs the function of `cfg.mode` and turns a UserError into one line and status 2.
@@ -280,17 +278,17 @@ def launch(cfg, **modes: Callable) -> None:
         cfg: The script's configuration.
         **modes: A function of the configuration for each mode, by name.
     """
-    from omegaconf import OmegaConf
     from ppsci.utils import logger
 
     try:
         settings = ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in SETTINGS)
         logger.info(f"Processor settings: {settings}")
-        OmegaConf.save(cfg, osp.join(cfg.output_dir, "config.yaml"), resolve=True)
         modes[cfg.mode](cfg)
     except UserError as error:
-        # the log keeps it too; `fail` prints it where a shell script expects errors
-        logger._logger.debug(f"Error: {error}")
+        # into the log, too, but not to the terminal twice
+        for log in logger._logger.handlers:
+            if isinstance(log, logging.FileHandler):
+                log.emit(logging.LogRecord("ppsci", logging.ERROR, "", 0, str(error), None, None))
         fail(str(error))
 
 

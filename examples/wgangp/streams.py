@@ -28,8 +28,8 @@ import numpy as np
 class Stream:
     """An array-like whose rows are drawn when they are read, for `NamedArrayDataset`.
 
-    What a row holds depends on the seed and on its position alone, never on what was read
-    before: a run draws the same whichever thread or process reads, and can start anywhere.
+    What a batch holds depends on the seed and on its own positions alone, never on what was
+    read before: a run draws the same whichever thread reads, and can start at any batch.
 
     Args:
         length: Number of rows: as many as a run will read.
@@ -119,7 +119,8 @@ def shuffled_images(
         length: Number of rows that a run reads.
         seed: Numbers that set this order apart from others.
     """
-    order = Shuffle(len(images), seed)
+    # an own number sets the order apart from what `prepare` draws
+    order = Shuffle(len(images), (*seed, len(images), 1))
     return {
         "real": Stream(length, seed, lambda rng, at: prepare(images[order(at)], rng)),
         "labels": Stream(length, seed, lambda rng, at: labels[order(at)]),

@@ -22,9 +22,10 @@ import runtime
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
 if __name__ == "__main__":
-    runtime.check_command_line("wgangp_cifar10")
+    runtime.check_command_line("wgangp_cifar10", {"DATA.source": ("cifar10", "synthetic")})
 
 import hydra
+import numpy as np
 
 import adversarial
 import files
@@ -52,7 +53,6 @@ def make_networks(cfg):
 
 # --8<-- [start:data]
 def read(cfg):
-    runtime.check_choice("DATA.source", cfg.DATA.source, ("cifar10", "synthetic"))
     if cfg.DATA.source == "synthetic":
         return functions.synthetic_set()
     path = files.fetch(
@@ -76,7 +76,9 @@ def real_images(data, length, seed):
 
 # --8<-- [start:validator]
 def make_validator(cfg, generator, critic, data):
-    test_images = functions.prepare_cifar10(data.test_images)
+    # with dequantisation noise, as the critic knows pictures
+    rng = np.random.default_rng((cfg.seed, adversarial.EVALUATION, 1))
+    test_images = functions.prepare_cifar10(data.test_images, rng)
     return adversarial.make_image_validator(cfg, generator, critic, test_images, data.test_labels)
 
 

@@ -19,7 +19,7 @@ import runtime
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
 if __name__ == "__main__":
-    runtime.check_command_line("wgangp_mnist")
+    runtime.check_command_line("wgangp_mnist", {"DATA.source": ("mnist", "digits")})
 
 import hydra
 
@@ -48,7 +48,6 @@ def make_networks(cfg):
 
 # --8<-- [start:data]
 def read(cfg):
-    runtime.check_choice("DATA.source", cfg.DATA.source, ("mnist", "digits"))
     if cfg.DATA.source == "digits":
         return functions.digits_set()
     path = files.fetch(

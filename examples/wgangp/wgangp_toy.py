@@ -19,7 +19,8 @@ import runtime
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
 if __name__ == "__main__":
-    runtime.check_command_line("wgangp_toy")
+    choices = {"DATA.mode": ("8gaussians", "25gaussians", "swissroll")}
+    runtime.check_command_line("wgangp_toy", choices)
 
 import hydra
 import numpy as np
@@ -34,7 +35,6 @@ import streams
 
 # --8<-- [start:model]
 def make_networks(cfg):
-    runtime.check_choice("DATA.mode", cfg.DATA.mode, functions.TOY_SETS)
     generator = functions.WganGpToyGenerator(cfg.MODEL.gen_net.dim)
     critic = functions.WganGpToyDiscriminator(cfg.MODEL.dis_net.dim)
     return generator, critic
@@ -57,7 +57,7 @@ def real_points(cfg, length, seed):
 
 
 # --8<-- [start:validator]
-def make_validator(cfg, critic):
+def make_validator(cfg):
     """Compares as many generated points with real ones by the measures of metrics.py."""
     rng = np.random.default_rng((cfg.seed, adversarial.EVALUATION))
     count = cfg.EVAL.num_samples
@@ -75,7 +75,7 @@ def make_validator(cfg, critic):
 
     inputs = {"noise": rng.standard_normal((count, 2), "float32")}
     output_expr = {"fake": lambda data: data["fake"]}
-    return adversarial.make_validator(cfg, inputs, {"real": real}, critic, output_expr, measure)
+    return adversarial.make_validator(cfg, inputs, {"real": real}, output_expr, measure)
 
 
 # --8<-- [end:validator]
@@ -110,7 +110,7 @@ def train(cfg):
         generator,
         critic,
         lambda length, seed: real_points(cfg, length, seed),
-        make_validator(cfg, critic),
+        make_validator(cfg),
     )
     draw = make_drawer(cfg, generator, critic)
     adversarial.train(cfg, critic_solver, generator_solver, draw)
@@ -123,8 +123,8 @@ def train(cfg):
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = adversarial.load_networks(cfg, generator, critic)
-    validator = make_validator(cfg, critic)
-    adversarial.report(cfg, generator, validator, make_drawer(cfg, generator, critic))
+    draw = make_drawer(cfg, generator, critic)
+    adversarial.report(cfg, generator, make_validator(cfg), draw)
 
 
 # --8<-- [end:evaluate]
