@@ -21,6 +21,7 @@ import paddle
 import pytest
 
 import adversarial
+import evaluation
 import functions
 import streams
 import wgangp_cifar10
@@ -295,11 +296,11 @@ def test_a_diverged_training_stops_before_it_saves(configure, tmp_path):
 def test_grid_has_a_class_a_column_and_a_noise_a_row(configure):
     cfg = configure("cifar10", *TINY["cifar10"])
     generator, _ = wgangp_cifar10.make_networks(cfg)
-    inputs = adversarial.grid_inputs(cfg, generator, 10, 10)
+    inputs = evaluation.grid_inputs(cfg, generator, 10, 10)
     assert inputs["labels"].numpy().reshape(10, 10).tolist() == [list(range(10))] * 10
     noise = inputs["noise"].numpy().reshape(10, 10, -1)
     assert (noise == noise[:, :1]).all() and len({row.tobytes() for row in noise[:, 0]}) == 10
-    again = adversarial.grid_inputs(cfg, generator, 10, 10)
+    again = evaluation.grid_inputs(cfg, generator, 10, 10)
     np.testing.assert_array_equal(again["noise"].numpy(), inputs["noise"].numpy())
 
 
@@ -315,7 +316,7 @@ def test_image_validator_measures_what_it_says(configure):
         lambda length, seed: wgangp_cifar10.real_images(data, length, seed),
         validator,
     )[1]
-    figures = adversarial.evaluate(solver)
+    figures = evaluation.evaluate(solver)
     real = validator.data_loader.dataset.input["real"]
     noise = real - functions.prepare_cifar10(data.test_images[:7])
     assert 0 <= noise.min() and noise.max() <= 1 / 128 + 1e-6 and noise.std() > 1e-3
@@ -340,7 +341,7 @@ def test_real_batches_are_those_of_the_stream(configure):
     solver, _ = toy_solvers(cfg)
     expected = streams.Stream(
         10**6,
-        (cfg.seed, adversarial.REAL),
+        (cfg.seed, streams.REAL),
         lambda rng, at: functions.draw_toy("25gaussians", rng, len(at)),
     )
     read = iter(solver.constraint["critic"].data_loader)

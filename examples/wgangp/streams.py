@@ -23,6 +23,9 @@ from typing import Sequence
 
 import numpy as np
 
+# Each stream of random numbers has a number of its own, beside the run's seed.
+REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION = range(7)
+
 
 # --8<-- [start:streams]
 class Stream:

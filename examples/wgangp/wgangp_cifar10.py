@@ -28,6 +28,7 @@ import hydra
 import numpy as np
 
 import adversarial
+import evaluation
 import files
 import functions
 import streams
@@ -77,9 +78,9 @@ def real_images(data, length, seed):
 # --8<-- [start:validator]
 def make_validator(cfg, generator, critic, data):
     # with dequantisation noise, as the critic knows pictures
-    rng = np.random.default_rng((cfg.seed, adversarial.EVALUATION, 1))
+    rng = np.random.default_rng((cfg.seed, streams.EVALUATION, 1))
     test_images = functions.prepare_cifar10(data.test_images, rng)
-    return adversarial.make_image_validator(cfg, generator, critic, test_images, data.test_labels)
+    return evaluation.make_image_validator(cfg, generator, critic, test_images, data.test_labels)
 
 
 # --8<-- [end:validator]
@@ -96,7 +97,7 @@ def train(cfg):
         lambda length, seed: real_images(data, length, seed),
         make_validator(cfg, generator, critic, data),
     )
-    draw = adversarial.make_grid_drawer(cfg, generator, low=-1.0)
+    draw = evaluation.make_grid_drawer(cfg, generator, low=-1.0)
     adversarial.train(cfg, critic_solver, generator_solver, draw)
 
 
@@ -106,10 +107,10 @@ def train(cfg):
 # --8<-- [start:evaluate]
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
-    critic = adversarial.load_networks(cfg, generator, critic)
+    critic = evaluation.load_networks(cfg, generator, critic)
     validator = critic and make_validator(cfg, generator, critic, read(cfg))
-    draw = adversarial.make_grid_drawer(cfg, generator, low=-1.0)
-    adversarial.report(cfg, generator, validator, draw)
+    draw = evaluation.make_grid_drawer(cfg, generator, low=-1.0)
+    evaluation.report(cfg, generator, validator, draw)
 
 
 # --8<-- [end:evaluate]

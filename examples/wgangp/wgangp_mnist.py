@@ -24,6 +24,7 @@ if __name__ == "__main__":
 import hydra
 
 import adversarial
+import evaluation
 import files
 import functions
 import streams
@@ -71,7 +72,7 @@ def real_images(data, length, seed):
 # --8<-- [start:validator]
 def make_validator(cfg, generator, critic, data):
     test_images = functions.prepare_mnist(data.test_images)
-    return adversarial.make_image_validator(cfg, generator, critic, test_images, data.test_labels)
+    return evaluation.make_image_validator(cfg, generator, critic, test_images, data.test_labels)
 
 
 # --8<-- [end:validator]
@@ -88,7 +89,7 @@ def train(cfg):
         lambda length, seed: real_images(data, length, seed),
         make_validator(cfg, generator, critic, data),
     )
-    draw = adversarial.make_grid_drawer(cfg, generator, low=0.0)
+    draw = evaluation.make_grid_drawer(cfg, generator, low=0.0)
     adversarial.train(cfg, critic_solver, generator_solver, draw)
 
 
@@ -98,10 +99,10 @@ def train(cfg):
 # --8<-- [start:evaluate]
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
-    critic = adversarial.load_networks(cfg, generator, critic)
+    critic = evaluation.load_networks(cfg, generator, critic)
     validator = critic and make_validator(cfg, generator, critic, read(cfg))
-    draw = adversarial.make_grid_drawer(cfg, generator, low=0.0)
-    adversarial.report(cfg, generator, validator, draw)
+    draw = evaluation.make_grid_drawer(cfg, generator, low=0.0)
+    evaluation.report(cfg, generator, validator, draw)
 
 
 # --8<-- [end:evaluate]

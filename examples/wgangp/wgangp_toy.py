@@ -27,6 +27,7 @@ import numpy as np
 import paddle
 
 import adversarial
+import evaluation
 import functions
 import metrics
 import pictures
@@ -59,7 +60,7 @@ def real_points(cfg, length, seed):
 # --8<-- [start:validator]
 def make_validator(cfg):
     """Compares as many generated points with real ones by the measures of metrics.py."""
-    rng = np.random.default_rng((cfg.seed, adversarial.EVALUATION))
+    rng = np.random.default_rng((cfg.seed, streams.EVALUATION))
     count = cfg.EVAL.num_samples
     real, other_real = (functions.draw_toy(cfg.DATA.mode, rng, count) for _ in range(2))
 
@@ -75,7 +76,7 @@ def make_validator(cfg):
 
     inputs = {"noise": rng.standard_normal((count, 2), "float32")}
     output_expr = {"fake": lambda data: data["fake"]}
-    return adversarial.make_validator(cfg, inputs, {"real": real}, output_expr, measure)
+    return evaluation.make_validator(cfg, inputs, {"real": real}, output_expr, measure)
 
 
 # --8<-- [end:validator]
@@ -84,7 +85,7 @@ def make_validator(cfg):
 # --8<-- [start:drawer]
 def make_drawer(cfg, generator, critic, count=1000):
     """A function that writes the paper's picture of a set to a path."""
-    rng = np.random.default_rng((cfg.seed, adversarial.GRID))
+    rng = np.random.default_rng((cfg.seed, streams.GRID))
     real = functions.draw_toy(cfg.DATA.mode, rng, count)
     noise = paddle.to_tensor(rng.standard_normal((count, 2), "float32"))
 
@@ -93,7 +94,7 @@ def make_drawer(cfg, generator, critic, count=1000):
             return critic.score(paddle.to_tensor(points))[0].numpy()
 
     def draw(path):
-        fake = adversarial.sample(generator, {"noise": noise})
+        fake = evaluation.sample(generator, {"noise": noise})
         pictures.draw_toy(real, fake, None if critic is None else value, path)
 
     return draw
@@ -122,9 +123,9 @@ def train(cfg):
 # --8<-- [start:evaluate]
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
-    critic = adversarial.load_networks(cfg, generator, critic)
+    critic = evaluation.load_networks(cfg, generator, critic)
     draw = make_drawer(cfg, generator, critic)
-    adversarial.report(cfg, generator, make_validator(cfg), draw)
+    evaluation.report(cfg, generator, make_validator(cfg), draw)
 
 
 # --8<-- [end:evaluate]
