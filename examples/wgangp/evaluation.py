@@ -217,7 +217,7 @@ def sample(generator, inputs: Dict[str, paddle.Tensor]) -> np.ndarray:
         return generator(inputs)["fake"].numpy()
 
 
-def make_grid_drawer(cfg, generator, low: float) -> Callable[[str], Optional[str]]:
+def make_grid_drawer(cfg, generator, low: float) -> Callable[[str], None]:
     """A function that writes a 10x10 grid of samples from fixed noise to a path.
 
     Args:
