@@ -77,7 +77,8 @@ def run_script(tmp_path):
         environment = {**os.environ, "COLUMNS": "200"}
         environment.pop("PYTHONPATH", None)
         if home is not None:
-            environment["HOME"] = str(home)
+            # also on a machine that has a network: nothing listens there
+            environment.update(HOME=str(home), https_proxy="http://127.0.0.1:9")
         done = subprocess.run(
             [sys.executable, f"wgangp_{name}.py", *arguments],
             cwd=SCRIPTS,

@@ -161,6 +161,20 @@ def test_every_step_uses_the_gradients_of_a_clean_computation(solvers, configure
                 )
 
 
+def test_convolutional_networks_repeat_themselves_bit_for_bit(configure):
+    def run():
+        paddle.seed(3)
+        cfg = configure(
+            *("cifar10", "MODEL.gen_net.dim=16", "MODEL.dis_net.dim=16", "TRAIN.batch_size=8")
+        )
+        solvers = cifar10_solvers(cfg)
+        for iteration in (1, 2):
+            adversarial.train_iteration(*solvers, iteration)
+        return [w.numpy().tobytes() for s in solvers for w in s.model.parameters()]
+
+    assert run() == run()
+
+
 def test_phases_leave_each_other_alone(solvers):
     critic_solver, generator_solver = solvers
     critic, generator = critic_solver.model, generator_solver.model

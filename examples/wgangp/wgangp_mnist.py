@@ -100,7 +100,9 @@ def train(cfg):
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
-    validator = critic and make_validator(cfg, generator, critic, read(cfg))
+    validator = None  # without a critic there is nothing to measure
+    if critic is not None:
+        validator = make_validator(cfg, generator, critic, read(cfg))
     draw = evaluation.make_grid_drawer(cfg, generator, low=0.0)
     evaluation.report(cfg, generator, validator, draw)
 

@@ -1,0 +1,63 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The README's commands, keys, targets and files are real."""
+
+import re
+import shlex
+import sys
+
+import pytest
+from conftest import ROOT
+from conftest import SCRIPTS
+from omegaconf import OmegaConf
+
+import runtime
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"python (wgangp_\w+\.py[^`\n|(]*)", TEXT)))
+
+
+def test_there_are_commands():
+    scripts = {command.split()[0] for command in COMMANDS}
+    assert scripts == {path.name for path in SCRIPTS.glob("wgangp_*.py")}
+    assert any("mode=eval" in command for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_hydra_composes_each_command(command, monkeypatch):
+    words = shlex.split(command)
+    monkeypatch.setattr(sys, "argv", words)
+    runtime.check_command_line(words[0].removesuffix(".py"), {})
+
+
+def test_each_key_of_the_configuration_table_exists():
+    known = set()
+    for path in SCRIPTS.glob("conf/wgangp_*.yaml"):
+        settings = OmegaConf.to_container(OmegaConf.load(path))
+        known |= set(runtime._flatten(settings))
+    section = TEXT.split("## Configuration")[1].split("\n## ")[0]
+    named = set(re.findall(r"`((?:TRAIN|MODEL|EVAL|DATA)\.[\w.]+)`", section))
+    assert len(named) > 10
+    assert named <= known
+
+
+def test_links_into_the_repository_and_make_targets():
+    links = re.findall(r"\]\((?!http|#)([^)#]+)\)", TEXT)
+    assert links
+    for link in links:
+        assert (ROOT / link).is_file(), link
+        assert (ROOT / link).stat().st_size < 10**6, link
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"^make (\w+)", TEXT, re.M)) <= targets
