@@ -17,10 +17,15 @@ help:
 	@echo "make setup  only installs, into $(VENV) (Paddle: $(PADDLE))"
 	@echo "make clean  removes $(VENV) and the demo's output"
 
-setup: $(VENV)/.ready
+# The stamp names the build, and the environment starts empty: CPU and GPU builds do not mix.
+STAMP := $(VENV)/.ready-$(PADDLE)-$(CUDA)
 
-$(VENV)/.ready: requirements.txt requirements-base.txt requirements-dev.txt
-	$(PYTHON) -m venv $(VENV)
+setup: $(STAMP)
+
+$(STAMP): requirements.txt requirements-base.txt requirements-dev.txt
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 9) <= v <= (3, 12) \
+		else 'Python 3.9 to 3.12 is needed: make PYTHON=python3.11 ...')"
+	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade pip
 ifeq ($(PADDLE),gpu)
 	$(RUN) -m pip install --quiet paddlepaddle-gpu==3.2.2 \
@@ -32,6 +37,7 @@ endif
 	touch $@
 
 demo: setup
+	rm -rf $(DEMO)
 	cd examples/wgangp && $(RUN) wgangp_cifar10.py $(DEMO_SETTINGS) \
 		TRAIN.batch_size=16 TRAIN.epochs=4 TRAIN.iters_per_epoch=25 TRAIN.eval_freq=2 log_freq=5 \
 		hydra.run.dir=$(DEMO)

@@ -41,6 +41,7 @@ SHARED = ROOT.parent / "shared" / "data"
 @pytest.fixture(autouse=True)
 def quiet_and_seeded():
     logger.init_logger("ppsci", None, 40)
+    paddle.set_device("cpu")
     paddle.seed(0)
     np.random.seed(0)
 
@@ -64,7 +65,7 @@ def configure(tmp_path):
 
     def make(name, *overrides):
         with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-            return compose(f"wgangp_{name}", [*overrides, f"output_dir={tmp_path}"])
+            return compose(f"wgangp_{name}", [*overrides, "device=cpu", f"output_dir={tmp_path}"])
 
     return make
 
@@ -75,12 +76,13 @@ def run_script(tmp_path):
 
     def run(name, *arguments, home=None, status=0):
         environment = {**os.environ, "COLUMNS": "200"}
-        environment.pop("PYTHONPATH", None)
+        for name_ in ("PYTHONPATH", "no_proxy", "NO_PROXY"):
+            environment.pop(name_, None)
         if home is not None:
             # also on a machine that has a network: nothing listens there
             environment.update(HOME=str(home), https_proxy="http://127.0.0.1:9")
         done = subprocess.run(
-            [sys.executable, f"wgangp_{name}.py", *arguments],
+            [sys.executable, f"wgangp_{name}.py", *arguments, "device=cpu"],
             cwd=SCRIPTS,
             env=environment,
             capture_output=True,

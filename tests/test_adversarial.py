@@ -298,13 +298,34 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
         run(1, folder)
 
 
+EACH = ("TRAIN.iters_per_epoch=1", "TRAIN.save_freq=1")
+
+
 def test_a_diverged_training_stops_before_it_saves(configure, tmp_path):
-    cfg = configure("toy", *TINY["toy"], "TRAIN.learning_rate=1e30", "TRAIN.iters_per_epoch=3")
+    cfg = configure("toy", *TINY["toy"], "TRAIN.learning_rate=1e30", *EACH)
     with pytest.raises(UserError, match=r"diverged: at iteration \d .*wasserstein.* is not finite"):
         wgangp_toy.train(cfg)
     assert not list(tmp_path.rglob("*.pdparams"))
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
         assert "NaN" not in line
+
+
+def test_signs_of_life_do_not_change_what_is_recorded(configure, tmp_path, monkeypatch):
+    def run(silence):
+        monkeypatch.setattr(adversarial, "SILENCE", silence)
+        paddle.seed(1)
+        cfg = configure(
+            *("toy", *TINY["toy"], "TRAIN.epochs=1", "TRAIN.iters_per_epoch=5", "log_freq=3"),
+            "TRAIN.eval_during_train=false",
+        )
+        cfg.output_dir = str(tmp_path / str(silence))
+        wgangp_toy.train(cfg)
+        lines = (tmp_path / str(silence) / "metrics.jsonl").read_text().splitlines()
+        return [{**json.loads(line), "seconds": 0} for line in lines]
+
+    records = run(30)
+    assert [record["step"] for record in records] == [1, 3, 5]
+    assert run(0) == records
 
 
 def test_grid_has_a_class_a_column_and_a_noise_a_row(configure):

@@ -77,6 +77,10 @@ GOOD = {b"data": np.zeros((2, 3072), "uint8"), b"labels": [1, 2]}
         ({**GOOD, b"labels": [1]}, "2 pictures, but labels of shape"),
         ({**GOOD, b"labels": [1, 10]}, "labels from 1 to 10"),
         ({**GOOD, b"labels": ["cat", "dog"]}, "expected a dictionary with `data`"),
+        ({**GOOD, b"labels": [1.0, 2.0]}, "expected a dictionary with `data`"),
+        ({**GOOD, b"labels": [1, 2**70]}, "expected a dictionary with `data`"),
+        ({**GOOD, b"data": np.zeros((2, 32, 32, 3), "uint8")}, "expected a dictionary with"),
+        ({**GOOD, b"data": np.zeros((3072, 2), "uint8")}, "expected a dictionary with `data`"),
         (b"\x80\x02nonsense", "is not a pickle"),
         (pickle.dumps(GOOD)[:-50], "is not a pickle"),
     ],
@@ -103,6 +107,16 @@ def test_cifar10_without_a_test_batch_is_refused(tmp_path):
     write_cifar(path, {"data_batch_1": 2})
     with pytest.raises(UserError, match="no pictures of a test_batch inside"):
         functions.read_cifar10(str(path))
+
+
+def test_a_member_too_large_for_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGEST", 1000)
+    write_cifar(tmp_path / "cifar.tar.gz", {"data_batch_1": 2, "test_batch": 2})
+    with pytest.raises(UserError, match="data_batch_1 is no file of less than"):
+        functions.read_cifar10(str(tmp_path / "cifar.tar.gz"))
+    write_mnist(tmp_path / "m.pkl.gz", (np.zeros(1000),) * 3)
+    with pytest.raises(UserError, match="unpacks to more than"):
+        functions.read_mnist(str(tmp_path / "m.pkl.gz"))
 
 
 class Hostile:

@@ -45,7 +45,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -144,6 +145,7 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(tmp_path):
     del arrays["layers.2.bias"]
     arrays["layers.0.weight"] = np.zeros((2, 5), "float32")
     arrays["layers.4.bias"] = np.full(4, np.nan, "float32")
+    arrays["layers.6.bias"] = np.full(2, 1e300)
     path = tmp_path / "g.pdparams"
     path.write_bytes(pickle.dumps(arrays))
     with pytest.raises(UserError) as error:
@@ -154,7 +156,7 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(tmp_path):
         "missing: layers.2.bias",
         "unexpected: extra",
         "layers.0.weight [2, 5] where [2, 4] is expected",
-        "not finite: layers.4.bias",
+        "not finite: layers.4.bias, layers.6.bias",
     ):
         assert part in str(error.value)
     for name, value in before.items():
@@ -177,6 +179,8 @@ class Hostile:
         (lambda mark: pickle.dumps({"layers.0.weight": "text"}), "not arrays of .*layers.0"),
         (lambda mark: pickle.dumps({"layers.0.weight": [1, [2]]}), "not arrays of .*layers.0"),
         (lambda mark: b"", "is not a pickle"),
+        # the place 10^9 of the memo would take 16 GB
+        (lambda mark: b"\x80\x02Nr" + (10**9).to_bytes(4, "little") + b".", "counts more parts"),
     ],
 )
 def test_files_that_are_no_weights_are_refused(tmp_path, content, message):
@@ -185,6 +189,24 @@ def test_files_that_are_no_weights_are_refused(tmp_path, content, message):
     with pytest.raises(UserError, match=message):
         files.load_weights(functions.WganGpToyGenerator(4), str(path), "EVAL.x")
     assert not mark.exists()
+
+
+def test_a_pickle_that_shares_its_parts_is_read_in_its_own_size():
+    shared = []
+    for _ in range(60):
+        shared = [shared, shared]
+    content = pickle.dumps(shared)
+    assert len(content) < 1000
+    assert len(files.unpickle(content, "here")) == 2
+
+
+def test_double_precision_weights_are_taken(tmp_path):
+    network = functions.WganGpToyGenerator(4)
+    arrays = {name: value.astype("float64") + 1 for name, value in state(network).items()}
+    (tmp_path / "g.pdparams").write_bytes(pickle.dumps(arrays))
+    files.load_weights(network, str(tmp_path / "g"), "EVAL.x")
+    for name, value in arrays.items():
+        np.testing.assert_allclose(state(network)[name], value, rtol=1e-6)
 
 
 def test_absent_weights_are_named(tmp_path):

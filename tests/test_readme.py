@@ -14,6 +14,7 @@
 
 """The README's commands, keys, targets and files are real."""
 
+import importlib
 import re
 import shlex
 import sys
@@ -21,6 +22,8 @@ import sys
 import pytest
 from conftest import ROOT
 from conftest import SCRIPTS
+from hydra import compose
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 import runtime
@@ -39,7 +42,10 @@ def test_there_are_commands():
 def test_hydra_composes_each_command(command, monkeypatch):
     words = shlex.split(command)
     monkeypatch.setattr(sys, "argv", words)
-    runtime.check_command_line(words[0].removesuffix(".py"), {})
+    script = words[0][: -len(".py")]
+    runtime.check_command_line(script, importlib.import_module(script).CHOICES)
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        compose(script, words[1:])
 
 
 def test_each_key_of_the_configuration_table_exists():

@@ -272,21 +272,22 @@ def train(
 
             epoch, rest = divmod(iteration, settings.iters_per_epoch)
             ends_epoch = rest == 0
+            is_due = ends_epoch or iteration == 1 or iteration % cfg.log_freq == 0
             now = time.perf_counter()
-            if not (ends_epoch or iteration == 1 or iteration % cfg.log_freq == 0):
-                if now - told < SILENCE:
-                    continue
+            if not is_due and now - told < SILENCE:
+                continue
             told = now
-            record = {
-                "step": iteration,
-                "seconds": round(now - start, 3),
-                **losses[0].pop_figures(),
-                **losses[1].pop_figures(),
-                "learning_rate": rate,
-            }
+            record = {"step": iteration, "seconds": round(now - start, 3)}
+            for loss in losses:
+                record.update(loss.mean_figures())
+            record["learning_rate"] = rate
             check_finite(record)
             bar.set_postfix(wasserstein=f"{record['wasserstein']:.3f}", refresh=False)
             logger.info(describe(record, iterations))
+            if not is_due:
+                continue  # a sign of life only: what is recorded does not depend on the clock
+            for loss in losses:
+                loss.figures.clear()
             if ends_epoch:
                 draw(osp.join(samples, f"iteration_{iteration:0{width}d}.png"))
                 if settings.eval_during_train and epoch % settings.eval_freq == 0:

@@ -23,6 +23,7 @@ import io
 import lzma
 import os
 import pickle
+import pickletools
 import sys
 import tarfile
 import tempfile
@@ -45,6 +46,7 @@ from tqdm import tqdm
 from runtime import UserError
 
 CACHE = "~/.paddlesci"
+LARGEST = 1 << 30  # bytes of an unpacked file: MNIST's has 220 MB
 TIMEOUT = 30  # seconds without a byte
 
 
@@ -117,14 +119,17 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-def _without_stand_ins(value: Any) -> Any:
+def _without_stand_ins(value: Any, done: Dict[int, Any]) -> Any:
+    """Replaces stand-ins by arrays; a part that is shared is visited once."""
     if isinstance(value, _Array):
         return value.array
-    if isinstance(value, dict):
-        return {_without_stand_ins(k): _without_stand_ins(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_without_stand_ins(part) for part in value)
-    return value
+    if isinstance(value, (dict, list, tuple)) and id(value) not in done:
+        if isinstance(value, dict):
+            result = {key: _without_stand_ins(part, done) for key, part in value.items()}
+        else:
+            result = type(value)(_without_stand_ins(part, done) for part in value)
+        done[id(value)] = result
+    return done.get(id(value), value)
 
 
 def as_text(value: Any) -> Any:
@@ -143,7 +148,12 @@ def unpickle(content: bytes, where: str) -> Any:
         UserError: If it is damaged, or names anything but arrays and containers.
     """
     try:
-        return _without_stand_ins(_ArrayUnpickler(io.BytesIO(content), encoding="bytes").load())
+        # a number of a memo's place takes memory for all places before it
+        for code, argument, _ in pickletools.genops(content):
+            if code.name.endswith("PUT") and argument > len(content):
+                raise pickle.UnpicklingError("it counts more parts than it has bytes")
+        value = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        return _without_stand_ins(value, {})
     except Exception as error:  # damaged pickles raise almost anything
         raise UserError(
             f"{where} is not a pickle of arrays and plain containers ({error}). It was not "
@@ -170,8 +180,11 @@ def read_tar(path: str, prefixes: Sequence[str]) -> List[Tuple[str, bytes]]:
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                if member.isfile() and osp.basename(member.name).startswith(tuple(prefixes)):
-                    found.append((member.name, archive.extractfile(member).read()))
+                if not osp.basename(member.name).startswith(tuple(prefixes)):
+                    continue
+                if not member.isfile() or member.size > LARGEST:
+                    raise tarfile.TarError(f"{member.name} is no file of less than 1 GiB")
+                found.append((member.name, archive.extractfile(member).read()))
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(_damaged(path, error)) from None
     return sorted(found)
@@ -185,7 +198,10 @@ def read_gzip(path: str) -> bytes:
     """
     try:
         with gzip.open(path) as file:
-            return file.read()
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise OSError("it unpacks to more than 1 GiB")
+        return content
     except (EOFError, zlib.error, OSError) as error:
         raise UserError(_damaged(path, error)) from None
 
@@ -322,10 +338,15 @@ def load_weights(network: nn.Layer, source: str, setting: str) -> None:
     # paddle.save adds a table of its internal names
     state.pop("StructuredToParameterName@@", None)
     own = network.state_dict()
+    with np.errstate(over="ignore"):  # a number too large becomes infinite, and is refused
+        state = {
+            name: value.astype(own[name].numpy().dtype)
+            if name in own and isinstance(value, np.ndarray) and value.dtype.kind == "f"
+            else value
+            for name, value in state.items()
+        }
     _check_fit(own, state, type(network).__name__, where)
-    network.set_state_dict(
-        {name: np.asarray(value, own[name].numpy().dtype) for name, value in state.items()}
-    )
+    network.set_state_dict(state)
 
 
 def _is_url(source: str) -> bool:

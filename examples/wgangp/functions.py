@@ -522,7 +522,7 @@ def gradient_penalty(norm: paddle.Tensor) -> paddle.Tensor:
 class AdversarialLoss(ppsci.loss.FunctionalLoss):
     """A loss on ppsci's FunctionalLoss that also remembers figures for the log.
 
-    Figures stay on the device until `pop_figures` reads them, so that remembering them
+    Figures stay on the device until `mean_figures` reads them, so that remembering them
     costs no wait in each step.
 
     Args:
@@ -541,13 +541,9 @@ class AdversarialLoss(ppsci.loss.FunctionalLoss):
         for name, figure in figures.items():
             self.figures.setdefault(name, []).append(figure.detach())
 
-    def pop_figures(self) -> Dict[str, float]:
-        """Means of what was remembered since the last call."""
-        means = {
-            name: float(paddle.stack(figures).mean()) for name, figures in self.figures.items()
-        }
-        self.figures.clear()
-        return means
+    def mean_figures(self) -> Dict[str, float]:
+        """Means of what was remembered since `figures` was cleared."""
+        return {name: float(paddle.stack(kept).mean()) for name, kept in self.figures.items()}
 
 
 class WganGpCriticLoss(AdversarialLoss):
@@ -727,9 +723,9 @@ def read_cifar10(path: str) -> ImageSet:
         try:
             # keys are bytes in the original, which Python 2 wrote
             batch = {files.as_text(key): value for key, value in batch.items()}
-            rows, labels = batch["data"], np.asarray(batch["labels"], "int64")
+            rows, labels = as_rows(batch["data"], 3072), as_labels(batch["labels"])
             images = rows.reshape(-1, *IMAGE_SIZE["cifar10"])
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(
                 f"{where}: expected a dictionary with `data`, uint8 rows of 3,072 numbers, "
                 "and `labels`, as in cifar-10-python.tar.gz."
@@ -764,12 +760,12 @@ def read_mnist(path: str) -> ImageSet:
     try:
         for split in (0, 2):
             rows, labels = sets[split]
-            pixels = np.rint(np.asarray(rows, "float32") * 256)
+            pixels = np.rint(as_rows(rows, 784).astype("float32") * 256)
             if not ((pixels >= 0) & (pixels <= 255)).all():
                 raise ValueError
             images = pixels.astype("uint8").reshape(-1, *IMAGE_SIZE["mnist"])
-            columns += [images, np.asarray(labels, "int64")]
-    except (KeyError, IndexError, TypeError, ValueError):
+            columns += [images, as_labels(labels)]
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         raise UserError(
             f"{path}: expected three pairs (images, labels), images being rows of 784 "
             "numbers in [0, 1), as in mnist.pkl.gz."
@@ -777,6 +773,22 @@ def read_mnist(path: str) -> ImageSet:
     check_images(columns[0], columns[1], path)
     check_images(columns[2], columns[3], path)
     return ImageSet(*columns)
+
+
+def as_rows(rows: np.ndarray, length: int) -> np.ndarray:
+    """Rows [N, length] as they are; raises ValueError for any other shape."""
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or rows.shape[1] != length:
+        raise ValueError(f"expected rows of {length} numbers")
+    return rows
+
+
+def as_labels(labels) -> np.ndarray:
+    """Whole numbers, a list or an array, as int64; raises ValueError for other numbers."""
+    labels = np.asarray(labels)
+    if labels.size and labels.dtype.kind not in "iu":
+        raise ValueError("labels are no whole numbers")
+    return labels.astype("int64")
 
 
 def check_images(images: np.ndarray, labels: np.ndarray, where: str) -> None:

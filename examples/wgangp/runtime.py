@@ -31,6 +31,7 @@ from typing import Dict
 from typing import List
 from typing import Sequence
 
+CONF = osp.join(osp.dirname(osp.abspath(__file__)), "conf")
 SETTINGS = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE")
 
 
@@ -75,90 +76,55 @@ def _is_amd_with_avx2() -> bool:
     return "AuthenticAMD" in text and " avx2 " in text
 
 
-def check_command_line(config_name: str, choices: Dict[str, Sequence[str]]) -> None:
-    """Refuses, in one line, settings that the script's configuration does not know.
-
-    Composes the configuration as Hydra is about to, and compares it with the shipped one:
-    every key must be there, and every value be of the kind of the default. Exits with
-    status 2 after saying what is wrong.
+def shipped_settings(script: str) -> Dict[str, Any]:
+    """The configuration of a script as it is shipped, references unresolved.
 
     Args:
-        config_name: Name of the script's file in conf/, without its suffix.
+        script: Name of its file in conf/, without the suffix.
+    """
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.to_container(OmegaConf.load(osp.join(CONF, f"{script}.yaml")))
+    return {name: value for name, value in settings.items() if name not in ("defaults", "hydra")}
+
+
+def check_command_line(script: str, choices: Dict[str, Sequence]) -> None:
+    """Refuses, in one line and before Paddle is loaded, a slip in the settings typed.
+
+    What only Hydra can tell (files of the user's own, sweeps, references) is checked by
+    `launch`, when it is composed. Exits with status 2 after saying what is wrong.
+
+    Args:
+        script: Name of the script's file in conf/, without the suffix.
         choices: What some of the script's settings may be.
     """
-    from hydra import compose
-    from hydra import initialize_config_dir
     from hydra._internal.utils import get_args_parser
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     arguments = get_args_parser().parse_args()
-    if arguments.config_path:
-        fail("--config-path hides the script's configuration; add a folder by --config-dir.")
-    if arguments.hydra_help or arguments.help or arguments.info:
+    if arguments.shell_completion:
         return
-    shipped = osp.join(osp.dirname(osp.abspath(__file__)), "conf")
-    name = arguments.config_name or config_name
-    # A folder of the user's own comes beside the shipped one, and may hold the first file.
-    folders = [osp.abspath(arguments.config_dir or shipped), shipped]
-    if not osp.isfile(osp.join(folders[0], f"{name.removesuffix('.yaml')}.yaml")):
-        folders.reverse()
-    path = [f"hydra.searchpath=['{folders[1]}']"]
+    default, parser = shipped_settings(script), OverridesParser.create()
     try:
-        with initialize_config_dir(shipped, version_base=None):
-            default = OmegaConf.to_container(compose(config_name))
-        with initialize_config_dir(folders[0], version_base=None):
-            for overrides in _single_runs(arguments):
-                try:
-                    chosen = compose(name, overrides + path)
-                except HydraException as error:
-                    raise UserError(_explain(error, overrides, default)) from None
-                settings = OmegaConf.to_container(chosen)
-                check_settings(settings, default)
-                check_values(settings, {**CHOICES, **choices})
-    except UserError as error:
-        fail(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        fail(str(error))
-
-
-def _single_runs(arguments) -> List[List[str]]:
-    """The overrides of each run that a command starts, without Hydra's own settings."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    own = [t for t in arguments.overrides if not re.match(r"[+~]*hydra([./=@]|$)", t)]
-    if not arguments.multirun:
-        return [own]
-    runs = []
-    for override in OverridesParser.create().parse_overrides(own):
-        if override.is_sweep_override():
-            key = override.get_key_element()
-            runs += [[f"{key}={value}"] for value in override.sweep_string_iterator()]
-        else:
-            runs.append([override.input_line])
-    return runs or [[]]
-
-
-def _explain(error: Exception, overrides: List[str], default: Dict[str, Any]) -> str:
-    """Names the override that Hydra refused, and what it might have meant."""
-    from hydra.errors import OverrideParseException
-
-    known = _flatten(default)
-    has_options = "Available options" in str(error)  # a config group's, by Hydra
-    for text in overrides:
-        key = text.lstrip("+~").split("=")[0]
-        if key not in known and key not in _groups(default) and not has_options:
-            return unknown_key(key, default)
-    reason = str(error).split("\n")[0]
-    if has_options:
-        reason = " ".join(str(error).split("Config search path")[0].split())
-    if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override} can't be read ({reason}). A text with special characters wants "
+        for text in arguments.overrides:
+            override = parser.parse_override(text)
+            key = override.key_or_group
+            is_group = osp.isdir(osp.join(CONF, key)) or key in _groups(default)
+            if is_group or re.match(r"hydra([./]|$)", key):
+                continue  # Hydra's to judge
+            if override.is_delete() or override.is_sweep_override():
+                require(key in _flatten(default), unknown_key(key, default))
+            else:
+                check_setting(key, override.value(), default, choices)
+    except HydraException as error:
+        reason = str(error).split("\n")[0]
+        fail(
+            f"{text} can't be read ({reason}). A text with special characters wants "
             "quotes inside quotes: KEY=\"'a=b'\"."
         )
-    return reason
+    except UserError as error:
+        fail(str(error))
 
 
 def _flatten(settings: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
@@ -188,59 +154,47 @@ def unknown_key(key: str, default: Dict[str, Any]) -> str:
     return f"unknown setting {key}.{hint} Valid here: {', '.join(names)}."
 
 
-def check_settings(settings: Dict[str, Any], default: Dict[str, Any]) -> None:
-    """Compares a configuration with the shipped one.
+def check_setting(
+    key: str, value: Any, default: Dict[str, Any], choices: Dict[str, Sequence]
+) -> None:
+    """Checks one setting: its name, its kind, its range, its choices.
 
     Args:
-        settings: The configuration of a run.
+        key: The full name, such as "TRAIN.epochs".
+        value: What it is set to; a text that refers to another setting passes.
         default: The script's configuration as it is shipped.
+        choices: What some settings may be.
 
     Raises:
-        UserError: Names an unknown key, a group where a value belongs, or a value that is
-            not of the kind of its default.
+        UserError: Says what is wrong and what would be right.
     """
-    known = _flatten(default)
-    for key, value in _flatten(settings).items():
-        if key not in known:
-            raise UserError(unknown_key(key, default))
-        expected = known[key]
-        if key.endswith("_path") and value is not None:
-            require(isinstance(value, str), f"{key}={value} is not a path: put it in quotes.")
-        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        # A default of null says nothing about the kind; a resolver is computed later.
-        if expected is None or (isinstance(value, str) and "${" in value):
-            continue
-        kind = (int, float) if isinstance(expected, float) else type(expected)
-        # a bool is an int in Python, but not to a user
-        fits = isinstance(value, kind) and isinstance(value, bool) == isinstance(expected, bool)
-        # a text may be any word: `DATA.mode=3` is refused by its choices
-        if value is None or not (fits or isinstance(expected, str)):
-            shown = "null" if value is None else value
-            raise UserError(
-                f"{key}={shown} is not {kinds[type(expected)]}, such as the default, {expected}."
-            )
-    missing = [key for key in known if key not in _flatten(settings)]
-    if missing:
-        raise UserError(f"the configuration lacks {', '.join(missing)}.")
+    known, shown = _flatten(default), "null" if value is None else value
+    require(key in known, unknown_key(key, default))
+    if isinstance(value, str) and "${" in value:
+        return
+    if key in choices:
+        names = ", ".join("null" if choice is None else choice for choice in choices[key])
+        require(value in choices[key], f"{key}={shown} is unknown: choose one of {names}.")
+    expected = known[key]
+    if key.endswith("_path") and value is not None:
+        require(isinstance(value, str), f"{key}={shown} is not a path: put it in quotes.")
+    # A default of null or a text says nothing about the kind.
+    if expected is None or isinstance(expected, str):
+        return
+    kind = (int, float) if isinstance(expected, float) else type(expected)
+    # a bool is an int in Python, but not to a user
+    fits = isinstance(value, kind) and isinstance(value, bool) == isinstance(expected, bool)
+    wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(expected)]
+    require(fits, f"{key}={shown} is not {wanted}, such as the default, {expected}.")
+    least, bound = RANGES.get(key.rpartition(".")[2], (-math.inf, math.inf))
+    upper = "" if bound == math.inf else f" and below {bound}"
+    require(
+        isinstance(value, bool) or least <= value < bound,
+        f"{key}={shown} must be at least {least}{upper}.",
+    )
 
 
-def check_values(settings: Dict[str, Any], choices: Dict[str, Sequence]) -> None:
-    """Refuses values outside their range, or not among their choices.
-
-    Raises:
-        UserError: Names the setting and what it may be.
-    """
-    for key, value in _flatten(settings).items():
-        if key in choices:
-            shown = ", ".join("null" if choice is None else choice for choice in choices[key])
-            require(value in choices[key], f"{key}={value} is unknown: choose one of {shown}.")
-        least, bound = RANGES.get(key.rpartition(".")[2], (None, None))
-        if least is None or isinstance(value, str):
-            continue
-        upper = "" if bound == math.inf else f" and below {bound}"
-        require(least <= value < bound, f"{key}={value} must be at least {least}{upper}.")
-
-
+# What every script's settings may be; a script adds its own.
 CHOICES = {
     "mode": ("train", "eval"),
     "device": (None, "cpu", "gpu", "xpu", "sdaa"),
@@ -271,16 +225,24 @@ def require(holds: bool, message: str) -> None:
 
 
 # --8<-- [start:launch]
-def launch(cfg, **modes: Callable) -> None:
-    """Runs the function of `cfg.mode` and turns a UserError into one line and status 2.
+def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) -> None:
+    """Checks `cfg`, runs the function of its mode, turns a UserError into one line and status 2.
 
     Args:
-        cfg: The script's configuration.
+        cfg: The script's configuration, as Hydra composed it.
+        script: Name of the script's file in conf/, without the suffix.
+        choices: What some of the script's settings may be.
         **modes: A function of the configuration for each mode, by name.
     """
+    from omegaconf import OmegaConf
     from ppsci.utils import logger
 
     try:
+        default, given = shipped_settings(script), OmegaConf.to_container(cfg, resolve=True)
+        for key, value in _flatten(given).items():
+            check_setting(key, value, default, choices)
+        missing = [key for key in _flatten(default) if key not in _flatten(given)]
+        require(not missing, f"the configuration lacks {', '.join(missing)}.")
         settings = ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in SETTINGS)
         logger.info(f"Processor settings: {settings}")
         modes[cfg.mode](cfg)

@@ -19,10 +19,11 @@
 
 import runtime
 
+CHOICES = {**runtime.CHOICES, "DATA.source": ("cifar10", "synthetic")}
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
 if __name__ == "__main__":
-    runtime.check_command_line("wgangp_cifar10", {"DATA.source": ("cifar10", "synthetic")})
+    runtime.check_command_line("wgangp_cifar10", CHOICES)
 
 import hydra
 import numpy as np
@@ -120,7 +121,7 @@ def evaluate(cfg):
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_cifar10")
 def main(cfg):
-    runtime.launch(cfg, train=train, eval=evaluate)
+    runtime.launch(cfg, "wgangp_cifar10", CHOICES, train=train, eval=evaluate)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@
 
 import runtime
 
+CHOICES = {**runtime.CHOICES, "DATA.source": ("mnist", "digits")}
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
 if __name__ == "__main__":
-    runtime.check_command_line("wgangp_mnist", {"DATA.source": ("mnist", "digits")})
+    runtime.check_command_line("wgangp_mnist", CHOICES)
 
 import hydra
 
@@ -112,7 +113,7 @@ def evaluate(cfg):
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_mnist")
 def main(cfg):
-    runtime.launch(cfg, train=train, eval=evaluate)
+    runtime.launch(cfg, "wgangp_mnist", CHOICES, train=train, eval=evaluate)
 
 
 if __name__ == "__main__":

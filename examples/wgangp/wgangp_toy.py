@@ -16,11 +16,11 @@
 
 import runtime
 
+CHOICES = {**runtime.CHOICES, "DATA.mode": ("8gaussians", "25gaussians", "swissroll")}
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
 if __name__ == "__main__":
-    choices = {"DATA.mode": ("8gaussians", "25gaussians", "swissroll")}
-    runtime.check_command_line("wgangp_toy", choices)
+    runtime.check_command_line("wgangp_toy", CHOICES)
 
 import hydra
 import numpy as np
@@ -133,7 +133,7 @@ def evaluate(cfg):
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_toy")
 def main(cfg):
-    runtime.launch(cfg, train=train, eval=evaluate)
+    runtime.launch(cfg, "wgangp_toy", CHOICES, train=train, eval=evaluate)
 
 
 if __name__ == "__main__":
