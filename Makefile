@@ -7,7 +7,7 @@ PADDLE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 CUDA ?= cu126
 RUN := $(abspath $(VENV))/bin/python
 DEMO := $(CURDIR)/outputs_wgangp_demo
-DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=32 MODEL.dis_net.dim=32 EVAL.num_samples=200
+DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 EVAL.num_samples=200
 
 .PHONY: help setup demo test lint clean
 
@@ -39,7 +39,8 @@ endif
 demo: setup
 	rm -rf $(DEMO)
 	cd examples/wgangp && $(RUN) wgangp_cifar10.py $(DEMO_SETTINGS) \
-		TRAIN.batch_size=16 TRAIN.epochs=4 TRAIN.iters_per_epoch=25 TRAIN.eval_freq=2 log_freq=5 \
+		TRAIN.batch_size=16 TRAIN.epochs=6 TRAIN.iters_per_epoch=50 TRAIN.learning_rate=2e-3 \
+		TRAIN.eval_freq=3 log_freq=10 \
 		hydra.run.dir=$(DEMO)
 	cd examples/wgangp && $(RUN) wgangp_cifar10.py mode=eval $(DEMO_SETTINGS) \
 		EVAL.pretrained_gen_model_path=$(DEMO)/model_generator \
