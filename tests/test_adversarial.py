@@ -212,6 +212,13 @@ def test_critic_steps_build_no_graph_through_the_generator(solvers):
     assert [fake.stop_gradient for fake in drawn] == [True] * 5 + [False]
 
 
+def test_labels_travel_only_where_they_are_used(solvers):
+    conditional = "labels" in solvers[1].model.input_keys
+    for solver in solvers:
+        for constraint in solver.constraint.values():
+            assert ("labels" in constraint.input_keys) == conditional
+
+
 def test_both_networks_move(solvers):
     critic_solver, generator_solver = solvers
     before = [[w.numpy().copy() for w in s.model.parameters()] for s in solvers]
@@ -365,8 +372,8 @@ def test_image_validator_measures_what_it_says(configure):
     values, logits = zip(critic.score(real), critic.score(fake))
     expected = {
         "test_wasserstein": float(values[0].mean() - values[1].mean()),
-        "test_accuracy_real": float(functions.accuracy(logits[0], labels)),
-        "test_accuracy_fake": float(functions.accuracy(logits[1], labels)),
+        "test_accuracy_real": float(functions.correct(logits[0], labels).mean()),
+        "test_accuracy_fake": float(functions.correct(logits[1], labels).mean()),
     }
     assert figures == pytest.approx(expected, rel=1e-4, abs=1e-6)
 

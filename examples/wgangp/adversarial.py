@@ -125,8 +125,9 @@ def make_solvers(
     noise_dim = generator.noise_dim
 
     rows = iterations * settings.n_critic * settings.batch_size
+    real_inputs = real(rows, (cfg.seed, streams.REAL))
     critic_inputs = {
-        **real(rows, (cfg.seed, streams.REAL)),
+        **{key: stream for key, stream in real_inputs.items() if use_label or key != "labels"},
         "noise": streams.normal_stream(rows, (cfg.seed, streams.CRITIC_NOISE), noise_dim),
         "alpha": streams.uniform_stream(rows, (cfg.seed, streams.ALPHA)),
     }

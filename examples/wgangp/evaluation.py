@@ -30,6 +30,7 @@ from omegaconf import OmegaConf
 from ppsci.utils import logger
 
 import files
+import functions
 import pictures
 import streams
 from runtime import require
@@ -83,7 +84,7 @@ def make_image_validator(cfg, generator, critic, images: np.ndarray, labels: np.
             value, logits = critic.score(data[samples])
             columns = [value]
             if logits is not None:
-                columns.append((logits.argmax(1) == data["labels"]).astype("float32"))
+                columns.append(functions.correct(logits, data["labels"]))
             return paddle.stack(columns, 1)
 
         return per_sample

@@ -579,8 +579,8 @@ class WganGpCriticLoss(AdversarialLoss):
             terms["weighted_class"] = self.class_weight * class_loss
             self.remember(
                 critic_class_loss=class_loss,
-                accuracy_real=accuracy(logits, labels),
-                accuracy_fake=accuracy(logits_fake, labels),
+                accuracy_real=correct(logits, labels).mean(),
+                accuracy_fake=correct(logits_fake, labels).mean(),
             )
         self.remember(
             critic_loss=sum(terms.values()),
@@ -614,18 +614,15 @@ class WganGpGeneratorLoss(AdversarialLoss):
         return terms
 
 
-def accuracy(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """Share of samples whose largest logit is their label's; logits [N, K], labels [N]."""
-    return (logits.argmax(1) == labels).astype("float32").mean()
+def correct(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+    """1 where a sample's largest logit is its label's, else 0: [N] of logits [N, K], labels [N]."""
+    return (logits.argmax(1) == labels).astype("float32")
 
 
 # --8<-- [end:losses]
 
 
 # --8<-- [start:toy_data]
-TOY_SETS = ("8gaussians", "25gaussians", "swissroll")
-
-
 def toy_centres(name: str) -> Tuple[np.ndarray, float]:
     """Centres [K, 2] and standard deviation of a mixture, in the networks' coordinates.
 
@@ -641,7 +638,7 @@ def toy_centres(name: str) -> Tuple[np.ndarray, float]:
         angles = np.arange(8) * np.pi / 4
         return 2 * np.stack([np.cos(angles), np.sin(angles)], 1) / 1.414, 0.02 / 1.414
     if name != "25gaussians":
-        raise ValueError(f"{name} is no mixture of TOY_SETS")
+        raise ValueError(f"{name} is no mixture: 8gaussians or 25gaussians")
     grid = np.arange(-4.0, 5.0, 2.0)
     return np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2) / 2.828, 0.05 / 2.828
 
@@ -653,9 +650,12 @@ def draw_toy(name: str, rng: np.random.Generator, count: int) -> np.ndarray:
     of three), divided by 7.5.
 
     Args:
-        name: One of `TOY_SETS`.
+        name: "8gaussians", "25gaussians" or "swissroll".
         rng: Where randomness comes from.
         count: Number of points.
+
+    Raises:
+        ValueError: For another name.
     """
     if name == "swissroll":
         t = 1.5 * np.pi * (1 + 2 * rng.random(count))
@@ -700,7 +700,7 @@ def prepare_cifar10(images: np.ndarray, rng: Optional[np.random.Generator] = Non
 
 
 def prepare_mnist(images: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
-    """uint8 digits to [0, 1): `x / 256`, the values of mnist.pkl.gz."""
+    """uint8 digits to [0, 1): `x / 256`, the values of mnist.pkl.gz; draws nothing from `rng`."""
     return images.astype("float32") * (1 / 256)
 
 
@@ -734,7 +734,7 @@ def read_cifar10(path: str) -> ImageSet:
         split = "train" if "data_batch_" in name else "test"
         parts[split].append((images, labels))
     for split, member in (("train", "data_batch_1"), ("test", "test_batch")):
-        if not sum(len(labels) for _, labels in parts[split]):
+        if not parts[split]:
             raise UserError(
                 f"{path}: there are no pictures of a {member} inside; is it a CIFAR-10 archive?"
             )
@@ -799,9 +799,11 @@ def check_images(images: np.ndarray, labels: np.ndarray, where: str) -> None:
     """
     if images.dtype != np.uint8:
         raise UserError(f"{where}: pictures are {images.dtype}, expected uint8.")
-    if labels.shape != (len(images),) or not len(images):
+    if not len(images):
+        raise UserError(f"{where}: there are no pictures inside.")
+    if labels.shape != (len(images),):
         raise UserError(f"{where}: {len(images)} pictures, but labels of shape {labels.shape}.")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < NUM_CLASSES:
+    if not 0 <= labels.min() <= labels.max() < NUM_CLASSES:
         raise UserError(f"{where}: labels from {labels.min()} to {labels.max()}, expected 0 to 9.")
 
 
