@@ -29,17 +29,22 @@ import runtime
 
 runtime.prepare()
 
+import inception_reference
 import numpy as np
 import paddle
 from hydra import compose
 from hydra import initialize_config_dir
 from ppsci.utils import logger
 
+import files
+
+EXPERIMENTS = ("toy", "mnist", "cifar10")
 SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
-def quiet_and_seeded():
+def quiet_and_seeded(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "CACHE", str(tmp_path / "cache"))
     logger.init_logger("ppsci", None, 40)
     paddle.set_device("cpu")
     paddle.seed(0)
@@ -74,15 +79,16 @@ def configure(tmp_path):
 def run_script(tmp_path):
     """Runs a script as a user does, in its folder; returns the finished process."""
 
-    def run(name, *arguments, home=None, status=0):
-        environment = {**os.environ, "COLUMNS": "200"}
+    def run(name, *arguments, status=0):
+        # also on a machine that has a network: nothing listens there
+        environment = {**os.environ, "HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
         for name_ in ("PYTHONPATH", "no_proxy", "NO_PROXY"):
             environment.pop(name_, None)
-        if home is not None:
-            # also on a machine that has a network: nothing listens there
-            environment.update(HOME=str(home), https_proxy="http://127.0.0.1:9")
+        command = [f"{name}.py", *arguments]
+        if name in EXPERIMENTS:
+            command = [f"wgangp_{name}.py", *arguments, "device=cpu"]
         done = subprocess.run(
-            [sys.executable, f"wgangp_{name}.py", *arguments, "device=cpu"],
+            [sys.executable, *command],
             cwd=SCRIPTS,
             env=environment,
             capture_output=True,
@@ -94,3 +100,11 @@ def run_script(tmp_path):
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def inception_weights(tmp_path_factory):
+    """Random weights in the form of the Inception's file, and their checksum."""
+    path = tmp_path_factory.mktemp("inception") / "random.pth"
+    inception_reference.write_pth(path, inception_reference.random_state())
+    return str(path), files.sha256(str(path))

@@ -23,7 +23,7 @@ import pytest
 import adversarial
 import evaluation
 import functions
-import streams
+import synthetic
 import wgangp_cifar10
 import wgangp_toy
 from runtime import UserError
@@ -43,7 +43,7 @@ def toy_solvers(cfg):
 
 def cifar10_solvers(cfg):
     generator, critic = wgangp_cifar10.make_networks(cfg)
-    data = functions.synthetic_set(train=20, test=5)
+    data = synthetic.synthetic_set(train=20, test=5)
     return adversarial.make_solvers(
         cfg,
         generator,
@@ -262,7 +262,7 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
             "toy",
             *TINY["toy"],
             *("TRAIN.epochs=3", "TRAIN.iters_per_epoch=2", "TRAIN.save_freq=2", f"seed={seed}"),
-            *("TRAIN.eval_freq=3", "EVAL.num_samples=50", "log_freq=1"),
+            *("TRAIN.eval_freq=3", "TRAIN.eval_num_samples=50", "log_freq=1"),
         )
         cfg.output_dir = str(folder)
         wgangp_toy.train(cfg)
@@ -281,17 +281,21 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
     assert "losses.png" in names
     checkpoints = {name for name in names if name.startswith("checkpoints/")}
     assert checkpoints == {
-        f"checkpoints/iteration_4_{net}.{suffix}"
-        for net in ("generator", "discriminator")
-        for suffix in ("pdparams", "pdopt", "pdstates")
+        *(
+            f"checkpoints/iteration_4_{net}.{suffix}"
+            for net in ("generator", "discriminator")
+            for suffix in ("pdparams", "pdopt", "pdstates")
+        ),
+        *("checkpoints/best_generator.pdparams", "checkpoints/best_discriminator.pdparams"),
     }
     assert [record["step"] for record in first] == [1, 2, 3, 4, 5, 6]
     expected = {"step", "seconds", "critic_loss", "generator_loss", "wasserstein"}
     expected |= {"gradient_penalty", "gradient_norm", "learning_rate"}
     assert set(first[0]) == expected
     assert set(first[5]) - expected == {
-        *("modes", "high_quality", "reverse_kl", "wasserstein_2", "wasserstein_2_floor")
+        *("modes", "high_quality", "reverse_kl", "wasserstein_2", "evaluated", "best")
     }
+    assert first[5]["evaluated"] == "generator"
     for record in first:
         loss = -record["wasserstein"] + 0.1 * record["gradient_penalty"]
         assert record["critic_loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
@@ -346,48 +350,94 @@ def test_grid_has_a_class_a_column_and_a_noise_a_row(configure):
     np.testing.assert_array_equal(again["noise"].numpy(), inputs["noise"].numpy())
 
 
-def test_image_validator_measures_what_it_says(configure):
-    cfg = configure("cifar10", *TINY["cifar10"], "EVAL.num_samples=7", "EVAL.batch_size=3")
-    generator, critic = wgangp_cifar10.make_networks(cfg)
-    data = functions.synthetic_set(train=2, test=9)
-    validator = wgangp_cifar10.make_validator(cfg, generator, critic, data)
-    solver = adversarial.make_solvers(
-        cfg,
-        generator,
-        critic,
-        lambda length, seed: wgangp_cifar10.real_images(data, length, seed),
-        validator,
-    )[1]
-    figures = evaluation.evaluate(solver)
-    real = validator.data_loader.dataset.input["real"]
-    noise = real - functions.prepare_cifar10(data.test_images[:7])
-    assert 0 <= noise.min() and noise.max() <= 1 / 128 + 1e-6 and noise.std() > 1e-3
-    real = paddle.to_tensor(real)
-    labels = paddle.to_tensor(data.test_labels[:7])
-    noise = paddle.to_tensor(validator.data_loader.dataset.input["noise"])
-    # batch normalisation sees the same batches of three
-    fake = paddle.concat(
-        [generator.generate(noise[i : i + 3], labels[i : i + 3]) for i in (0, 3, 6)]
-    )
-    values, logits = zip(critic.score(real), critic.score(fake))
-    expected = {
-        "test_wasserstein": float(values[0].mean() - values[1].mean()),
-        "test_accuracy_real": float(functions.correct(logits[0], labels).mean()),
-        "test_accuracy_fake": float(functions.correct(logits[1], labels).mean()),
-    }
-    assert figures == pytest.approx(expected, rel=1e-4, abs=1e-6)
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_the_average_is_exponential_and_copies_buffers(decay):
+    network = functions.WganGpCifar10Generator(dim=4)
+    start = [weight.numpy().copy() for weight in network.parameters()]
+    average = adversarial.MovingAverage(network, decay)
+    for step in (1, 2):
+        for weight in network.parameters():
+            weight.set_value(weight + 1.0)
+        average.update(step)
+    for buffer in network.buffers():
+        buffer.set_value(buffer + 7.0)
+    average.update(3)
+    # weights were w + 1, w + 2, w + 2; the decay starts at (1 + step) / (10 + step)
+    expected = 0.0
+    for step, weight in ((1, 1.0), (2, 2.0), (3, 2.0)):
+        rate = 1 - min(decay, (1 + step) / (10 + step))
+        expected += rate * (weight - expected)
+    for before, weight in zip(start, average.network.parameters()):
+        np.testing.assert_allclose(weight.numpy() - before, expected, rtol=1e-4)
+    buffers = list(average.network.buffers())
+    assert len(buffers) == 14
+    for copy, buffer in zip(buffers, network.buffers()):
+        np.testing.assert_array_equal(copy.numpy(), buffer.numpy())
+        assert copy is not buffer
 
 
-def test_real_batches_are_those_of_the_stream(configure):
-    cfg = configure("toy", *TINY["toy"], "DATA.mode=25gaussians")
-    solver, _ = toy_solvers(cfg)
-    expected = streams.Stream(
-        10**6,
-        (cfg.seed, streams.REAL),
-        lambda rng, at: functions.draw_toy("25gaussians", rng, len(at)),
+def test_without_a_decay_there_is_no_copy():
+    network = functions.WganGpToyGenerator(4)
+    average = adversarial.MovingAverage(network, None)
+    average.update(1)
+    assert average.network is network
+
+
+def test_the_average_is_evaluated_drawn_and_saved(configure, tmp_path):
+    def run(use_ema):
+        paddle.seed(1)
+        cfg = configure(
+            *("toy", *TINY["toy"], "TRAIN.epochs=1", "TRAIN.iters_per_epoch=8", "TRAIN.n_critic=1"),
+            *("TRAIN.eval_freq=1", "TRAIN.eval_num_samples=40", "TRAIN.learning_rate=0.01"),
+            f"TRAIN.ema.use_ema={use_ema}",
+            "TRAIN.ema.decay=0.9",
+        )
+        cfg.output_dir = str(tmp_path / str(use_ema))
+        wgangp_toy.train(cfg)
+        record = json.loads(
+            (tmp_path / str(use_ema) / "metrics.jsonl").read_text().splitlines()[-1]
+        )
+        return record, tmp_path / str(use_ema)
+
+    plain, folder = run(False)
+    assert plain["evaluated"] == "generator"
+    assert not (folder / "model_average_generator.pdparams").exists()
+    averaged, average_folder = run(True)
+    assert averaged["evaluated"] == "moving average"
+    # training itself is the same, what is evaluated is not
+    assert averaged["wasserstein"] == plain["wasserstein"]
+    assert averaged["wasserstein_2"] != plain["wasserstein_2"]
+    states = [
+        [array.tobytes() for array in load(path)]
+        for path in (
+            folder / "model_generator.pdparams",
+            average_folder / "model_generator.pdparams",
+            average_folder / "model_average_generator.pdparams",
+            average_folder / "checkpoints" / "best_generator.pdparams",
+        )
+    ]
+    assert states[0] == states[1] != states[2] == states[3]
+    pictures = [path / "samples" / "iteration_8.png" for path in (folder, average_folder)]
+    assert pictures[0].read_bytes() != pictures[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "best"),
+    [("high_quality", [0.2, 0.5, 0.4], 2), ("wasserstein_2", [0.5, 0.2, 0.4], 2)],
+)
+def test_the_best_is_ranked_in_the_metrics_own_direction(
+    configure, tmp_path, monkeypatch, metric, values, best
+):
+    cfg = configure(
+        *("toy", *TINY["toy"], "TRAIN.epochs=3", "TRAIN.iters_per_epoch=1", "TRAIN.eval_freq=1"),
+        *(f"TRAIN.best_metric={metric}", "TRAIN.save_freq=1", "TRAIN.eval_num_samples=20"),
     )
-    read = iter(solver.constraint["critic"].data_loader)
-    for number in range(3):
-        inputs, _, _ = next(read)
-        positions = list(range(number * 16, number * 16 + 16))
-        np.testing.assert_array_equal(inputs["real"].numpy(), expected[positions])
+    figures = iter(values)
+    monkeypatch.setattr(evaluation, "evaluate", lambda solver: {metric: next(figures)})
+    wgangp_toy.train(cfg)
+    records = [json.loads(s) for s in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record.get("best", False) for record in records] == [True, True, False]
+    for net in ("generator", "discriminator"):
+        kept = load(tmp_path / f"checkpoints/best_{net}.pdparams")
+        then = load(tmp_path / f"checkpoints/iteration_{best}_{net}.pdparams")
+        assert [a.tobytes() for a in kept] == [a.tobytes() for a in then]

@@ -20,14 +20,14 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-import functions
 import metrics
 import pictures
+import synthetic
 
 
 def test_a_perfect_model_has_all_modes_and_989_permille_of_quality():
-    centres, sigma = functions.toy_centres("25gaussians")
-    points = functions.draw_toy("25gaussians", np.random.default_rng(0), 100000)
+    centres, sigma = synthetic.toy_centres("25gaussians")
+    points = synthetic.draw_toy("25gaussians", np.random.default_rng(0), 100000)
     figures = metrics.mixture_metrics(points, centres, sigma)
     assert figures["modes"] == 25
     assert figures["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=2e-3)
@@ -45,7 +45,7 @@ def test_captured_modes_quality_and_divergence_by_hand():
 
 
 def test_a_collapsed_and_a_lost_model():
-    centres, sigma = functions.toy_centres("8gaussians")
+    centres, sigma = synthetic.toy_centres("8gaussians")
     collapsed = metrics.mixture_metrics(np.repeat(centres[:1], 50, 0), centres, sigma)
     assert collapsed == pytest.approx({"modes": 1, "high_quality": 1, "reverse_kl": np.log(8)})
     lost = metrics.mixture_metrics(np.full((50, 2), 9.0), centres, sigma)
@@ -84,7 +84,7 @@ def test_a_grid_puts_pictures_in_rows(tmp_path):
 
 def test_the_toy_picture_holds_all_three_colours(tmp_path):
     rng = np.random.default_rng(0)
-    real, fake = (functions.draw_toy("8gaussians", rng, 200) for _ in range(2))
+    real, fake = (synthetic.draw_toy("8gaussians", rng, 200) for _ in range(2))
     paths = [tmp_path / name for name in ("with.png", "without.png")]
     pictures.draw_toy(real, fake - 0.5, lambda points: points[:, 0], str(paths[0]))
     pictures.draw_toy(real, fake - 0.5, None, str(paths[1]))

@@ -19,8 +19,10 @@ import re
 
 import matplotlib.image
 import pytest
+from conftest import SCRIPTS
 
-TINY_RUN = ["TRAIN.epochs=2", "TRAIN.iters_per_epoch=2", "EVAL.num_samples=50", "log_freq=1"]
+TINY_RUN = ["TRAIN.epochs=2", "TRAIN.iters_per_epoch=2", "log_freq=1", "TRAIN.eval_freq=1"]
+TINY_RUN += ["TRAIN.eval_num_samples=50", "EVAL.num_samples=50"]
 TINY = {
     "toy": ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16"],
     "mnist": [
@@ -29,12 +31,20 @@ TINY = {
     ],
     "cifar10": [
         *("DATA.source=synthetic", "MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4"),
-        "TRAIN.batch_size=2",
+        *("TRAIN.batch_size=2", "EVAL.inception=false"),
     ],
 }
+GENERATED = {  # figures that need no critic
+    "toy": {"modes", "high_quality", "reverse_kl", "wasserstein_2"},
+    "mnist": {
+        *("classifier_score", "frechet_distance", "digit_kl"),
+        *(f"digit_{digit}" for digit in range(10)),
+    },
+    "cifar10": set(),
+}
 METRICS = {
-    "toy": {"modes", "high_quality", "reverse_kl", "wasserstein_2", "wasserstein_2_floor"},
-    "mnist": {"test_wasserstein"},
+    "toy": GENERATED["toy"],
+    "mnist": GENERATED["mnist"] | {"test_wasserstein"},
     "cifar10": {"test_wasserstein", "test_accuracy_real", "test_accuracy_fake"},
 }
 
@@ -58,6 +68,8 @@ def test_train_then_evaluate(name, run_script, tmp_path):
     assert re.search(r"wasserstein", (folder / "train.log").read_text())
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert METRICS[name] <= set(records[-1])
+    has_best = (folder / "checkpoints" / "best_generator.pdparams").exists()
+    assert has_best == any(record.get("best") for record in records) == (name != "cifar10")
 
     weights = {
         "EVAL.pretrained_gen_model_path": folder / "model_generator",
@@ -65,22 +77,41 @@ def test_train_then_evaluate(name, run_script, tmp_path):
     }
     named = [f"{key}={path}" for key, path in weights.items()]
     evaluated = tmp_path / "evaluated"
-    run_script(name, "mode=eval", *TINY[name], *TINY_RUN, *named, f"hydra.run.dir={evaluated}")
+    done = run_script(
+        name, "mode=eval", *TINY[name], *TINY_RUN, *named, f"hydra.run.dir={evaluated}"
+    )
     report = json.loads((evaluated / "metrics.json").read_text())
     assert set(report["metrics"]) == METRICS[name]
     # the run's last evaluation saw the same weights and the same draws
-    for key, value in report["metrics"].items():
-        assert value == records[-1][key], key
-    assert report["num_samples"] == 50 and report["seed"] == 42
+    for key, row in report["metrics"].items():
+        assert row["value"] == records[-1][key], key
+        assert row["num_samples"] == 50
+        assert (row["real"] is None) == key.startswith("test_"), key
+        assert row["better"] in ("higher", "lower", None)
+    assert report["seed"] == 42
     assert report["command"].startswith(f"python wgangp_{name}.py mode=eval ")
     assert matplotlib.image.imread(evaluated / "samples.png").std() > 0
+    # the table says the same
+    table = [line.split() for line in done.stdout.splitlines()]
+    for key, row in report["metrics"].items():
+        (line,) = (cells for cells in table if cells[:1] == [key])
+        assert float(line[1]) == pytest.approx(row["value"], rel=1e-4)
+        assert line[4:6] == [row["better"] or "-", "50"]
+    if name == "mnist":
+        by = report["metrics"]["classifier_score"]["measured_by"]
+        assert by["network"] == "MNIST classifier"
+        note = json.loads((SCRIPTS / "mnist_classifier.json").read_text())
+        assert by["sha256"] == note["sha256"]
+        assert report["metrics"]["classifier_score"]["deviation"] > 0
+        shares = [report["metrics"][f"digit_{digit}"]["value"] for digit in range(10)]
+        assert sum(shares) == pytest.approx(1)
 
     # the generator alone is enough for what needs no critic
     alone = tmp_path / "alone"
     done = run_script(name, "mode=eval", *TINY[name], *TINY_RUN, named[0], f"hydra.run.dir={alone}")
     assert "EVAL.pretrained_dis_model_path is null" in done.stdout
     report = json.loads((alone / "metrics.json").read_text())
-    assert set(report["metrics"]) == (METRICS["toy"] if name == "toy" else set())
+    assert set(report["metrics"]) == GENERATED[name]
     assert (alone / "samples.png").is_file()
 
 
@@ -100,7 +131,7 @@ def test_weights_of_another_network_are_refused_in_one_line(run_script, tmp_path
 
 @pytest.mark.parametrize(("name", "way"), [("mnist", "digits"), ("cifar10", "synthetic")])
 def test_offline_the_error_names_every_way_out(name, way, run_script, tmp_path):
-    done = run_script(name, f"hydra.run.dir={tmp_path}/x", home=tmp_path, status=2)
+    done = run_script(name, f"hydra.run.dir={tmp_path}/x", status=2)
     for part in (
         f"{tmp_path}/.paddlesci/datasets/",
         "https://",

@@ -17,15 +17,18 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import os
 import sys
 import time
 from os import path as osp
+from typing import Any
 from typing import Callable
 from typing import Dict
 from typing import Mapping
+from typing import Optional
 from typing import Sequence
 
 import paddle
@@ -38,13 +41,14 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import evaluation
+import files
 import functions
 import pictures
 import streams
+from runtime import SILENCE
 from runtime import require
 
 NEVER = 10**12
-SILENCE = 30  # seconds after which a line is due in a slow run
 
 
 # --8<-- [start:optimizer]
@@ -102,7 +106,6 @@ def make_solvers(
     generator,
     critic,
     real: Callable[[int, Sequence[int]], Dict[str, streams.Stream]],
-    validator=None,
 ):
     """The critic's Solver and the generator's.
 
@@ -115,7 +118,6 @@ def make_solvers(
         generator: The generator G.
         critic: The critic D.
         real: Makes the streams of real samples (and labels), of a number of rows and a seed.
-        validator: Evaluates the generator, by the generator's Solver.
 
     Returns:
         (critic's Solver, generator's Solver).
@@ -169,7 +171,7 @@ def make_solvers(
         {"labels": lambda data: data["labels"]} if use_label else {},
     )
 
-    def make_solver(network, constraint, steps, **more):
+    def make_solver(network, constraint, steps):
         solver = ppsci.solver.Solver(
             network,
             {constraint.name: constraint},
@@ -180,7 +182,6 @@ def make_solvers(
             log_freq=NEVER,  # one line for both networks is written by the loop
             seed=cfg.seed,
             device=cfg.device,
-            **more,
         )
         # train_epoch_func is called without Solver.train(), which would set max_steps; from
         # step 1 on, it does not write lines of its own
@@ -189,13 +190,7 @@ def make_solvers(
 
     return (
         make_solver(critic, critic_constraint, settings.n_critic),
-        make_solver(
-            generator,
-            generator_constraint,
-            1,
-            validator={"generated": validator} if validator is not None else None,
-            eval_with_no_grad=True,
-        ),
+        make_solver(generator, generator_constraint, 1),
     )
 
 
@@ -206,6 +201,43 @@ def set_trainable(network: nn.Layer, trainable: bool) -> None:
     """Thaws or freezes a network's weights: frozen ones get no gradient."""
     for weight in network.parameters():
         weight.stop_gradient = not trainable
+
+
+# --8<-- [start:average]
+class MovingAverage:
+    """A generator whose weights are the exponential moving average of another's.
+
+    Per step `average += (1 - decay) * (weights - average)`, where the decay starts lower,
+    at most (1 + step) / (10 + step), so that the first weights are soon forgotten. Buffers
+    (running statistics) are copied: averages of averages lag twice.
+
+    Args:
+        generator: The generator that is trained.
+        decay: In [0, 1); None for no average: then `network` is that generator itself.
+    """
+
+    def __init__(self, generator: nn.Layer, decay: Optional[float]):
+        self.source, self.decay = generator, decay
+        self.network = generator if decay is None else copy.deepcopy(generator)
+
+    @paddle.no_grad()
+    def update(self, step: int) -> None:
+        """Steps the average, after `step` steps of the generator."""
+        if self.decay is None:
+            return
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for average, current in zip(self.network.parameters(), self.source.parameters()):
+            paddle.assign(average + (1 - decay) * (current - average), average)
+        for average, current in zip(self.network.buffers(), self.source.buffers()):
+            paddle.assign(current, average)
+
+
+def make_average(cfg, generator: nn.Layer) -> MovingAverage:
+    """The moving average that TRAIN.ema asks for."""
+    return MovingAverage(generator, cfg.TRAIN.ema.decay if cfg.TRAIN.ema.use_ema else None)
+
+
+# --8<-- [end:average]
 
 
 # --8<-- [start:step]
@@ -233,6 +265,8 @@ def train(
     cfg,
     critic_solver,
     generator_solver,
+    average: MovingAverage,
+    validators: Dict[str, Any],
     draw: Callable[[str], None],
 ) -> None:
     """Trains both networks, and leaves a run's files in `cfg.output_dir`.
@@ -240,7 +274,9 @@ def train(
     Args:
         cfg: The script's configuration.
         critic_solver: Owns the critic.
-        generator_solver: Owns the generator, and evaluates it if it has a validator.
+        generator_solver: Owns the generator.
+        average: Of the generator: what is evaluated and drawn.
+        validators: Evaluate it at intervals; none if TRAIN.eval_during_train is false.
         draw: Writes a picture of samples to a path.
 
     Raises:
@@ -264,11 +300,14 @@ def train(
     width = len(str(iterations))
     draw(osp.join(samples, f"iteration_{0:0{width}d}.png"))
 
+    evaluator = evaluation.make_solver(cfg, average.network, validators) if validators else None
+    best = None
     start = told = time.perf_counter()
     with progress_bar(iterations) as bar, open(journal_path, "w", encoding="utf-8") as journal:
         for iteration in range(1, iterations + 1):
             rate = generator_solver.optimizer.get_lr()
             train_iteration(critic_solver, generator_solver, iteration)
+            average.update(iteration)
             bar.update()
 
             epoch, rest = divmod(iteration, settings.iters_per_epoch)
@@ -291,8 +330,18 @@ def train(
                 loss.figures.clear()
             if ends_epoch:
                 draw(osp.join(samples, f"iteration_{iteration:0{width}d}.png"))
-                if settings.eval_during_train and epoch % settings.eval_freq == 0:
-                    record.update(evaluation.evaluate(generator_solver))
+                if evaluator is not None and epoch % settings.eval_freq == 0:
+                    figures = evaluation.evaluate(evaluator)
+                    # those of real samples are the same at each evaluation
+                    record.update({k: v for k, v in figures.items() if not k.endswith("_of_real")})
+                    record["evaluated"] = "moving average" if settings.ema.use_ema else "generator"
+                    logger.info(describe_evaluation(record, figures))
+                    value = figures.get(settings.best_metric)
+                    if value is not None and (
+                        best is None or evaluation.is_better(settings.best_metric, value, best)
+                    ):
+                        best, record["best"] = value, True
+                        save_networks(cfg, "checkpoints/best", average.network, critic_solver.model)
                 if settings.save_freq and epoch % settings.save_freq == 0:
                     save_checkpoint(cfg, critic_solver, generator_solver, iteration)
             journal.write(json.dumps(record, allow_nan=False) + "\n")
@@ -300,10 +349,9 @@ def train(
             if ends_epoch:
                 pictures.draw_losses(cfg.output_dir)
 
-    for solver, name in ((generator_solver, "generator"), (critic_solver, "discriminator")):
-        path = osp.join(cfg.output_dir, f"model_{name}.pdparams")
-        paddle.save(solver.model.state_dict(), path)
-        logger.info(f"Saved {path}")
+    save_networks(cfg, "model", generator_solver.model, critic_solver.model)
+    if settings.ema.use_ema:
+        save_networks(cfg, "model_average", average.network)
 
 
 # --8<-- [end:loop]
@@ -351,6 +399,22 @@ def describe(record: Dict[str, float], iterations: int) -> str:
     clock = time.strftime("%H:%M:%S", time.gmtime(left % 86400))
     days = f"{int(left // 86400)} d " if left >= 86400 else ""
     return f"{text}, {speed:.2f} it/s, {days}{clock} left"
+
+
+def describe_evaluation(record: Dict[str, Any], figures: Dict[str, float]) -> str:
+    """An evaluation as a line for people: what has a better and a worse."""
+    parts = [f"{k} {v:.5g}" for k, v in figures.items() if k in evaluation.BETTER]
+    parts += [f"{k} {v:.4f}" for k, v in figures.items() if k.startswith("test_")]
+    return f"[{record['step']}] evaluated the {record['evaluated']}: {', '.join(parts)}"
+
+
+def save_networks(cfg, name: str, generator: nn.Layer, critic: Optional[nn.Layer] = None) -> None:
+    """Writes weights as NAME_generator.pdparams and NAME_discriminator.pdparams."""
+    for network, role in ((generator, "generator"), (critic, "discriminator")):
+        if network is not None:
+            path = osp.join(cfg.output_dir, f"{name}_{role}.pdparams")
+            files.save_weights(network, path)
+            logger.info(f"Saved {path}")
 
 
 def save_checkpoint(cfg, critic_solver, generator_solver, iteration: int) -> None:

@@ -16,11 +16,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.client
 import io
 import lzma
+import math
 import os
 import pickle
 import pickletools
@@ -29,16 +31,21 @@ import tarfile
 import tempfile
 import urllib.parse
 import urllib.request
+import zipfile
 import zlib
 from os import path as osp
 from typing import Any
+from typing import BinaryIO
+from typing import Callable
 from typing import Dict
+from typing import Iterator
 from typing import List
 from typing import Optional
 from typing import Sequence
 from typing import Tuple
 
 import numpy as np
+import paddle
 from paddle import nn
 from ppsci.utils import logger
 from tqdm import tqdm
@@ -48,6 +55,10 @@ from runtime import UserError
 CACHE = "~/.paddlesci"
 LARGEST = 1 << 30  # bytes of an unpacked file: MNIST's has 220 MB
 TIMEOUT = 30  # seconds without a byte
+MODEL_HINT = (
+    "Were MODEL.* settings different when it was trained? They are in config.yaml beside the "
+    "weights."
+)
 
 
 # --8<-- [start:unpickle]
@@ -137,12 +148,13 @@ def as_text(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def unpickle(content: bytes, where: str) -> Any:
+def unpickle(content: bytes, where: str, reader: Callable = _ArrayUnpickler) -> Any:
     """Reads a pickle of arrays and plain containers; texts of Python 2 become bytes.
 
     Args:
         content: The pickle.
         where: Where it comes from, for messages.
+        reader: The unpickler, which decides what is admitted.
 
     Raises:
         UserError: If it is damaged, or names anything but arrays and containers.
@@ -152,13 +164,93 @@ def unpickle(content: bytes, where: str) -> Any:
         for code, argument, _ in pickletools.genops(content):
             if code.name.endswith("PUT") and argument > len(content):
                 raise pickle.UnpicklingError("it counts more parts than it has bytes")
-        value = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-        return _without_stand_ins(value, {})
+        return _without_stand_ins(reader(io.BytesIO(content), encoding="bytes").load(), {})
     except Exception as error:  # damaged pickles raise almost anything
         raise UserError(
             f"{where} is not a pickle of arrays and plain containers ({error}). It was not "
             "read any further: nothing else is admitted, since a pickle can run code."
         ) from None
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """An unpickler of PyTorch's files, which admits tensors and plain containers only.
+
+    Args:
+        file: The pickle.
+        read: Gets the key of a storage, returns its bytes.
+        **options: Of `pickle.Unpickler`.
+    """
+
+    # how PyTorch names the numbers of a storage
+    DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2"}
+    DTYPES.update(LongStorage="<i8", IntStorage="<i4", ByteStorage="u1", BoolStorage="?")
+
+    def __init__(self, file, read: Callable[[str], bytes], **options):
+        super().__init__(file, **options)
+        self.read = read
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return _TensorDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if module == "torch" and name in self.DTYPES:
+            return np.dtype(self.DTYPES[name])
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        kind, dtype, key, _, count = pid
+        if as_text(kind) != "storage" or not isinstance(dtype, np.dtype):
+            raise pickle.UnpicklingError("it refers to something that is no storage")
+        storage = np.frombuffer(self.read(as_text(key)), dtype)
+        if len(storage) != count:
+            raise pickle.UnpicklingError(f"storage {as_text(key)} holds {len(storage)} numbers")
+        return storage
+
+
+class _TensorDict(dict):
+    """An ordered dictionary; what else PyTorch hangs on it is let go."""
+
+    def __setstate__(self, state):
+        pass
+
+
+def _rebuild_tensor(storage, offset, shape, strides, *_) -> np.ndarray:
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
+    fits = len(shape) == len(strides) and last < len(storage) and math.prod(shape) <= len(storage)
+    if not fits or min((offset, *shape, *strides)) < 0:
+        raise pickle.UnpicklingError("a tensor reaches beyond its storage")
+    steps = [stride * storage.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps).copy()
+
+
+def read_pth(path: str) -> Dict[str, np.ndarray]:
+    """Tensors of a file that `torch.save` wrote, by name, without PyTorch.
+
+    Args:
+        path: A zip archive that holds `NAME/data.pkl` and the tensors' numbers.
+
+    Raises:
+        UserError: If it is damaged, or holds anything but tensors and plain containers.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > LARGEST:
+                raise zipfile.BadZipFile("it unpacks to more than 1 GiB")
+            (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            folder = pickled[: -len("data.pkl")]
+            state = unpickle(
+                archive.read(pickled),
+                path,
+                lambda *args, **options: _TensorUnpickler(
+                    *args, lambda key: archive.read(f"{folder}data/{key}"), **options
+                ),
+            )
+    except (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError, RuntimeError) as error:
+        raise UserError(_damaged(path, error)) from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: expected tensors by name, found a {type(state).__name__}.")
+    return {as_text(name): value for name, value in state.items()}
 
 
 # --8<-- [end:unpickle]
@@ -215,16 +307,23 @@ def _damaged(path: str, error: Exception) -> str:
 
 
 # --8<-- [start:download]
-def fetch(path: str, addresses: Sequence[str], md5: str, other_ways: str) -> str:
-    """A data set's file: the one at `path`, downloaded to there where it is absent.
+def fetch(
+    path: str,
+    addresses: Sequence[str],
+    checksum: str,
+    other_ways: str,
+    setting: str = "DATA.data_path",
+) -> str:
+    """A file that is published: the one at `path`, downloaded to there where it is absent.
 
     A file that is there is taken as it is, so that own data in the same layout serves too.
 
     Args:
         path: Where the file is, or is to be; `~` is the home folder.
         addresses: Where it can be had, tried in turn.
-        md5: Checksum of a download.
+        checksum: MD5 or SHA-256 of a download.
         other_ways: What a user without a network can do, for the message.
+        setting: The configuration key that names the path, for messages.
 
     Returns:
         The path, absolute.
@@ -236,22 +335,22 @@ def fetch(path: str, addresses: Sequence[str], md5: str, other_ways: str) -> str
     if osp.isfile(path):
         return path
     if osp.isdir(path):
-        raise UserError(f"DATA.data_path={path} is a folder; name the file in it.")
+        raise UserError(f"{setting}={path} is a folder; name the file in it.")
     ways = (
         f"Download it elsewhere and put it at {path}, or name its place by "
-        f"DATA.data_path=PATH. Without a network: {other_ways}"
+        f"{setting}=PATH. Without it: {other_ways}"
     )
     in_cache = path.startswith(osp.join(osp.expanduser(CACHE), ""))
     if not osp.isdir(osp.dirname(path)) and not in_cache:
         raise UserError(
-            f"DATA.data_path={path}: neither this file nor its folder is there; is it a slip? "
+            f"{setting}={path}: neither this file nor its folder is there; is it a slip? "
             f"In a folder that exists, it would be downloaded from {addresses[0]}. {ways}"
         )
     reasons = []
     for address in addresses:
         logger.info(f"{path} is absent: downloading {address}")
         try:
-            download(address, path, md5)
+            download(address, path, checksum)
             return path
         except OSError as error:
             reasons.append(f"{address} ({error})")
@@ -260,7 +359,7 @@ def fetch(path: str, addresses: Sequence[str], md5: str, other_ways: str) -> str
     )
 
 
-def download(address: str, path: str, md5: Optional[str] = None) -> None:
+def download(address: str, path: str, checksum: Optional[str] = None) -> None:
     """Downloads to a temporary file beside `path`, checks it, then renames it.
 
     Whatever interrupts it, `path` is either absent or whole.
@@ -268,17 +367,16 @@ def download(address: str, path: str, md5: Optional[str] = None) -> None:
     Args:
         address: A URL.
         path: Where the file is to be.
-        md5: Its checksum, if known.
+        checksum: Its MD5 or SHA-256 in hexadecimal, if known.
 
     Raises:
         OSError: If it can't be had, or is not what the checksum says.
     """
-    os.makedirs(osp.dirname(path), exist_ok=True)
-    digest = hashlib.md5()
-    handle, partial = tempfile.mkstemp(dir=osp.dirname(path), suffix=".partial")
+    kind = "md5" if checksum is not None and len(checksum) == 32 else "sha256"
+    digest = hashlib.new(kind)
     try:
         with (
-            os.fdopen(handle, "wb") as file,
+            replacing(path) as file,
             urllib.request.urlopen(address, timeout=TIMEOUT) as response,
             tqdm(
                 total=int(response.headers.get("Content-Length") or 0) or None,
@@ -295,14 +393,28 @@ def download(address: str, path: str, md5: Optional[str] = None) -> None:
                 bar.update(len(block))
             if expected is not None and bar.n != int(expected):
                 raise OSError(f"the connection broke after {bar.n} of {expected} bytes")
-            file.flush()
-            os.fsync(file.fileno())
-        if md5 is not None and digest.hexdigest() != md5:
-            raise OSError(f"its MD5 is {digest.hexdigest()}, expected {md5}")
-        os.chmod(partial, 0o644)  # mkstemp's is for its owner alone
-        os.replace(partial, path)
+            if checksum is not None and digest.hexdigest() != checksum:
+                raise OSError(f"its {kind.upper()} is {digest.hexdigest()}, expected {checksum}")
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(str(error)) from None
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of `path` when it is complete, and never before.
+
+    Args:
+        path: Where the file is to be; its folder is made if need be.
+    """
+    os.makedirs(osp.dirname(path), exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=osp.dirname(path), suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o644)  # mkstemp's is for its owner alone
+        os.replace(partial, path)
     finally:
         if osp.exists(partial):
             os.remove(partial)
@@ -312,6 +424,14 @@ def download(address: str, path: str, md5: Optional[str] = None) -> None:
 
 
 # --8<-- [start:weights]
+def save_weights(network: nn.Layer, path: str) -> None:
+    """Writes a network's weights and buffers as `.pdparams`, completely or not at all."""
+    content = io.BytesIO()
+    paddle.save(network.state_dict(), content)
+    with replacing(path) as file:
+        file.write(content.getvalue())
+
+
 def load_weights(network: nn.Layer, source: str, setting: str) -> None:
     """Loads a network's `.pdparams`, all of it or nothing.
 
@@ -345,7 +465,7 @@ def load_weights(network: nn.Layer, source: str, setting: str) -> None:
             else value
             for name, value in state.items()
         }
-    _check_fit(own, state, type(network).__name__, where)
+    check_fit(own, state, type(network).__name__, where, MODEL_HINT)
     network.set_state_dict(state)
 
 
@@ -387,7 +507,22 @@ def weights_path(source: str, setting: str) -> str:
     return path
 
 
-def _check_fit(own: Dict[str, Any], state: Dict[str, Any], network: str, where: str) -> None:
+def check_fit(
+    own: Dict[str, Any], state: Dict[str, Any], network: str, where: str, hint: str = ""
+) -> None:
+    """Refuses arrays that are not exactly those of a network.
+
+    Args:
+        own: What the network has, by name: anything with a shape.
+        state: The arrays offered, by name.
+        network: Its name, for the message.
+        where: Where the arrays come from, for the message.
+        hint: What to do, for the message.
+
+    Raises:
+        UserError: Lists missing, unexpected and misshapen names.
+    """
+
     def numbers(name):
         value = state.get(name)
         return isinstance(value, np.ndarray) and value.dtype.kind == "f"
@@ -408,9 +543,7 @@ def _check_fit(own: Dict[str, Any], state: Dict[str, Any], network: str, where: 
     found = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
     if found:
         raise UserError(
-            f"{where} does not fit {network}, and was not loaded. {'; '.join(found)}. Were "
-            "MODEL.* settings different when it was trained? They are in config.yaml beside "
-            "the weights."
+            f"{where} does not fit {network}, and was not loaded. {'; '.join(found)}. {hint}"
         )
 
 

@@ -255,12 +255,16 @@ class BatchNorm(nn.Layer):
     The authors keep no running averages: draw samples in batches of about a hundred, as
     they do, since a sample depends a little on its neighbours. Epsilon is 1e-5.
 
+    Running averages of the statistics (a tenth of each training batch's) are kept beside, for
+    whoever wants samples that do not depend on each other.
+
     Args:
         channels: Channels of the input [N, channels, H, W].
         num_classes: Labels to tell apart; 0 for one scale and offset for all.
+        sample_by_running: Whether running averages take the batch's place in evaluation.
     """
 
-    def __init__(self, channels: int, num_classes: int = 0):
+    def __init__(self, channels: int, num_classes: int = 0, sample_by_running: bool = False):
         super().__init__()
         rows = max(num_classes, 1)
         self.scale = self.create_parameter(
@@ -268,11 +272,23 @@ class BatchNorm(nn.Layer):
         )
         self.offset = self.create_parameter([rows, channels], is_bias=True)
         self.conditional = num_classes > 0
+        self.sample_by_running = sample_by_running
+        shape = [1, channels, 1, 1]
+        self.register_buffer("running_mean", paddle.zeros(shape))
+        self.register_buffer("running_variance", paddle.ones(shape))
 
     def forward(self, x, labels=None):
-        mean = x.mean([0, 2, 3], keepdim=True)
+        by_running = self.sample_by_running and not self.training
+        mean = self.running_mean if by_running else x.mean([0, 2, 3], keepdim=True)
         centred = x - mean
-        variance = centred.square().mean([0, 2, 3], keepdim=True)
+        if by_running:
+            variance = self.running_variance
+        else:
+            variance = centred.square().mean([0, 2, 3], keepdim=True)
+        if self.training:
+            with paddle.no_grad():
+                paddle.assign(0.9 * self.running_mean + 0.1 * mean, self.running_mean)
+                paddle.assign(0.9 * self.running_variance + 0.1 * variance, self.running_variance)
         rows = labels if self.conditional else paddle.zeros([1], "int64")
         scale = F.embedding(rows, self.scale).unsqueeze([2, 3])
         offset = F.embedding(rows, self.offset).unsqueeze([2, 3])
@@ -404,19 +420,26 @@ class WganGpCifar10Generator(Generator):
         dim: Channels of every layer.
         noise_dim: Length of a noise vector.
         use_label: Conditional batch normalisation by label; the last one is never conditional.
+        sample_by_running: Whether evaluation normalises by running averages (see `BatchNorm`).
     """
 
-    def __init__(self, dim: int = 128, noise_dim: int = 128, use_label: bool = True):
+    def __init__(
+        self,
+        dim: int = 128,
+        noise_dim: int = 128,
+        use_label: bool = True,
+        sample_by_running: bool = False,
+    ):
         super().__init__(noise_dim, use_label)
         self.dim = dim
         classes = NUM_CLASSES if use_label else 0
 
         def norm(channels):
-            return BatchNorm(channels, classes)
+            return BatchNorm(channels, classes, sample_by_running)
 
         self.linear = linear(noise_dim, 4 * 4 * dim)
         self.blocks = nn.LayerList([ResidualBlock(dim, dim, norm, "up") for _ in range(3)])
-        self.norm = BatchNorm(dim)
+        self.norm = BatchNorm(dim, 0, sample_by_running)
         self.conv = conv(dim, 3, 3, he=False)
 
     def generate(self, noise, labels=None):
@@ -622,55 +645,6 @@ def correct(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
 # --8<-- [end:losses]
 
 
-# --8<-- [start:toy_data]
-def toy_centres(name: str) -> Tuple[np.ndarray, float]:
-    """Centres [K, 2] and standard deviation of a mixture, in the networks' coordinates.
-
-    The authors draw in other units and divide by 1.414 and 2.828: so do these figures.
-
-    Args:
-        name: "8gaussians" or "25gaussians".
-
-    Raises:
-        ValueError: For another name.
-    """
-    if name == "8gaussians":
-        angles = np.arange(8) * np.pi / 4
-        return 2 * np.stack([np.cos(angles), np.sin(angles)], 1) / 1.414, 0.02 / 1.414
-    if name != "25gaussians":
-        raise ValueError(f"{name} is no mixture: 8gaussians or 25gaussians")
-    grid = np.arange(-4.0, 5.0, 2.0)
-    return np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2) / 2.828, 0.05 / 2.828
-
-
-def draw_toy(name: str, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Fresh points of a toy set, float32 [count, 2] (`gan_toy.py`).
-
-    The swiss roll is scikit-learn's of noise 0.25, seen along its second axis (axes 0 and 2
-    of three), divided by 7.5.
-
-    Args:
-        name: "8gaussians", "25gaussians" or "swissroll".
-        rng: Where randomness comes from.
-        count: Number of points.
-
-    Raises:
-        ValueError: For another name.
-    """
-    if name == "swissroll":
-        t = 1.5 * np.pi * (1 + 2 * rng.random(count))
-        points = np.stack([t * np.cos(t), t * np.sin(t)], 1)
-        points = (points + 0.25 * rng.standard_normal((count, 2))) / 7.5
-    else:
-        centres, sigma = toy_centres(name)
-        points = centres[rng.integers(len(centres), size=count)]
-        points = points + sigma * rng.standard_normal((count, 2))
-    return points.astype("float32")
-
-
-# --8<-- [end:toy_data]
-
-
 # --8<-- [start:image_data]
 class ImageSet:
     """Pictures of a training and a test set.
@@ -807,62 +781,6 @@ def check_images(images: np.ndarray, labels: np.ndarray, where: str) -> None:
         raise UserError(f"{where}: labels from {labels.min()} to {labels.max()}, expected 0 to 9.")
 
 
-def digits_set() -> ImageSet:
-    """scikit-learn's bundled 8x8 handwritten digits, enlarged to 28x28: 1,500 and 297 of them."""
-    from scipy import ndimage
-    from sklearn import datasets
-
-    bunch = datasets.load_digits()
-    # 20x20 in a frame of 4, as MNIST's digits are
-    enlarged = ndimage.zoom(bunch.images / 16, (1, 2.5, 2.5), order=1)
-    images = np.pad(np.rint(enlarged * 255).astype("uint8"), ((0, 0), (4, 4), (4, 4)))
-    images, labels = images[:, None], bunch.target.astype("int64")
-    return ImageSet(images[:1500], labels[:1500], images[1500:], labels[1500:])
-
-
-def synthetic_set(seed: int = 0, train: int = 5000, test: int = 1000) -> ImageSet:
-    """Ten classes of drawn coloured shapes, 32x32, on a darker ground.
-
-    Disc, square, triangle, ring, cross, bar, slash, frame, diamond, checks; place, size and
-    colours vary.
-
-    Args:
-        seed: Where randomness starts.
-        train: Number of training pictures.
-        test: Number of test pictures.
-    """
-    rng = np.random.default_rng((seed, 10))
-    count = train + test
-    labels = rng.integers(NUM_CLASSES, size=count)
-    centre = rng.uniform(-0.25, 0.25, (2, count, 1, 1)).astype("float32")
-    scale = rng.uniform(0.45, 0.7, (count, 1, 1)).astype("float32")
-    axis = (np.arange(32, dtype="float32") - 15.5) / 16
-    y = (axis[None, :, None] - centre[0]) / scale
-    x = (axis[None, None, :] - centre[1]) / scale
-    ay, ax = np.abs(y), np.abs(x)
-    radius, box = np.hypot(x, y), np.maximum(ax, ay)
-    # Each shape is where its function is negative; a pixel's cover falls off over its edge.
-    shapes = (
-        radius - 1,
-        box - 0.85,
-        np.maximum(2 * ax + y - 0.9, -y - 0.9) / 2,
-        np.abs(radius - 0.75) - 0.25,
-        np.maximum(np.minimum(ax, ay) - 0.28, box - 1),
-        np.maximum(ay - 0.3, ax - 1),
-        np.maximum(np.abs(x - y) / 1.4 - 0.28, box - 0.95),
-        np.abs(box - 0.75) - 0.22,
-        ax + ay - 1.1,
-        np.maximum(-np.sin(np.pi * x) * np.sin(np.pi * y) / 3, box - 1),
-    )
-    inside = np.choose(labels[:, None, None], shapes)
-    cover = np.clip(0.5 - inside * scale * 16, 0, 1)[:, None]
-    ink = rng.uniform(0.35, 1.0, (count, 3, 1, 1))
-    ink[np.arange(count), rng.integers(3, size=count)] = 1.0
-    ground = rng.uniform(0.0, 0.3, (count, 3, 1, 1))
-    images = np.rint(255 * (ground + cover * (ink - ground))).astype("uint8")
-    return ImageSet(images[:train], labels[:train], images[train:], labels[train:])
-
-
 # --8<-- [end:image_data]
 
 
@@ -889,7 +807,8 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> Tuple[float,
     if not ((p >= 0).all() and np.allclose(p.sum(1), 1, atol=1e-4)):
         raise ValueError("rows must be probabilities: not negative, and summing to 1")
     scores = []
-    for part in np.array_split(p, splits):
+    ends = [number * len(p) // splits for number in range(splits + 1)]
+    for part in (p[start:end] for start, end in zip(ends, ends[1:])):
         marginal = part.mean(0, keepdims=True)
         # 0 log 0 is 0
         ratio = np.log(np.where(part > 0, part, 1) / np.where(part > 0, marginal, 1))

@@ -12,11 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Measures of generated points: modes captured, and the distance of point sets."""
+"""Measures of generated samples: modes captured, distances of sets, classes drawn.
+
+The Inception Score is in functions.py.
+"""
 
 from __future__ import annotations
 
 from typing import Dict
+from typing import Tuple
 
 import numpy as np
 
@@ -69,3 +73,59 @@ def wasserstein_2(left: np.ndarray, right: np.ndarray) -> float:
 
 
 # --8<-- [end:toy_metrics]
+
+
+# --8<-- [start:frechet]
+def mean_and_covariance(features: np.ndarray, rows: int = 4096) -> Tuple[np.ndarray, np.ndarray]:
+    """Mean [D] and covariance [D, D] (ddof 1) of features, in float64.
+
+    Args:
+        features: [N, D] of any float type, N of 2 at least.
+        rows: How many are converted to float64 at a time.
+    """
+    mean = features.mean(0, dtype="float64")
+    covariance = np.zeros((len(mean), len(mean)))
+    for start in range(0, len(features), rows):
+        centred = features[start : start + rows] - mean
+        covariance += centred.T @ centred
+    return mean, covariance / (len(features) - 1)
+
+
+def frechet_distance(
+    left: Tuple[np.ndarray, np.ndarray], right: Tuple[np.ndarray, np.ndarray]
+) -> float:
+    """Squared Frechet distance of two normal distributions, as in FID (arXiv 1706.08500).
+
+    `|m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2))`. The trace of the root is that of
+    `(R C2 R)^(1/2)` with R the root of C1, which is symmetric: no complex numbers come up,
+    however few samples the covariances are of.
+
+    Args:
+        left: Mean [D] and covariance [D, D].
+        right: The same of the other.
+    """
+    values, vectors = np.linalg.eigh(left[1])
+    # rounding makes zeros a little negative
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    values = np.linalg.eigvalsh(root @ right[1] @ root)
+    means = ((left[0] - right[0]) ** 2).sum()
+    trace = np.trace(left[1]) + np.trace(right[1]) - 2 * np.sqrt(values.clip(0)).sum()
+    return float(means + trace)
+
+
+# --8<-- [end:frechet]
+
+
+def class_shares(predicted: np.ndarray, num_classes: int) -> Tuple[np.ndarray, float]:
+    """Share of each class among predictions, and the shares' KL divergence from uniform.
+
+    Args:
+        predicted: Classes, [N].
+        num_classes: How many there are.
+
+    Returns:
+        Shares [num_classes], and the divergence: 0 for equal shares, log(num_classes) for one.
+    """
+    shares = np.bincount(predicted, minlength=num_classes) / len(predicted)
+    drawn = shares[shares > 0]
+    return shares, float((drawn * np.log(drawn * num_classes)).sum())

@@ -32,6 +32,7 @@ from typing import List
 from typing import Sequence
 
 CONF = osp.join(osp.dirname(osp.abspath(__file__)), "conf")
+SILENCE = 30  # seconds after which a line is due in something slow
 SETTINGS = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE")
 
 
@@ -206,6 +207,8 @@ RANGES = {
     **dict.fromkeys(("batch_size", "generator_batch_factor", "num_samples"), (1, math.inf)),
     **dict.fromkeys(("dim", "noise_dim", "log_freq"), (1, math.inf)),
     **dict.fromkeys(("save_freq", "learning_rate", "penalty_weight"), (0, math.inf)),
+    "eval_num_samples": (1, math.inf),
+    "decay": (0, 1),
     "seed": (0, 2**32),
     **dict.fromkeys(("critic_class_weight", "generator_class_weight"), (0, math.inf)),
     **dict.fromkeys(("beta1", "beta2"), (0, 1)),

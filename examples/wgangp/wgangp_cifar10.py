@@ -19,7 +19,12 @@
 
 import runtime
 
-CHOICES = {**runtime.CHOICES, "DATA.source": ("cifar10", "synthetic")}
+CHOICES = {
+    **runtime.CHOICES,
+    "DATA.source": ("cifar10", "synthetic"),
+    "TRAIN.best_metric": ("inception_score", "fid"),
+    "EVAL.batch_norm": ("batch", "running"),
+}
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
 if __name__ == "__main__":
@@ -32,7 +37,9 @@ import adversarial
 import evaluation
 import files
 import functions
+import inception
 import streams
+import synthetic
 
 ADDRESSES = ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)
 MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -42,7 +49,10 @@ MD5 = "c58f30108f718f92721af3b95e74349a"
 def make_networks(cfg):
     model = cfg.MODEL
     generator = functions.WganGpCifar10Generator(
-        model.gen_net.dim, model.gen_net.noise_dim, model.use_label
+        model.gen_net.dim,
+        model.gen_net.noise_dim,
+        model.use_label,
+        sample_by_running=cfg.EVAL.batch_norm == "running",
     )
     critic = functions.WganGpCifar10Discriminator(
         model.dis_net.dim, model.use_label, model.dis_net.norm
@@ -56,12 +66,12 @@ def make_networks(cfg):
 # --8<-- [start:data]
 def read(cfg):
     if cfg.DATA.source == "synthetic":
-        return functions.synthetic_set()
+        return synthetic.synthetic_set()
     path = files.fetch(
         cfg.DATA.data_path,
         ADDRESSES,
         MD5,
-        "DATA.source=synthetic trains on drawn shapes of ten classes.",
+        "DATA.source=synthetic EVAL.inception=false trains on drawn shapes of ten classes.",
     )
     return functions.read_cifar10(path)
 
@@ -76,15 +86,38 @@ def real_images(data, length, seed):
 # --8<-- [end:data]
 
 
-# --8<-- [start:validator]
-def make_validator(cfg, generator, critic, data):
-    # with dequantisation noise, as the critic knows pictures
-    rng = np.random.default_rng((cfg.seed, streams.EVALUATION, 1))
-    test_images = functions.prepare_cifar10(data.test_images, rng)
-    return evaluation.make_image_validator(cfg, generator, critic, test_images, data.test_labels)
+# --8<-- [start:validators]
+def make_validators(cfg, generator, critic, data, count):
+    """By the Inception of 2015-12-05, and by the critic, as far as there are both."""
+    validators = {}
+    if cfg.EVAL.inception:
+        path = files.fetch(
+            cfg.EVAL.inception_weights,
+            inception.ADDRESSES,
+            cfg.EVAL.inception_sha256,
+            "EVAL.inception=false leaves Inception Score and FID out.",
+            "EVAL.inception_weights",
+        )
+        validators["generated"] = evaluation.make_feature_validator(
+            cfg,
+            generator,
+            inception.Inception(path, cfg.EVAL.inception_sha256),
+            data.train_images,
+            -1.0,
+            count,
+            ("inception_score", "fid"),
+        )
+    if critic is not None:
+        # with dequantisation noise, as the critic knows pictures
+        rng = np.random.default_rng((cfg.seed, streams.EVALUATION, 2))
+        test_images = functions.prepare_cifar10(data.test_images, rng)
+        validators["critic"] = evaluation.make_critic_validator(
+            cfg, generator, critic, test_images, data.test_labels, count
+        )
+    return validators
 
 
-# --8<-- [end:validator]
+# --8<-- [end:validators]
 
 
 # --8<-- [start:train]
@@ -92,14 +125,15 @@ def train(cfg):
     generator, critic = make_networks(cfg)
     data = read(cfg)
     critic_solver, generator_solver = adversarial.make_solvers(
-        cfg,
-        generator,
-        critic,
-        lambda length, seed: real_images(data, length, seed),
-        make_validator(cfg, generator, critic, data),
+        cfg, generator, critic, lambda length, seed: real_images(data, length, seed)
     )
-    draw = evaluation.make_grid_drawer(cfg, generator, low=-1.0)
-    adversarial.train(cfg, critic_solver, generator_solver, draw)
+    average = adversarial.make_average(cfg, generator)
+    validators = {}
+    if cfg.TRAIN.eval_during_train:
+        count = cfg.TRAIN.eval_num_samples
+        validators = make_validators(cfg, average.network, critic, data, count)
+    draw = evaluation.make_grid_drawer(cfg, average.network, low=-1.0)
+    adversarial.train(cfg, critic_solver, generator_solver, average, validators, draw)
 
 
 # --8<-- [end:train]
@@ -109,11 +143,9 @@ def train(cfg):
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
-    validator = None  # without a critic there is nothing to measure
-    if critic is not None:
-        validator = make_validator(cfg, generator, critic, read(cfg))
+    validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
     draw = evaluation.make_grid_drawer(cfg, generator, low=-1.0)
-    evaluation.report(cfg, generator, validator, draw)
+    evaluation.report(cfg, generator, validators, draw)
 
 
 # --8<-- [end:evaluate]

@@ -16,7 +16,11 @@
 
 import runtime
 
-CHOICES = {**runtime.CHOICES, "DATA.source": ("mnist", "digits")}
+CHOICES = {
+    **runtime.CHOICES,
+    "DATA.source": ("mnist", "digits"),
+    "TRAIN.best_metric": ("frechet_distance", "classifier_score", "digit_kl"),
+}
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
 if __name__ == "__main__":
@@ -28,7 +32,10 @@ import adversarial
 import evaluation
 import files
 import functions
+import metrics
+import mnist_classifier
 import streams
+import synthetic
 
 ADDRESSES = (
     "https://www.iro.umontreal.ca/~lisa/deep/data/mnist/mnist.pkl.gz",
@@ -51,7 +58,7 @@ def make_networks(cfg):
 # --8<-- [start:data]
 def read(cfg):
     if cfg.DATA.source == "digits":
-        return functions.digits_set()
+        return synthetic.digits_set()
     path = files.fetch(
         cfg.DATA.data_path,
         ADDRESSES,
@@ -70,13 +77,37 @@ def real_images(data, length, seed):
 # --8<-- [end:data]
 
 
-# --8<-- [start:validator]
-def make_validator(cfg, generator, critic, data):
-    test_images = functions.prepare_mnist(data.test_images)
-    return evaluation.make_image_validator(cfg, generator, critic, test_images, data.test_labels)
+# --8<-- [start:validators]
+def make_validators(cfg, generator, critic, data, count):
+    """By a classifier of digits, beside real test digits; and by the critic if there is one."""
+    validators = {
+        "generated": evaluation.make_feature_validator(
+            cfg,
+            generator,
+            mnist_classifier.load(cfg.EVAL.classifier_weights),
+            data.train_images,
+            0.0,
+            count,
+            ("classifier_score", "frechet_distance"),
+            digit_shares,
+            data.test_images,
+        )
+    }
+    if critic is not None:
+        test_images = functions.prepare_mnist(data.test_images)
+        validators["critic"] = evaluation.make_critic_validator(
+            cfg, generator, critic, test_images, data.test_labels, count
+        )
+    return validators
 
 
-# --8<-- [end:validator]
+def digit_shares(predicted):
+    """How often each digit is drawn, and the shares' divergence from equal ones."""
+    shares, kl = metrics.class_shares(predicted, functions.NUM_CLASSES)
+    return {"digit_kl": kl, **{f"digit_{digit}": share for digit, share in enumerate(shares)}}
+
+
+# --8<-- [end:validators]
 
 
 # --8<-- [start:train]
@@ -84,14 +115,15 @@ def train(cfg):
     generator, critic = make_networks(cfg)
     data = read(cfg)
     critic_solver, generator_solver = adversarial.make_solvers(
-        cfg,
-        generator,
-        critic,
-        lambda length, seed: real_images(data, length, seed),
-        make_validator(cfg, generator, critic, data),
+        cfg, generator, critic, lambda length, seed: real_images(data, length, seed)
     )
-    draw = evaluation.make_grid_drawer(cfg, generator, low=0.0)
-    adversarial.train(cfg, critic_solver, generator_solver, draw)
+    average = adversarial.make_average(cfg, generator)
+    validators = {}
+    if cfg.TRAIN.eval_during_train:
+        count = cfg.TRAIN.eval_num_samples
+        validators = make_validators(cfg, average.network, critic, data, count)
+    draw = evaluation.make_grid_drawer(cfg, average.network, low=0.0)
+    adversarial.train(cfg, critic_solver, generator_solver, average, validators, draw)
 
 
 # --8<-- [end:train]
@@ -101,11 +133,9 @@ def train(cfg):
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
-    validator = None  # without a critic there is nothing to measure
-    if critic is not None:
-        validator = make_validator(cfg, generator, critic, read(cfg))
+    validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
     draw = evaluation.make_grid_drawer(cfg, generator, low=0.0)
-    evaluation.report(cfg, generator, validator, draw)
+    evaluation.report(cfg, generator, validators, draw)
 
 
 # --8<-- [end:evaluate]

@@ -16,7 +16,11 @@
 
 import runtime
 
-CHOICES = {**runtime.CHOICES, "DATA.mode": ("8gaussians", "25gaussians", "swissroll")}
+CHOICES = {
+    **runtime.CHOICES,
+    "DATA.mode": ("8gaussians", "25gaussians", "swissroll"),
+    "TRAIN.best_metric": ("wasserstein_2", "high_quality", "modes", "reverse_kl"),
+}
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
 if __name__ == "__main__":
@@ -32,6 +36,7 @@ import functions
 import metrics
 import pictures
 import streams
+import synthetic
 
 
 # --8<-- [start:model]
@@ -49,7 +54,7 @@ def real_points(cfg, length, seed):
     """Fresh points at each read, as the authors do: not a fixed set."""
 
     def draw(rng, positions):
-        return functions.draw_toy(cfg.DATA.mode, rng, len(positions))
+        return synthetic.draw_toy(cfg.DATA.mode, rng, len(positions))
 
     return {"real": streams.Stream(length, seed, draw)}
 
@@ -57,36 +62,39 @@ def real_points(cfg, length, seed):
 # --8<-- [end:data]
 
 
-# --8<-- [start:validator]
-def make_validator(cfg):
-    """Compares as many generated points with real ones by the measures of metrics.py."""
+# --8<-- [start:validators]
+def make_validators(cfg, generator, count):
+    """Compares generated points with as many real ones by the measures of metrics.py."""
     rng = np.random.default_rng((cfg.seed, streams.EVALUATION))
-    count = cfg.EVAL.num_samples
-    real, other_real = (functions.draw_toy(cfg.DATA.mode, rng, count) for _ in range(2))
+    real, other_real = (synthetic.draw_toy(cfg.DATA.mode, rng, count) for _ in range(2))
 
-    def measure(outputs, labels):
-        points, real = outputs["fake"].numpy(), labels["real"].numpy()
+    def measure(points):
         figures = {}
         if cfg.DATA.mode != "swissroll":
-            centres, sigma = functions.toy_centres(cfg.DATA.mode)
+            centres, sigma = synthetic.toy_centres(cfg.DATA.mode)
             figures = metrics.mixture_metrics(points, centres, sigma)
-        figures["wasserstein_2"] = metrics.wasserstein_2(points, real)
-        figures["wasserstein_2_floor"] = metrics.wasserstein_2(other_real, real)
-        return {name: paddle.to_tensor(value) for name, value in figures.items()}
+        return {**figures, "wasserstein_2": metrics.wasserstein_2(points, real)}
 
-    inputs = {"noise": rng.standard_normal((count, 2), "float32")}
-    output_expr = {"fake": lambda data: data["fake"]}
-    return evaluation.make_validator(cfg, inputs, {"real": real}, output_expr, measure)
+    # what a perfect generator would have: another draw of real points
+    floor = {f"{name}_of_real": value for name, value in measure(other_real).items()}
+    validator = evaluation.make_validator(
+        cfg,
+        "generated",
+        {"noise": rng.standard_normal((count, 2), "float32")},
+        {"fake": lambda data: data["fake"]},
+        lambda outputs: {**measure(outputs["fake"]), **floor},
+    )
+    return {"generated": validator}
 
 
-# --8<-- [end:validator]
+# --8<-- [end:validators]
 
 
 # --8<-- [start:drawer]
 def make_drawer(cfg, generator, critic, count=1000):
     """A function that writes the paper's picture of a set to a path."""
     rng = np.random.default_rng((cfg.seed, streams.GRID))
-    real = functions.draw_toy(cfg.DATA.mode, rng, count)
+    real = synthetic.draw_toy(cfg.DATA.mode, rng, count)
     noise = paddle.to_tensor(rng.standard_normal((count, 2), "float32"))
 
     def value(points):
@@ -107,14 +115,14 @@ def make_drawer(cfg, generator, critic, count=1000):
 def train(cfg):
     generator, critic = make_networks(cfg)
     critic_solver, generator_solver = adversarial.make_solvers(
-        cfg,
-        generator,
-        critic,
-        lambda length, seed: real_points(cfg, length, seed),
-        make_validator(cfg),
+        cfg, generator, critic, lambda length, seed: real_points(cfg, length, seed)
     )
-    draw = make_drawer(cfg, generator, critic)
-    adversarial.train(cfg, critic_solver, generator_solver, draw)
+    average = adversarial.make_average(cfg, generator)
+    validators = {}
+    if cfg.TRAIN.eval_during_train:
+        validators = make_validators(cfg, average.network, cfg.TRAIN.eval_num_samples)
+    draw = make_drawer(cfg, average.network, critic)
+    adversarial.train(cfg, critic_solver, generator_solver, average, validators, draw)
 
 
 # --8<-- [end:train]
@@ -125,7 +133,8 @@ def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
     draw = make_drawer(cfg, generator, critic)
-    evaluation.report(cfg, generator, make_validator(cfg), draw)
+    validators = make_validators(cfg, generator, cfg.EVAL.num_samples)
+    evaluation.report(cfg, generator, validators, draw)
 
 
 # --8<-- [end:evaluate]
