@@ -7,13 +7,15 @@ PADDLE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 CUDA ?= cu126
 RUN := $(abspath $(VENV))/bin/python
 DEMO := $(CURDIR)/outputs_wgangp_demo
-DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 EVAL.num_samples=200
+DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 \
+	EVAL.inception=false EVAL.num_samples=200
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup torch demo test lint clean
 
 help:
 	@echo "make demo   trains CIFAR-10's networks, narrowed, on drawn shapes; then evaluates them"
 	@echo "make test   lints and tests"
+	@echo "make torch  installs PyTorch beside it, for the tests that compare with it"
 	@echo "make setup  only installs, into $(VENV) (Paddle: $(PADDLE))"
 	@echo "make clean  removes $(VENV) and the demo's output"
 
@@ -36,11 +38,16 @@ else
 endif
 	touch $@
 
+# torch-fidelity's own dependencies are left out: its Inception does without them.
+torch: setup
+	$(RUN) -m pip install --quiet torch==2.13.0 pillow
+	$(RUN) -m pip install --quiet --no-deps torch-fidelity==0.4.0
+
 demo: setup
 	rm -rf $(DEMO)
 	cd examples/wgangp && $(RUN) wgangp_cifar10.py $(DEMO_SETTINGS) \
 		TRAIN.batch_size=16 TRAIN.epochs=6 TRAIN.iters_per_epoch=50 TRAIN.learning_rate=2e-3 \
-		TRAIN.eval_freq=3 log_freq=10 \
+		TRAIN.eval_freq=3 TRAIN.eval_num_samples=200 log_freq=10 \
 		hydra.run.dir=$(DEMO)
 	cd examples/wgangp && $(RUN) wgangp_cifar10.py mode=eval $(DEMO_SETTINGS) \
 		EVAL.pretrained_gen_model_path=$(DEMO)/model_generator \

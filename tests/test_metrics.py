@@ -107,4 +107,10 @@ def test_loss_curves_show_what_was_recorded(tmp_path):
     narrow = picture.shape[1]
     with path.open("a") as file:
         file.write(json.dumps({"step": 10, **record, "accuracy_real": 0.5}) + "\n")
-    assert matplotlib.image.imread(pictures.draw_losses(str(tmp_path))).shape[1] > narrow
+    wide = matplotlib.image.imread(pictures.draw_losses(str(tmp_path))).shape[1]
+    assert wide > narrow
+    # an evaluation some time ago has its panels, too
+    with path.open("a") as file:
+        file.write(json.dumps({"step": 11, **record, "fid": 9.0}) + "\n")
+        file.write(json.dumps({"step": 12, **record}) + "\n")
+    assert matplotlib.image.imread(pictures.draw_losses(str(tmp_path))).shape[1] > wide

@@ -67,3 +67,12 @@ def test_links_into_the_repository_and_make_targets():
         assert (ROOT / link).stat().st_size < 10**6, link
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"^make (\w+)", TEXT, re.M)) <= targets
+
+
+def test_the_other_programs_have_the_options_shown():
+    commands = set(re.findall(r"python (inception|mnist_classifier)\.py([^`\n]*)", TEXT))
+    assert {name for name, _ in commands} == {"inception", "mnist_classifier"}
+    for name, arguments in commands:
+        source = (SCRIPTS / f"{name}.py").read_text()
+        for option in re.findall(r"--\w+", arguments):
+            assert f'add_argument("{option}"' in source, (name, option)

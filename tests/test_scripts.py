@@ -58,7 +58,7 @@ def test_train_then_evaluate(name, run_script, tmp_path):
         r"\[(\d)/4\] wasserstein -?\d+\.\d+, .* it/s, \d\d:\d\d:\d\d left", done.stdout
     )
     assert lines == ["1", "2", "3", "4"]
-    assert "\r" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr and "[Eval]" not in done.stdout
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {
         *("metrics.jsonl", "config.yaml", "train.log", "losses.png"),

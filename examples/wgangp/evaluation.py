@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shlex
 import sys
 import time
@@ -125,8 +126,19 @@ def evaluate(solver) -> Dict[str, float]:
     Returns:
         Their figures by name.
     """
-    _, groups = solver.eval()
+    # ppsci's own lines repeat every figure, beside a loss that is none
+    mute = _Mute()
+    logger._logger.addFilter(mute)
+    try:
+        _, groups = solver.eval()
+    finally:
+        logger._logger.removeFilter(mute)
     return {name: value for group in groups.values() for name, value in group.items()}
+
+
+class _Mute(logging.Filter):
+    def filter(self, record):
+        return not record.getMessage().startswith("[Eval]")
 
 
 def is_better(name: str, value: float, than: float) -> bool:
@@ -266,9 +278,14 @@ def classify(network, features: np.ndarray, seed: int, rows: int = 1000) -> np.n
     The order matters to the splits of a score: samples may have been drawn class by class.
     """
     order = np.random.default_rng((seed, streams.EVALUATION, 1)).permutation(len(features))
-    parts = (features[order[start : start + rows]] for start in range(0, len(order), rows))
-    logits = (network.logits(paddle.to_tensor(part)).numpy() for part in parts)
-    return np.concatenate([softmax(part.astype("float64"), 1) for part in logits])
+    probabilities = None
+    for start in range(0, len(order), rows):
+        part = order[start : start + rows]
+        logits = network.logits(paddle.to_tensor(features[part])).numpy()
+        if probabilities is None:
+            probabilities = np.empty((len(order), logits.shape[1]))
+        probabilities[start : start + rows] = softmax(logits.astype("float64"), 1)
+    return probabilities
 
 
 def read_features(images: np.ndarray, network, what: str, batch_size: int = 100) -> np.ndarray:

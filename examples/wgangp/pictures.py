@@ -120,8 +120,11 @@ def draw_losses(folder: str) -> Optional[str]:
         ("gradient norm (1 is the goal)", ["gradient_norm"]),
         ("class losses", ["critic_class_loss", "generator_class_loss"]),
         ("class accuracy", ["accuracy_real", "accuracy_fake"]),
+        ("scores (higher is better)", ["inception_score", "classifier_score", "high_quality"]),
+        ("distances (lower is better)", ["fid", "frechet_distance", "wasserstein_2"]),
     ]
-    panels = [panel for panel in panels if any(name in records[-1] for name in panel[1])]
+    known = set().union(*records)
+    panels = [(title, names) for title, names in panels if known & set(names)]
     figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2))
     for axis, (title, names) in zip(axes, panels):
         for name in names:
