@@ -38,7 +38,8 @@ else
 endif
 	touch $@
 
-# torch-fidelity's own dependencies are left out: its Inception does without them.
+# Its CPU build is enough. torch-fidelity's own dependencies are left out: its Inception does
+# without them.
 torch: setup
 	$(RUN) -m pip install --quiet torch==2.13.0 pillow
 	$(RUN) -m pip install --quiet --no-deps torch-fidelity==0.4.0

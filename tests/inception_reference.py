@@ -156,7 +156,7 @@ def import_torch_fidelity():
 def make_golden():
     import torch
 
-    extractor, _, fid, isc = import_torch_fidelity()
+    extractor, interpolate, fid, isc = import_torch_fidelity()
 
     class Bare(extractor.FeatureExtractorInceptionV3):
         def load_state_dict(self, state):
@@ -172,6 +172,9 @@ def make_golden():
         network = extractor.FeatureExtractorInceptionV3(
             "random", ["2048", "logits_unbiased"], feature_extractor_weights_path=path
         )
+    resized = interpolate.interpolate_bilinear_2d_like_tensorflow1x(
+        torch.from_numpy(images()[:1]).float(), size=(299, 299), align_corners=False
+    )
     features, logits = network(torch.from_numpy(images()))
     half = [fid.fid_features_to_statistics(part) for part in features.split(COUNT // 2)]
     score = isc.isc_features_to_metric(
@@ -180,6 +183,7 @@ def make_golden():
     return {
         "command": "python tests/inception_reference.py",
         "torch": torch.__version__,
+        "resized": resized[0, :, ::23, ::23].tolist(),
         "features": features[:2, ::128].tolist(),
         "feature_means": features.double().mean(1).tolist(),
         "logits": logits[:2, ::63].tolist(),

@@ -403,7 +403,7 @@ def test_the_average_is_evaluated_drawn_and_saved(configure, tmp_path):
     assert plain["evaluated"] == "generator"
     assert not (folder / "model_average_generator.pdparams").exists()
     averaged, average_folder = run(True)
-    assert averaged["evaluated"] == "moving average"
+    assert averaged["evaluated"] == "average"
     # training itself is the same, what is evaluated is not
     assert averaged["wasserstein"] == plain["wasserstein"]
     assert averaged["wasserstein_2"] != plain["wasserstein_2"]
@@ -413,7 +413,7 @@ def test_the_average_is_evaluated_drawn_and_saved(configure, tmp_path):
             folder / "model_generator.pdparams",
             average_folder / "model_generator.pdparams",
             average_folder / "model_average_generator.pdparams",
-            average_folder / "checkpoints" / "best_generator.pdparams",
+            average_folder / "checkpoints" / "best_average_generator.pdparams",
         )
     ]
     assert states[0] == states[1] != states[2] == states[3]
@@ -423,7 +423,7 @@ def test_the_average_is_evaluated_drawn_and_saved(configure, tmp_path):
 
 @pytest.mark.parametrize(
     ("metric", "values", "best"),
-    [("high_quality", [0.2, 0.5, 0.4], 2), ("wasserstein_2", [0.5, 0.2, 0.4], 2)],
+    [("modes", [2, 5, 4], 2), ("wasserstein_2", [0.5, 0.2, 0.4], 2)],
 )
 def test_the_best_is_ranked_in_the_metrics_own_direction(
     configure, tmp_path, monkeypatch, metric, values, best

@@ -14,6 +14,8 @@
 
 """Validators, statistics, the report: with a small classifier whose answers are known."""
 
+import types
+
 import numpy as np
 import paddle
 import pytest
@@ -111,8 +113,8 @@ def test_the_network_sees_bytes(cifar10):
         assert (images == np.rint(images)).all() and 0 <= images.min() and images.max() <= 255
     for low in (-1.0, 0.0):
         values = np.linspace(low, 1, 1001).astype("float32")
-        as_bytes = evaluation.to_bytes(paddle.to_tensor(values), low).numpy()
-        np.testing.assert_array_equal(as_bytes, pictures.to_uint8(values, low))
+        levels = pictures.to_levels(paddle.to_tensor(values), low).floor().numpy()
+        np.testing.assert_array_equal(levels, pictures.to_uint8(values, low))
 
 
 def test_the_order_is_random_but_seeded(cifar10):
@@ -131,11 +133,21 @@ def test_the_order_is_random_but_seeded(cifar10):
 
 def test_real_pictures_are_measured_beside(cifar10):
     cfg, generator, _, data = cifar10
-    validator = make(cfg, generator, Quadrants(), data, test_images=data.train_images)
-    figures = evaluate(cfg, generator, validator)
+    network = Quadrants()
+    validator = make(cfg, generator, network, data, count=20, test_images=data.train_images)
+    # as many as there are samples, drawn at random from all
+    assert validator.real_count == 20 == len(network.seen[-1])
+    assert validator.real["distance"] > 0 and validator.real["score_deviation"] > 0
+    whole = make(cfg, generator, Quadrants(), data, count=40, test_images=data.train_images)
     # the training set against itself
-    assert abs(figures["distance_of_real"]) < 1e-6 < figures["distance"]
-    assert figures["score_of_real"] >= 1 and figures["score_deviation_of_real"] > 0
+    assert whole.real_count == 30 and abs(whole.real["distance"]) < 1e-6
+    rows = evaluation.make_rows(evaluate(cfg, generator, whole), whole)
+    assert rows["distance"]["real_num_samples"] == 30 and rows["distance"]["num_samples"] == 40
+    assert rows["score"]["real"] == whole.real["score"]
+    assert rows["score"]["real_deviation"] == whole.real["score_deviation"]
+    # a set with too few for the splits has no figures beside
+    few = make(cfg, generator, Quadrants(), data, test_images=data.test_images)
+    assert few.real == {}
 
 
 def test_statistics_are_kept_and_made_anew_for_other_data_or_weights(cifar10):
@@ -246,11 +258,11 @@ def test_the_toy_sets_have_their_floor_beside(configure):
     cfg = configure("toy", *SMALL, "DATA.mode=25gaussians")
     generator, _ = wgangp_toy.make_networks(cfg)
     (validator,) = wgangp_toy.make_validators(cfg, generator, 2000).values()
-    figures = evaluate(cfg, generator, validator)
-    assert figures["modes_of_real"] == 25
-    assert figures["high_quality_of_real"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
-    assert 0 < figures["reverse_kl_of_real"] < 0.02
-    assert figures["wasserstein_2_of_real"] < 0.3 < figures["wasserstein_2"]
+    figures, real = evaluate(cfg, generator, validator), validator.real
+    assert real["modes"] == 25 and validator.real_count == 2000
+    assert real["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
+    assert 0 < real["reverse_kl"] < 0.02
+    assert real["wasserstein_2"] < 0.3 < figures["wasserstein_2"]
 
 
 def test_progress_tells_how_far_and_how_long(monkeypatch, tmp_path):
@@ -268,15 +280,23 @@ def test_progress_tells_how_far_and_how_long(monkeypatch, tmp_path):
 
 def test_rows_and_table():
     figures = {"fid": 12.3456789, "inception_score": 5.0, "inception_score_deviation": 0.25}
-    figures.update(modes=7.0, modes_of_real=8.0, test_wasserstein=1.5)
+    figures.update(modes=7.0, test_wasserstein=1.5)
     by = {"network": "some network", "sha256": "abc" * 20}
-    rows = evaluation.make_rows(figures, 50, by)
+    validator = types.SimpleNamespace(
+        measured_by=by,
+        real={"modes": 8.0, "modes_deviation": 0.5},
+        real_count=30,
+        data_loader=types.SimpleNamespace(dataset=range(50)),
+    )
+    rows = evaluation.make_rows(figures, validator)
     assert set(rows) == {"fid", "inception_score", "modes", "test_wasserstein"}
     assert rows["inception_score"] == {
-        **{"value": 5.0, "deviation": 0.25, "real": None, "better": "higher"},
-        **{"num_samples": 50, "measured_by": by},
+        **{"value": 5.0, "deviation": 0.25, "num_samples": 50, "better": "higher"},
+        **{"real": None, "real_deviation": None, "real_num_samples": None, "measured_by": by},
     }
-    assert rows["modes"]["real"] == 8.0 and rows["test_wasserstein"]["better"] is None
+    assert rows["modes"]["real"] == 8.0 and rows["modes"]["real_deviation"] == 0.5
+    assert rows["modes"]["real_num_samples"] == 30
+    assert rows["test_wasserstein"]["better"] is None
     assert evaluation.make_table(rows).splitlines() == [
         "figure            value   deviation  real  better  samples  measured by",
         "fid               12.346  -          -     lower   50       some network (abcabcabcabc)",
@@ -284,6 +304,25 @@ def test_rows_and_table():
         "modes             7       -          8     higher  50       some network (abcabcabcabc)",
         "test_wasserstein  1.5     -          -     -       50       some network (abcabcabcabc)",
     ]
+
+
+def test_figures_that_are_not_finite_are_refused(cifar10):
+    cfg, generator, _, data = cifar10
+    validator = make(cfg, generator, Quadrants(), data, extra=lambda p: {"lost": float("inf")})
+    with pytest.raises(UserError, match="lost is not finite"):
+        evaluate(cfg, generator, validator)
+
+
+def test_statistics_that_cannot_be_kept_are_used_all_the_same(cifar10, tmp_path, monkeypatch):
+    _, _, _, data = cifar10
+    (tmp_path / "cache").write_text("a file where a folder is wanted")
+    lines = []
+    monkeypatch.setattr(evaluation.logger, "warning", lines.append)
+    network = Quadrants()
+    mean, _ = evaluation.reference_statistics(data.train_images, network)
+    assert np.isfinite(mean).all() and "could not be kept" in lines[0]
+    with pytest.raises(UserError, match="1 training picture"):
+        evaluation.reference_statistics(data.train_images[:1], network)
 
 
 def test_best_metrics_have_a_direction():

@@ -17,6 +17,7 @@
 import importlib.util
 import json
 import pickle
+import sys
 import zipfile
 
 import inception_reference as reference
@@ -71,6 +72,12 @@ def test_resizing_is_tensorflows(shape, size):
         resized, resize_by_hand(picture, size), atol=1e-3
     )  # positions are float32
     assert resized[0, 0] == picture[0, 0]
+
+
+def test_resized_pictures_are_the_golden_ones():
+    picture = paddle.to_tensor(reference.images()[:1].astype("float32"))
+    resized = inception.resize(picture).numpy()[0, :, ::23, ::23]
+    np.testing.assert_allclose(resized, reference.read_golden()["resized"], atol=1e-4)
 
 
 def test_features_and_logits_are_the_golden_ones(outputs):
@@ -163,7 +170,34 @@ def test_damaged_weights_are_refused(inception_weights, tmp_path):
     refused(path, b"", "can't be read")
     refused(path, b"no zip at all", "can't be read")
     middle = len(content) // 2
-    refused(path, content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :], "CRC")
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    refused(path, flipped, "can't be read", "CRC")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x/data.pkl", bytes(1000))
+    content = path.read_bytes()
+    refused(path, content[:60] + b"\xff" * 8 + content[68:], "can't be read")
+
+
+def test_archives_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "x.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    refused(path, path.read_bytes(), "it holds 0 data.pkl")
+    refused(path, zipped(path, pickle.dumps({1: 2}, 2)), "expected a dictionary of tensors")
+    refused(path, zipped(path, pickle.dumps([1], 2)), "expected a dictionary of tensors")
+
+
+def test_pickles_cannot_change_what_they_may_call(tmp_path):
+    # a global, then BUILD with attributes to set: what `copyreg` never writes
+    for module, name in (
+        ("numpy.core.numeric", "_frombuffer"),
+        ("numpy", "dtype"),
+        ("collections", "OrderedDict"),
+    ):
+        pickled = f"c{module}\n{name}\n".encode() + b"N}X\x0c\x00\x00\x00__defaults__NsN\x86b."
+        with pytest.raises(UserError, match="not a pickle of arrays"):
+            files.unpickle(pickled, "x")
+    assert files._from_buffer.__defaults__ == ("C",)
 
 
 class Evil:
@@ -195,19 +229,24 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, capfd):
         (3, (2,), (-1,)),
         (0, (10**12,), (0,)),
         (0, (2, 2), (1,)),
+        # NumPy's numbers would overflow, and so pass
+        (0, (np.int64(5),), (np.int64(2**62),)),
+        (0, (np.array(5),), (np.array(2**62),)),
+        (0, (True,), (1,)),
     ],
 )
 def test_tensors_beyond_their_storage_are_refused(offset, shape, strides):
-    storage = np.arange(4, dtype="float32")
-    with pytest.raises(pickle.UnpicklingError, match="beyond its storage"):
+    storage = files._Storage(np.arange(4, dtype="float32"))
+    with pytest.raises(pickle.UnpicklingError, match="beyond its storage|whole numbers"):
         files._rebuild_tensor(storage, offset, shape, strides)
 
 
 def test_tensors_of_any_layout_are_read():
-    storage = np.arange(12, dtype="float32")
-    transposed = files._rebuild_tensor(storage, 0, (3, 4), (1, 3))
-    np.testing.assert_array_equal(transposed, storage.reshape(4, 3).T)
-    assert files._rebuild_tensor(storage, 7, (), ()) == 7
+    numbers = np.arange(12, dtype="float32")
+    storage = files._Storage(numbers)
+    transposed = files._rebuild_tensor(storage, 0, (3, 4), (1, 3)).array
+    np.testing.assert_array_equal(transposed, numbers.reshape(4, 3).T)
+    assert files._rebuild_tensor(storage, 7, (), ()).array == 7
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -251,8 +290,12 @@ def test_evaluation_by_the_inception_as_a_command(inception_weights, run_script,
     for name, better in (("inception_score", "higher"), ("fid", "lower")):
         row = report["metrics"][name]
         assert row["value"] == record[name] and row["better"] == better
-        assert row["measured_by"] == {"network": "Inception of 2015-12-05", "sha256": checksum}
-        assert f"Inception of 2015-12-05 ({checksum[:12]})" in done.stdout
+        assert row["measured_by"] == {
+            "network": "Inception, other weights",
+            "sha256": checksum,
+            "reference": "12 training pictures",
+        }
+        assert f"Inception, other weights ({checksum[:12]})" in done.stdout
 
 
 def test_offline_the_missing_weights_are_explained_before_training(run_script, tmp_path):
@@ -261,6 +304,37 @@ def test_offline_the_missing_weights_are_explained_before_training(run_script, t
         assert part in done.stderr, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "x" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(("pictures", "status"), [(100, None), (100, 2), (99, 2)])
+def test_the_self_test_compares_with_what_is_known(
+    inception_weights, tmp_path, monkeypatch, capsys, pictures, status
+):
+    """With random weights and pictures, whose score is computed here first."""
+    path, checksum = inception_weights
+    archive = tmp_path / "x.tar.gz"
+    write_cifar(archive, {"data_batch_1": pictures, "test_batch": 1})
+    rng = np.random.RandomState(3)
+    logits = rng.standard_normal((100, 1008)).astype("float32")
+    given = iter(np.split(logits, 10))
+    monkeypatch.setattr(inception, "SHA256", checksum)
+    monkeypatch.setattr(inception.Inception, "features", lambda self, images: images)
+    monkeypatch.setattr(
+        inception.Inception, "logits", lambda self, _: paddle.to_tensor(next(given))
+    )
+    order = np.random.RandomState(2020).permutation(100)
+    score = functions.inception_score(softmax(logits[order]))[0]
+    monkeypatch.setattr(inception, "EXPECTED", score + (0 if status is None else 0.001))
+    monkeypatch.setattr(sys, "argv", ["inception.py", "--data", str(archive), "--weights", path])
+    if status is None:
+        inception.main()
+        assert "passed" in capsys.readouterr().out
+        return
+    with pytest.raises(SystemExit) as ended:
+        inception.main()
+    assert ended.value.code == status
+    message = capsys.readouterr().err
+    assert ("fewer than 100" if pictures < 100 else "will not compare") in message
 
 
 def test_the_self_test_refuses_other_weights(inception_weights, run_script, tmp_path):

@@ -87,6 +87,17 @@ def test_one_command_trains_and_its_weights_serve(run_script, tmp_path):
     assert right == note["test_accuracy"]
 
 
+def test_a_seed_or_folder_that_cannot_be_is_refused_before_training(run_script, tmp_path):
+    data = tmp_path / "mnist.pkl.gz"
+    write_mnist(data, [digits(np.arange(12) % 10) for _ in range(3)])
+    for slip, part in (
+        (("--output", tmp_path, "--seed", "-1"), "--seed must be"),
+        (("--output", data), "File exists"),
+    ):
+        done = run_script("mnist_classifier", "--data", data, *slip, status=2)
+        assert part in done.stderr and "Traceback" not in done.stderr
+
+
 def test_its_slips_get_one_line(run_script, tmp_path):
     done = run_script(
         "mnist_classifier", "--data", f"{tmp_path}/none.gz", "--output", tmp_path, status=2

@@ -221,3 +221,19 @@ def test_real_samples_get_no_gradient():
     real.stop_gradient = False
     critic({"real": real})["value_real"].sum().backward()
     assert real.grad is None
+
+
+def test_running_averages_follow_a_tenth_of_each_training_batch():
+    norm = functions.BatchNorm(3, sample_by_running=True)
+    mean, variance = np.zeros(3), np.ones(3)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        x = (5 + 2 * rng.standard_normal((4, 3, 5, 5))).astype("float32")
+        norm(paddle.to_tensor(x))
+        mean = 0.9 * mean + 0.1 * x.mean((0, 2, 3))
+        variance = 0.9 * variance + 0.1 * x.var((0, 2, 3))
+    np.testing.assert_allclose(norm.running_mean.numpy().ravel(), mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.running_variance.numpy().ravel(), variance, rtol=1e-5)
+    norm.eval()
+    expected = (x - mean[:, None, None]) / np.sqrt(variance[:, None, None] + 1e-5)
+    np.testing.assert_allclose(norm(paddle.to_tensor(x)).numpy(), expected, rtol=1e-4, atol=1e-5)

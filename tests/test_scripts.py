@@ -70,6 +70,8 @@ def test_train_then_evaluate(name, run_script, tmp_path):
     assert METRICS[name] <= set(records[-1])
     has_best = (folder / "checkpoints" / "best_generator.pdparams").exists()
     assert has_best == any(record.get("best") for record in records) == (name != "cifar10")
+    # without the Inception there is nothing to rank by, and that is said
+    assert ("no best generator is kept" in done.stdout) == (name == "cifar10")
 
     weights = {
         "EVAL.pretrained_gen_model_path": folder / "model_generator",
@@ -87,6 +89,7 @@ def test_train_then_evaluate(name, run_script, tmp_path):
         assert row["value"] == records[-1][key], key
         assert row["num_samples"] == 50
         assert (row["real"] is None) == key.startswith("test_"), key
+        assert row["real_num_samples"] == (None if row["real"] is None else 50), key
         assert row["better"] in ("higher", "lower", None)
     assert report["seed"] == 42
     assert report["command"].startswith(f"python wgangp_{name}.py mode=eval ")
@@ -151,6 +154,10 @@ def test_offline_the_error_names_every_way_out(name, way, run_script, tmp_path):
         ("toy", "DATA.mode=8gaussian", "8gaussians, 25gaussians, swissroll"),
         ("mnist", "DATA.source=digit", "mnist, digits"),
         ("cifar10", "mode=eval", "EVAL.pretrained_gen_model_path"),
+        ("toy", "TRAIN.ema=true", "TRAIN.ema is a group of settings. Set one of TRAIN.ema.use_ema"),
+        ("toy", "TRAIN.ema.decay=0", "TRAIN.ema.decay=0 must be at least 1e-06 and below 1"),
+        ("mnist", "EVAL.classifier_weights=5", "is not a path"),
+        ("cifar10", "EVAL.inception_weights=null", "is not a path"),
         ("cifar10", "DATA.data_path=/nowhere/x.tar.gz", "neither this file nor its folder"),
     ],
 )

@@ -45,10 +45,9 @@ import files
 import functions
 import pictures
 import streams
+from evaluation import NEVER
 from runtime import SILENCE
 from runtime import require
-
-NEVER = 10**12
 
 
 # --8<-- [start:optimizer]
@@ -288,12 +287,7 @@ def train(
         critic_solver.constraint["critic"].loss,
         generator_solver.constraint["generator"].loss,
     ]
-    journal_path = osp.join(cfg.output_dir, "metrics.jsonl")
-    require(
-        not osp.exists(journal_path),
-        f"{cfg.output_dir} holds another training already. Name a new folder by hydra.run.dir=, "
-        "or remove that one.",
-    )
+    journal_path = require_new_folder(cfg)
     samples = osp.join(cfg.output_dir, "samples")
     os.makedirs(samples, exist_ok=True)
     OmegaConf.save(cfg, osp.join(cfg.output_dir, "config.yaml"), resolve=True)
@@ -330,18 +324,27 @@ def train(
                 loss.figures.clear()
             if ends_epoch:
                 draw(osp.join(samples, f"iteration_{iteration:0{width}d}.png"))
-                if evaluator is not None and epoch % settings.eval_freq == 0:
+                is_last = iteration == iterations
+                if evaluator is not None and (epoch % settings.eval_freq == 0 or is_last):
                     figures = evaluation.evaluate(evaluator)
-                    # those of real samples are the same at each evaluation
-                    record.update({k: v for k, v in figures.items() if not k.endswith("_of_real")})
-                    record["evaluated"] = "moving average" if settings.ema.use_ema else "generator"
-                    logger.info(describe_evaluation(record, figures))
+                    record.update(figures)
+                    record["evaluated"] = "average" if settings.ema.use_ema else "generator"
+                    logger.info(
+                        f"[{iteration}] evaluated the {record['evaluated']}: "
+                        f"{evaluation.describe(figures)}"
+                    )
                     value = figures.get(settings.best_metric)
-                    if value is not None and (
-                        best is None or evaluation.is_better(settings.best_metric, value, best)
-                    ):
+                    if value is None:
+                        logger.warning(
+                            f"TRAIN.best_metric={settings.best_metric} is not among what is "
+                            "measured here: no best generator is kept."
+                        )
+                    elif best is None or evaluation.is_better(settings.best_metric, value, best):
                         best, record["best"] = value, True
-                        save_networks(cfg, "checkpoints/best", average.network, critic_solver.model)
+                        name = "best_average" if settings.ema.use_ema else "best"
+                        save_networks(
+                            cfg, f"checkpoints/{name}", average.network, critic_solver.model
+                        )
                 if settings.save_freq and epoch % settings.save_freq == 0:
                     save_checkpoint(cfg, critic_solver, generator_solver, iteration)
             journal.write(json.dumps(record, allow_nan=False) + "\n")
@@ -355,6 +358,23 @@ def train(
 
 
 # --8<-- [end:loop]
+
+
+def require_new_folder(cfg) -> str:
+    """The path of the run's metrics.jsonl, which must not be there yet.
+
+    Scripts ask this before they read or measure anything.
+
+    Raises:
+        UserError: If the folder holds another training.
+    """
+    path = osp.join(cfg.output_dir, "metrics.jsonl")
+    require(
+        not osp.exists(path),
+        f"{cfg.output_dir} holds another training already. Name a new folder by hydra.run.dir=, "
+        "or remove that one.",
+    )
+    return path
 
 
 @contextlib.contextmanager
@@ -399,13 +419,6 @@ def describe(record: Dict[str, float], iterations: int) -> str:
     clock = time.strftime("%H:%M:%S", time.gmtime(left % 86400))
     days = f"{int(left // 86400)} d " if left >= 86400 else ""
     return f"{text}, {speed:.2f} it/s, {days}{clock} left"
-
-
-def describe_evaluation(record: Dict[str, Any], figures: Dict[str, float]) -> str:
-    """An evaluation as a line for people: what has a better and a worse."""
-    parts = [f"{k} {v:.5g}" for k, v in figures.items() if k in evaluation.BETTER]
-    parts += [f"{k} {v:.4f}" for k, v in figures.items() if k.startswith("test_")]
-    return f"[{record['step']}] evaluated the {record['evaluated']}: {', '.join(parts)}"
 
 
 def save_networks(cfg, name: str, generator: nn.Layer, critic: Optional[nn.Layer] = None) -> None:

@@ -63,6 +63,8 @@ def make_validator(
     output_expr: Dict[str, Callable],
     metric: Callable[[Dict[str, np.ndarray]], Dict[str, float]],
     measured_by: Optional[Dict[str, str]] = None,
+    real: Optional[Dict[str, float]] = None,
+    real_count: int = 0,
 ):
     """A SupervisedValidator that turns each batch of fakes into what its metric needs.
 
@@ -72,10 +74,14 @@ def make_validator(
         inputs: Arrays by input key, "noise" among them.
         output_expr: Figures per sample, as functions of inputs and fakes; "fake" among them,
             which stands in for the samples themselves.
-        metric: A function of the gathered outputs, which returns figures by name. `X_deviation`
-            goes with figure X, and `X_of_real` is the same figure of real samples.
+        metric: A function of the gathered outputs, which returns figures by name; `X_deviation`
+            goes with figure X.
         measured_by: What the figures depend on, for the report.
+        real: The same figures of real samples, for the report.
+        real_count: How many real samples those are of.
     """
+    if real:
+        logger.info(f"Figures of {real_count} real samples: {describe(real)}")
 
     def tensors(outputs, _):
         arrays = {key: value.numpy() for key, value in outputs.items()}
@@ -95,7 +101,15 @@ def make_validator(
         name=name,
     )
     validator.measured_by = measured_by
+    validator.real, validator.real_count = real or {}, real_count
     return validator
+
+
+def describe(figures: Dict[str, float]) -> str:
+    """Figures in one line for people: those that have a better and a worse, and the critic's."""
+    parts = [f"{name} {value:.5g}" for name, value in figures.items() if name in BETTER]
+    parts += [f"{name} {v:.4f}" for name, v in figures.items() if name.startswith("test_")]
+    return ", ".join(parts)
 
 
 def _finite(data: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
@@ -125,6 +139,9 @@ def evaluate(solver) -> Dict[str, float]:
 
     Returns:
         Their figures by name.
+
+    Raises:
+        UserError: If samples or figures are not finite.
     """
     # ppsci's own lines repeat every figure, beside a loss that is none
     mute = _Mute()
@@ -133,7 +150,13 @@ def evaluate(solver) -> Dict[str, float]:
         _, groups = solver.eval()
     finally:
         logger._logger.removeFilter(mute)
-    return {name: value for group in groups.values() for name, value in group.items()}
+    figures = {name: value for group in groups.values() for name, value in group.items()}
+    lost = [name for name, value in figures.items() if not np.isfinite(value)]
+    require(
+        not lost,
+        f"{', '.join(lost)} is not finite. Did the training diverge?",
+    )
+    return figures
 
 
 class _Mute(logging.Filter):
@@ -247,29 +270,32 @@ def make_feature_validator(
             **extra(probabilities.argmax(1)),
         }
 
-    real = {}
-    if test_images is not None:
-        figures = metric(read_features(test_images, network, "test pictures"))
-        real = {f"{name}_of_real": value for name, value in figures.items()}
+    real, real_count = {}, 0
+    # as many as there are samples, since such distances fall with the number
+    if test_images is not None and min(count, len(test_images)) >= SPLITS:
+        real_count = min(count, len(test_images))
+        rows = rng.permutation(len(test_images))[:real_count]
+        real = metric(read_features(test_images[rows], network, "test pictures"))
     progress = Progress(f"samples through the {network.title}", count)
 
     def features(data):
         progress.add(len(data["fake"]))
-        return network.features(to_bytes(data["fake"], low))
+        return network.features(pictures.to_levels(data["fake"], low).floor())
 
     return make_validator(
         cfg,
         "generated",
         inputs,
         {"fake": features},
-        lambda outputs: {**metric(outputs["fake"]), **real},
-        {"network": network.title, "sha256": network.sha256},
+        lambda outputs: metric(outputs["fake"]),
+        {
+            "network": network.title,
+            "sha256": network.sha256,
+            "reference": f"{len(images)} training pictures",
+        },
+        real,
+        real_count,
     )
-
-
-def to_bytes(images: paddle.Tensor, low: float) -> paddle.Tensor:
-    """Generator output in [low, 1] as whole numbers 0..255, in float32 (see pictures.to_uint8)."""
-    return ((images - low) * (255.99 / (1 - low))).clip(0, 255).floor()
 
 
 def classify(network, features: np.ndarray, seed: int, rows: int = 1000) -> np.ndarray:
@@ -305,9 +331,11 @@ def reference_statistics(images: np.ndarray, network) -> Tuple[np.ndarray, np.nd
     The file's name is made of the pictures, the weights and the code that the features
     come from, so that a change of any makes a new one.
     """
+    require(len(images) > 1, "there is 1 training picture: no statistics can be made of it.")
     digest = hashlib.sha256(network.sha256.encode())
-    with open(sys.modules[type(network).__module__].__file__, "rb") as file:
-        digest.update(file.read())
+    for module in (sys.modules[type(network).__module__], metrics):
+        with open(module.__file__, "rb") as file:
+            digest.update(file.read())
     digest.update(str(images.shape).encode())
     digest.update(np.ascontiguousarray(images))
     path = osp.expanduser(f"{files.CACHE}/statistics/wgangp/{digest.hexdigest()[:32]}.npz")
@@ -319,8 +347,11 @@ def reference_statistics(images: np.ndarray, network) -> Tuple[np.ndarray, np.nd
     logger.info(f"Statistics of {len(images)} training pictures; they are kept in {path}")
     features = read_features(images, network, "training pictures")
     mean, covariance = metrics.mean_and_covariance(features)
-    with files.replacing(path) as file:
-        np.savez(file, mean=mean, covariance=covariance)
+    try:
+        with files.replacing(path) as file:
+            np.savez(file, mean=mean, covariance=covariance)
+    except OSError as error:
+        logger.warning(f"The statistics could not be kept ({error}): they are made anew each time.")
     return mean, covariance
 
 
@@ -401,11 +432,10 @@ def report(cfg, generator, validators: Dict[str, Any], draw: Callable[[str], Non
         for key, source in cfg.EVAL.items()
         if key.startswith("pretrained_") and source is not None
     }
-    draw(osp.join(cfg.output_dir, "samples.png"))
     rows = {}
     for name, validator in validators.items():
-        figures = evaluate(make_solver(cfg, generator, {name: validator}))
-        rows.update(make_rows(figures, len(validator.data_loader.dataset), validator.measured_by))
+        rows.update(make_rows(evaluate(make_solver(cfg, generator, {name: validator})), validator))
+    draw(osp.join(cfg.output_dir, "samples.png"))
     content = {
         "command": shlex.join(["python", *sys.argv]),
         "seed": cfg.seed,
@@ -424,21 +454,22 @@ def report(cfg, generator, validators: Dict[str, Any], draw: Callable[[str], Non
     logger.info(f"Wrote {path}")
 
 
-def make_rows(
-    figures: Dict[str, float], count: int, measured_by: Optional[Dict[str, str]]
-) -> Dict[str, Dict[str, Any]]:
-    """Figures by name with what belongs to each: deviation, real samples' figure, direction."""
+def make_rows(figures: Dict[str, float], validator) -> Dict[str, Dict[str, Any]]:
+    """A validator's figures by name, with what belongs to each."""
+    real = validator.real
     return {
         name: {
             "value": value,
             "deviation": figures.get(f"{name}_deviation"),
-            "real": figures.get(f"{name}_of_real"),
+            "num_samples": len(validator.data_loader.dataset),
             "better": BETTER.get(name),
-            "num_samples": count,
-            "measured_by": measured_by,
+            "real": real.get(name),
+            "real_deviation": real.get(f"{name}_deviation"),
+            "real_num_samples": validator.real_count if name in real else None,
+            "measured_by": validator.measured_by,
         }
         for name, value in figures.items()
-        if not name.endswith(("_deviation", "_of_real"))
+        if not name.endswith("_deviation")
     }
 
 

@@ -54,6 +54,8 @@ from runtime import UserError
 
 CACHE = "~/.paddlesci"
 LARGEST = 1 << 30  # bytes of an unpacked file: MNIST's has 220 MB
+# what compressed files raise where they are damaged
+DAMAGE = (EOFError, zlib.error, lzma.LZMAError, OSError)
 TIMEOUT = 30  # seconds without a byte
 MODEL_HINT = (
     "Were MODEL.* settings different when it was trained? They are in config.yaml beside the "
@@ -106,19 +108,34 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+class _Admitted:
+    """A function that a pickle may call; BUILD, by which it would set attributes, is refused."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable):
+        self.function = function
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+    def __setstate__(self, state):
+        raise pickle.UnpicklingError("it sets attributes of what it may only call")
+
+
 # What a pickle may name: how NumPy writes arrays and scalars (by its old and its new module
 # names), and how Python 3 writes bytes in protocol 2. Each is ours, not the one named.
 _ADMITTED = {
-    ("_codecs", "encode"): _encode,
-    ("__builtin__", "bytes"): lambda: b"",
-    ("collections", "OrderedDict"): dict,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _Admitted(_encode),
+    ("__builtin__", "bytes"): _Admitted(lambda: b""),
+    ("collections", "OrderedDict"): _Admitted(dict),
+    ("numpy", "ndarray"): _Admitted(_Array),
+    ("numpy", "dtype"): _Admitted(_Dtype),
 }
 for _core in ("numpy.core", "numpy._core"):
-    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _Array
-    _ADMITTED[f"{_core}.multiarray", "scalar"] = _scalar
-    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _from_buffer
+    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _Admitted(_Array)
+    _ADMITTED[f"{_core}.multiarray", "scalar"] = _Admitted(_scalar)
+    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _Admitted(_from_buffer)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -172,40 +189,20 @@ def unpickle(content: bytes, where: str, reader: Callable = _ArrayUnpickler) -> 
         ) from None
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """An unpickler of PyTorch's files, which admits tensors and plain containers only.
+class _Storage:
+    """Numbers that tensors of a PyTorch file share; or their kind, while there are none yet.
 
     Args:
-        file: The pickle.
-        read: Gets the key of a storage, returns its bytes.
-        **options: Of `pickle.Unpickler`.
+        numbers: A flat array.
     """
 
-    # how PyTorch names the numbers of a storage
-    DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2"}
-    DTYPES.update(LongStorage="<i8", IntStorage="<i4", ByteStorage="u1", BoolStorage="?")
+    __slots__ = ("numbers",)
 
-    def __init__(self, file, read: Callable[[str], bytes], **options):
-        super().__init__(file, **options)
-        self.read = read
+    def __init__(self, numbers: np.ndarray):
+        self.numbers = numbers
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return _TensorDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if module == "torch" and name in self.DTYPES:
-            return np.dtype(self.DTYPES[name])
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
-
-    def persistent_load(self, pid: Any) -> np.ndarray:
-        kind, dtype, key, _, count = pid
-        if as_text(kind) != "storage" or not isinstance(dtype, np.dtype):
-            raise pickle.UnpicklingError("it refers to something that is no storage")
-        storage = np.frombuffer(self.read(as_text(key)), dtype)
-        if len(storage) != count:
-            raise pickle.UnpicklingError(f"storage {as_text(key)} holds {len(storage)} numbers")
-        return storage
+    def __setstate__(self, state):
+        raise pickle.UnpicklingError("it changes a storage")
 
 
 class _TensorDict(dict):
@@ -215,13 +212,59 @@ class _TensorDict(dict):
         pass
 
 
-def _rebuild_tensor(storage, offset, shape, strides, *_) -> np.ndarray:
+def _rebuild_tensor(storage, offset, shape, strides, *_) -> _Array:
+    numbers = (offset, *shape, *strides)
+    # whole numbers of Python's own kind: others could overflow, and so pass what follows
+    if not isinstance(storage, _Storage) or any(type(number) is not int for number in numbers):
+        raise pickle.UnpicklingError("a tensor's place is not given by whole numbers")
+    count = len(storage.numbers)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
-    fits = len(shape) == len(strides) and last < len(storage) and math.prod(shape) <= len(storage)
-    if not fits or min((offset, *shape, *strides)) < 0:
+    fits = len(shape) == len(strides) and last < count and math.prod(shape) <= count
+    if not fits or min(numbers) < 0:
         raise pickle.UnpicklingError("a tensor reaches beyond its storage")
-    steps = [stride * storage.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps).copy()
+    steps = [stride * storage.numbers.itemsize for stride in strides]
+    part = np.lib.stride_tricks.as_strided(storage.numbers[offset:], shape, steps)
+    holder = _Array()
+    holder.array = part.copy()
+    return holder
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """An unpickler of PyTorch's files, which admits tensors and plain containers only.
+
+    Args:
+        file: The pickle.
+        storages: Bytes of each storage by its key.
+        **options: Of `pickle.Unpickler`.
+    """
+
+    # how PyTorch names the numbers of a storage
+    DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2"}
+    DTYPES.update(LongStorage="<i8", IntStorage="<i4", ByteStorage="u1", BoolStorage="?")
+
+    def __init__(self, file, storages: Dict[str, bytes], **options):
+        super().__init__(file, **options)
+        self.storages = storages
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return _Admitted(_TensorDict)
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _Admitted(_rebuild_tensor)
+        if module == "torch" and name in self.DTYPES:
+            return _Storage(np.empty(0, self.DTYPES[name]))
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key, _, count = pid
+        if as_text(kind) != "storage" or not isinstance(dtype, _Storage):
+            raise pickle.UnpicklingError("it refers to something that is no storage")
+        if as_text(key) not in self.storages:
+            raise pickle.UnpicklingError(f"storage {as_text(key)} is absent")
+        numbers = np.frombuffer(self.storages[as_text(key)], dtype.numbers.dtype)
+        if len(numbers) != count:
+            raise pickle.UnpicklingError(f"storage {as_text(key)} holds {len(numbers)} numbers")
+        return _Storage(numbers)
 
 
 def read_pth(path: str) -> Dict[str, np.ndarray]:
@@ -237,19 +280,21 @@ def read_pth(path: str) -> Dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > LARGEST:
                 raise zipfile.BadZipFile("it unpacks to more than 1 GiB")
-            (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-            folder = pickled[: -len("data.pkl")]
-            state = unpickle(
-                archive.read(pickled),
-                path,
-                lambda *args, **options: _TensorUnpickler(
-                    *args, lambda key: archive.read(f"{folder}data/{key}"), **options
-                ),
-            )
-    except (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError, RuntimeError) as error:
+            contents = {name: archive.read(name) for name in archive.namelist()}
+    except (*DAMAGE, zipfile.BadZipFile, RuntimeError) as error:
         raise UserError(_damaged(path, error)) from None
-    if not isinstance(state, dict):
-        raise UserError(f"{path}: expected tensors by name, found a {type(state).__name__}.")
+    pickles = [name for name in contents if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise UserError(f"{path} is no file of torch.save: it holds {len(pickles)} data.pkl.")
+    folder = f"{pickles[0][: -len('data.pkl')]}data/"
+    storages = {n[len(folder) :]: part for n, part in contents.items() if n.startswith(folder)}
+    state = unpickle(
+        contents[pickles[0]],
+        path,
+        lambda *arguments, **options: _TensorUnpickler(*arguments, storages, **options),
+    )
+    if not isinstance(state, dict) or not all(isinstance(name, (str, bytes)) for name in state):
+        raise UserError(f"{path}: expected a dictionary of tensors by name.")
     return {as_text(name): value for name, value in state.items()}
 
 
@@ -277,7 +322,7 @@ def read_tar(path: str, prefixes: Sequence[str]) -> List[Tuple[str, bytes]]:
                 if not member.isfile() or member.size > LARGEST:
                     raise tarfile.TarError(f"{member.name} is no file of less than 1 GiB")
                 found.append((member.name, archive.extractfile(member).read()))
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+    except (*DAMAGE, tarfile.TarError) as error:
         raise UserError(_damaged(path, error)) from None
     return sorted(found)
 
@@ -294,7 +339,7 @@ def read_gzip(path: str) -> bytes:
         if len(content) > LARGEST:
             raise OSError("it unpacks to more than 1 GiB")
         return content
-    except (EOFError, zlib.error, OSError) as error:
+    except DAMAGE as error:
         raise UserError(_damaged(path, error)) from None
 
 

@@ -29,9 +29,17 @@ from matplotlib import image as mpl_image
 from matplotlib import pyplot as plt
 
 
+def to_levels(images, low: float):
+    """Generator output in [low, 1], an array or tensor, as numbers in [0, 255], not yet whole.
+
+    Cut to whole numbers, they are the authors' `int((x + 1) * 255.99 / 2)`.
+    """
+    return ((images - low) * (255.99 / (1 - low))).clip(0, 255)
+
+
 def to_uint8(images: np.ndarray, low: float) -> np.ndarray:
-    """Generator output in [low, 1] as 0..255; the authors' `int((x + 1) * 255.99 / 2)`."""
-    return ((images - low) * (255.99 / (1 - low))).clip(0, 255).astype("uint8")
+    """Generator output in [low, 1] as uint8 grey levels."""
+    return to_levels(images, low).astype("uint8")
 
 
 def make_grid(images: np.ndarray, columns: int = 10, gap: int = 2) -> np.ndarray:

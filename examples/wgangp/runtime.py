@@ -111,10 +111,15 @@ def check_command_line(script: str, choices: Dict[str, Sequence]) -> None:
         for text in arguments.overrides:
             override = parser.parse_override(text)
             key = override.key_or_group
-            is_group = osp.isdir(osp.join(CONF, key)) or key in _groups(default)
-            if is_group or re.match(r"hydra([./]|$)", key):
+            if osp.isdir(osp.join(CONF, key)) or re.match(r"hydra([./]|$)", key):
                 continue  # Hydra's to judge
-            if override.is_delete() or override.is_sweep_override():
+            if key in _groups(default):
+                names = [name for name in _flatten(default) if name.startswith(f"{key}.")]
+                require(
+                    isinstance(override.value(), dict),
+                    f"{key} is a group of settings. Set one of {', '.join(names)}.",
+                )
+            elif override.is_delete() or override.is_sweep_override():
                 require(key in _flatten(default), unknown_key(key, default))
             else:
                 check_setting(key, override.value(), default, choices)
@@ -177,8 +182,9 @@ def check_setting(
         names = ", ".join("null" if choice is None else choice for choice in choices[key])
         require(value in choices[key], f"{key}={shown} is unknown: choose one of {names}.")
     expected = known[key]
-    if key.endswith("_path") and value is not None:
-        require(isinstance(value, str), f"{key}={shown} is not a path: put it in quotes.")
+    if key.endswith(("_path", "_weights")):
+        is_path = isinstance(value, str) or (value is None and expected is None)
+        require(is_path, f"{key}={shown} is not a path: put it in quotes.")
     # A default of null or a text says nothing about the kind.
     if expected is None or isinstance(expected, str):
         return
@@ -208,7 +214,7 @@ RANGES = {
     **dict.fromkeys(("dim", "noise_dim", "log_freq"), (1, math.inf)),
     **dict.fromkeys(("save_freq", "learning_rate", "penalty_weight"), (0, math.inf)),
     "eval_num_samples": (1, math.inf),
-    "decay": (0, 1),
+    "decay": (1e-6, 1),
     "seed": (0, 2**32),
     **dict.fromkeys(("critic_class_weight", "generator_class_weight"), (0, math.inf)),
     **dict.fromkeys(("beta1", "beta2"), (0, 1)),

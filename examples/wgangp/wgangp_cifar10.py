@@ -122,6 +122,7 @@ def make_validators(cfg, generator, critic, data, count):
 
 # --8<-- [start:train]
 def train(cfg):
+    adversarial.require_new_folder(cfg)
     generator, critic = make_networks(cfg)
     data = read(cfg)
     critic_solver, generator_solver = adversarial.make_solvers(

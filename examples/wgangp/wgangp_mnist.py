@@ -19,7 +19,7 @@ import runtime
 CHOICES = {
     **runtime.CHOICES,
     "DATA.source": ("mnist", "digits"),
-    "TRAIN.best_metric": ("frechet_distance", "classifier_score", "digit_kl"),
+    "TRAIN.best_metric": ("frechet_distance", "classifier_score"),
 }
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
@@ -112,6 +112,7 @@ def digit_shares(predicted):
 
 # --8<-- [start:train]
 def train(cfg):
+    adversarial.require_new_folder(cfg)
     generator, critic = make_networks(cfg)
     data = read(cfg)
     critic_solver, generator_solver = adversarial.make_solvers(
