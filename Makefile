@@ -10,11 +10,12 @@ DEMO := $(CURDIR)/outputs_wgangp_demo
 DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 \
 	EVAL.inception=false EVAL.num_samples=200
 
-.PHONY: help setup torch demo test lint clean
+.PHONY: help setup torch demo test bench lint clean
 
 help:
 	@echo "make demo   trains CIFAR-10's networks, narrowed, on drawn shapes; then evaluates them"
 	@echo "make test   lints and tests"
+	@echo "make bench  times a training step against plain Paddle and PyTorch (ten minutes)"
 	@echo "make torch  installs PyTorch beside it, for the tests that compare with it"
 	@echo "make setup  only installs, into $(VENV) (Paddle: $(PADDLE))"
 	@echo "make clean  removes $(VENV) and the demo's output"
@@ -62,6 +63,9 @@ lint: setup
 
 test: lint
 	$(RUN) -m pytest
+
+bench: torch
+	$(RUN) benchmarks/speed.py
 
 clean:
 	rm -rf $(VENV) $(DEMO)

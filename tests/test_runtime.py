@@ -177,3 +177,31 @@ def test_threads_follow_the_cores_and_a_users_setting_wins():
     assert settings_of({})[:2] == [cores, cores]
     assert settings_of({"MKL_NUM_THREADS": "7"})[:2] == ["7", cores]
     assert settings_of({"MKL_DEBUG_CPU_TYPE": "4"})[2] == "4"
+
+
+@pytest.mark.parametrize(
+    ("environment", "calls"),
+    [({}, [(-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)]), ({"MALLOC_ARENA_MAX": "1"}, [])],
+)
+def test_freed_memory_is_kept_unless_the_user_says_otherwise(monkeypatch, environment, calls):
+    class Library:
+        called = []
+
+        def mallopt(self, *arguments):
+            self.called.append(arguments)
+
+    for name in list(os.environ):
+        if name.startswith("MALLOC_"):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runtime.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: Library())
+    runtime._keep_memory()
+    assert Library.called == calls
+
+
+def test_a_c_library_without_mallopt_does_no_harm(monkeypatch):
+    monkeypatch.setattr(runtime.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: object())
+    runtime._keep_memory()

@@ -145,7 +145,10 @@ def make_solvers(
         critic_inputs,
         settings.batch_size,
         functions.WganGpCriticLoss(
-            critic, settings.penalty_weight, settings.get("critic_class_weight", 0.0)
+            critic,
+            settings.penalty_weight,
+            settings.get("critic_class_weight", 0.0),
+            settings.penalty_gradient,
         ),
         {
             **{key: lambda data, key=key: data[key] for key in passed_on},

@@ -34,6 +34,7 @@ import ppsci
 from paddle import nn
 
 import files
+import linear_maps as maps
 from runtime import UserError
 
 NUM_CLASSES = 10
@@ -134,7 +135,11 @@ class Critic(ppsci.arch.Arch):
     """A critic: one unbounded value a sample, and class logits where it has an AC-GAN head.
 
     A subclass defines `score(samples)`, which returns (values [N], logits [N, 10] or None).
+    It is piecewise linear if it is made of linear maps and (leaky) ReLUs only, by way of
+    linear_maps.py; then the penalty needs no second derivatives.
     """
+
+    piecewise_linear = False
 
     input_keys = ("real",)
     output_keys = ("value_real",)
@@ -155,11 +160,17 @@ class Critic(ppsci.arch.Arch):
 
 
 # --8<-- [start:toy_networks]
-def _mlp(n_in: int, dim: int, n_out: int) -> nn.Sequential:
-    layers: List[nn.Layer] = []
-    for width_in in (n_in, dim, dim):
-        layers += [linear(width_in, dim, "he"), nn.ReLU()]
-    return nn.Sequential(*layers, linear(dim, n_out))
+class _Mlp(nn.Sequential):
+    def __init__(self, n_in: int, dim: int, n_out: int):
+        layers: List[nn.Layer] = []
+        for width_in in (n_in, dim, dim):
+            layers += [linear(width_in, dim, "he"), nn.ReLU()]
+        super().__init__(*layers, linear(dim, n_out))
+
+    def forward(self, x):
+        for layer in self:
+            x = maps.relu(x) if isinstance(layer, nn.ReLU) else maps.linear(x, layer)
+        return x
 
 
 class WganGpToyGenerator(Generator):
@@ -171,7 +182,7 @@ class WganGpToyGenerator(Generator):
 
     def __init__(self, dim: int = 512):
         super().__init__(noise_dim=2)
-        self.layers = _mlp(2, dim, 2)
+        self.layers = _Mlp(2, dim, 2)
 
     def generate(self, noise, labels=None):
         return self.layers(noise)
@@ -184,9 +195,11 @@ class WganGpToyDiscriminator(Critic):
         dim: Width of the hidden layers.
     """
 
+    piecewise_linear = True
+
     def __init__(self, dim: int = 512):
         super().__init__()
-        self.layers = _mlp(2, dim, 1)
+        self.layers = _Mlp(2, dim, 1)
 
     def score(self, samples):
         return self.layers(samples).squeeze(1), None
@@ -229,6 +242,7 @@ class WganGpMnistDiscriminator(Critic):
 
     def __init__(self, dim: int = 64, norm: Optional[str] = None):
         super().__init__()
+        self.piecewise_linear = norm is None
         self.conv_1 = conv(1, dim, 5, stride=2)
         self.conv_2 = conv(dim, 2 * dim, 5, stride=2)
         self.norm_2 = critic_norm(norm, 2 * dim)
@@ -237,11 +251,11 @@ class WganGpMnistDiscriminator(Critic):
         self.linear = linear(4 * 4 * 4 * dim, 1)
 
     def score(self, samples):
-        h = F.leaky_relu(self.conv_1(samples), 0.2)
-        h = F.leaky_relu(self.norm_2(self.conv_2(h)), 0.2)
-        h = F.leaky_relu(self.norm_3(self.conv_3(h)), 0.2)
+        h = maps.relu(maps.conv(samples, self.conv_1), 0.2)
+        h = maps.relu(self.norm_2(maps.conv(h, self.conv_2)), 0.2)
+        h = maps.relu(self.norm_3(maps.conv(h, self.conv_3)), 0.2)
         # reshape, since flatten has no second derivative in Paddle
-        return self.linear(h.reshape([len(h), -1])).squeeze(1), None
+        return maps.linear(h.reshape([len(h), -1]), self.linear).squeeze(1), None
 
 
 # --8<-- [end:mnist_networks]
@@ -273,26 +287,22 @@ class BatchNorm(nn.Layer):
         self.offset = self.create_parameter([rows, channels], is_bias=True)
         self.conditional = num_classes > 0
         self.sample_by_running = sample_by_running
-        shape = [1, channels, 1, 1]
-        self.register_buffer("running_mean", paddle.zeros(shape))
-        self.register_buffer("running_variance", paddle.ones(shape))
+        self.register_buffer("running_mean", paddle.zeros([channels]))
+        self.register_buffer("running_variance", paddle.ones([channels]))
+        # Paddle's operator wants an affine map; the conditional one comes behind it
+        self.plain = paddle.ones([channels]), paddle.zeros([channels])
 
     def forward(self, x, labels=None):
         by_running = self.sample_by_running and not self.training
-        mean = self.running_mean if by_running else x.mean([0, 2, 3], keepdim=True)
-        centred = x - mean
-        if by_running:
-            variance = self.running_variance
-        else:
-            variance = centred.square().mean([0, 2, 3], keepdim=True)
-        if self.training:
-            with paddle.no_grad():
-                paddle.assign(0.9 * self.running_mean + 0.1 * mean, self.running_mean)
-                paddle.assign(0.9 * self.running_variance + 0.1 * variance, self.running_variance)
-        rows = labels if self.conditional else paddle.zeros([1], "int64")
-        scale = F.embedding(rows, self.scale).unsqueeze([2, 3])
-        offset = F.embedding(rows, self.offset).unsqueeze([2, 3])
-        return centred * (paddle.rsqrt(variance + 1e-5) * scale) + offset
+        running = self.running_mean, self.running_variance
+        if not (self.training or by_running):
+            running = tuple(part.clone() for part in running)  # which the operator would update
+        affine = self.plain if self.conditional else (self.scale[0], self.offset[0])
+        h = F.batch_norm(x, *running, *affine, training=not by_running, momentum=0.9, epsilon=1e-5)
+        if not self.conditional:
+            return h
+        scale, offset = (F.embedding(labels, rows) for rows in (self.scale, self.offset))
+        return h * maps.spread(scale, h) + maps.spread(offset, h)
 
 
 class LayerNorm(nn.Layer):
@@ -366,7 +376,6 @@ class ResidualBlock(nn.Layer):
         resample: Optional[str] = None,
     ):
         super().__init__()
-        self.resample = resample
         # A block changes its channels in the first convolution, unless it halves the size.
         n_mid = n_in if resample == "down" else n_out
         self.norm_1 = norm(n_in)
@@ -377,18 +386,16 @@ class ResidualBlock(nn.Layer):
         if resample is not None or n_in != n_out:
             self.conv_shortcut = conv(n_in, n_out, 1, he=False)
 
-    def _up(self, x):
-        return F.interpolate(x, scale_factor=2) if self.resample == "up" else x
-
-    def _down(self, x):
-        return F.avg_pool2d(x, 2) if self.resample == "down" else x
+        self.resample = resample
+        # Resampling and convolution in one; see linear_maps.py for the plain formulas.
+        self.first = maps.upsample_conv if resample == "up" else maps.conv
+        self.second = maps.conv_mean_pool if resample == "down" else maps.conv
+        self.beside = self.first if resample == "up" else self.second
 
     def forward(self, x, labels=None):
-        h = self.conv_1(self._up(F.relu(self.norm_1(x, labels))))
-        h = self._down(self.conv_2(F.relu(self.norm_2(h, labels))))
-        if self.conv_shortcut is None:
-            return x + h
-        return self._down(self.conv_shortcut(self._up(x))) + h
+        h = self.first(maps.relu(self.norm_1(x, labels)), self.conv_1)
+        h = self.second(maps.relu(self.norm_2(h, labels)), self.conv_2)
+        return h + (x if self.conv_shortcut is None else self.beside(x, self.conv_shortcut))
 
 
 class FirstCriticBlock(nn.Layer):
@@ -405,8 +412,8 @@ class FirstCriticBlock(nn.Layer):
         self.conv_shortcut = conv(3, n_out, 1, he=False)
 
     def forward(self, x):
-        h = F.avg_pool2d(self.conv_2(F.relu(self.conv_1(x))), 2)
-        return self.conv_shortcut(F.avg_pool2d(x, 2)) + h
+        h = maps.conv_mean_pool(maps.relu(maps.conv(x, self.conv_1)), self.conv_2)
+        return maps.conv(F.avg_pool2d(x, 2), self.conv_shortcut) + h
 
 
 # --8<-- [end:residual_block]
@@ -446,7 +453,7 @@ class WganGpCifar10Generator(Generator):
         h = self.linear(noise).reshape([-1, self.dim, 4, 4])
         for block in self.blocks:
             h = block(h, labels)
-        return F.tanh(self.conv(F.relu(self.norm(h))))
+        return F.tanh(maps.conv(F.relu(self.norm(h)), self.conv))
 
 
 class WganGpCifar10Discriminator(Critic):
@@ -464,6 +471,8 @@ class WganGpCifar10Discriminator(Critic):
         def make_norm(channels):
             return critic_norm(norm, channels)
 
+        self.piecewise_linear = norm is None
+
         self.first = FirstCriticBlock(dim)
         self.blocks = nn.LayerList(
             [ResidualBlock(dim, dim, make_norm, resample) for resample in ("down", None, None)]
@@ -475,9 +484,9 @@ class WganGpCifar10Discriminator(Critic):
         h = self.first(samples)
         for block in self.blocks:
             h = block(h)
-        h = F.relu(h).mean([2, 3])
-        logits = None if self.linear_class is None else self.linear_class(h)
-        return self.linear(h).squeeze(1), logits
+        h = maps.relu(h).mean([2, 3])
+        logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
+        return maps.linear(h, self.linear).squeeze(1), logits
 
 
 # --8<-- [end:cifar10_networks]
@@ -538,6 +547,17 @@ def gradient_penalty(norm: paddle.Tensor) -> paddle.Tensor:
     return (norm - 1.0).square().mean()
 
 
+def weighted_penalty(
+    critic: Critic, samples: paddle.Tensor, weight: float
+) -> Tuple[paddle.Tensor, paddle.Tensor]:
+    """The norms [N] and the penalty's term of the loss, by second derivatives.
+
+    `linear_maps.first_order_penalty` is the same without them, for piecewise linear critics.
+    """
+    norm = gradient_norm(critic, samples)
+    return norm, weight * gradient_penalty(norm)
+
+
 # --8<-- [end:formulas]
 
 
@@ -578,23 +598,38 @@ class WganGpCriticLoss(AdversarialLoss):
         critic: The critic D.
         penalty_weight: lambda; 10 for pictures, 0.1 for the toy sets.
         class_weight: Factor of the cross entropy.
+        penalty_gradient: "double_backward", "first_order" (of the same value, faster, for
+            piecewise linear critics only), or "auto": the latter where it can be.
+
+    Raises:
+        UserError: For "first_order" and a critic that is not piecewise linear.
     """
 
-    def __init__(self, critic: Critic, penalty_weight: float = 10.0, class_weight: float = 1.0):
+    def __init__(
+        self,
+        critic: Critic,
+        penalty_weight: float = 10.0,
+        class_weight: float = 1.0,
+        penalty_gradient: str = "auto",
+    ):
         super().__init__(critic)
         self.penalty_weight = penalty_weight
         self.class_weight = class_weight
+        if penalty_gradient == "first_order" and not critic.piecewise_linear:
+            raise UserError(
+                "TRAIN.penalty_gradient=first_order holds for critics of linear maps and ReLUs "
+                "only, and this one normalises: choose double_backward, or auto."
+            )
+        is_plain = penalty_gradient == "double_backward" or not critic.piecewise_linear
+        self.weighted_penalty = weighted_penalty if is_plain else maps.first_order_penalty
 
     def terms(self, output_dict, label_dict=None, weight_dict=None):
         real, fake = output_dict["real"], output_dict["fake"]
         value_fake, logits_fake = self.critic.score(fake)
         wasserstein = wasserstein_estimate(output_dict["value_real"], value_fake)
-        norm = gradient_norm(self.critic, interpolate(real, fake, output_dict["alpha"]))
-        penalty = gradient_penalty(norm)
-        terms = {
-            "negative_wasserstein": -wasserstein,
-            "weighted_penalty": self.penalty_weight * penalty,
-        }
+        mixed = interpolate(real, fake, output_dict["alpha"])
+        norm, penalty = self.weighted_penalty(self.critic, mixed, self.penalty_weight)
+        terms = {"negative_wasserstein": -wasserstein, "weighted_penalty": penalty}
         if logits_fake is not None:
             labels, logits = output_dict["labels"], output_dict["logits_real"]
             # on real samples only: the critic is not asked to classify the generator's errors
@@ -608,7 +643,7 @@ class WganGpCriticLoss(AdversarialLoss):
         self.remember(
             critic_loss=sum(terms.values()),
             wasserstein=wasserstein,
-            gradient_penalty=penalty,
+            gradient_penalty=gradient_penalty(norm),
             gradient_norm=norm.mean(),
         )
         return terms

@@ -1,0 +1,162 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Times the suite against plain Paddle and against PyTorch, side by side in one run.
+
+    python benchmarks/speed.py                       # all three experiments, as configured
+    python benchmarks/speed.py cifar10:128:16        # EXPERIMENT:WIDTH:BATCH
+
+Each side is a process of its own; they take turns, step by step, so that what else the
+machine does meets all alike. The first round is not counted. PyTorch is wanted for this only:
+`make torch` installs it; without it, that side is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+from os import path as osp
+
+HERE = osp.dirname(osp.abspath(__file__))
+DEFAULT = ("toy:512:256", "mnist:64:50", "cifar10:128:16")
+# Passes of a sample through the critic: of real and fake ones forward, and back to activations
+# and to weights; of mixed ones forward, back, of their tangents, and back to weights.
+CRITIC_PASSES = 2 * 3 + 4
+# What the scripts set before they import Paddle.
+SETTINGS = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE")
+QUIET = {"GLOG_minloglevel": "3", "PYTHONWARNINGS": "ignore"}
+
+
+class Side:
+    """A worker process.
+
+    Args:
+        side: "ours", "plain" or "torch".
+        experiment: "EXPERIMENT:WIDTH:BATCH".
+    """
+
+    def __init__(self, side: str, experiment: str):
+        command = [sys.executable, osp.join(HERE, "worker.py"), side, *experiment.split(":")]
+        environment = {**os.environ, **QUIET}
+        if side == "plain":
+            # Paddle as it comes: on one thread, and by the matrix path that it chooses
+            environment = {k: v for k, v in environment.items() if k not in SETTINGS}
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        self.seconds = {}
+        self.peak = 0.0
+
+    def ask(self, what: str) -> dict:
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(f"{' '.join(self.process.args)} ended without an answer: run it by hand.")
+
+    def step(self, what: str, counts: bool) -> None:
+        answer = self.ask(what)
+        if counts:
+            self.seconds.setdefault(what, []).append(answer["seconds"])
+            self.peak = answer["peak_gib"]
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def operations(experiment: str, width: int) -> tuple:
+    """GFLOP of a forward pass of one sample, (generator, critic), as our networks compute it."""
+    w = width
+    if experiment == "toy":
+        hidden = 2 * w * w
+        return 2 * (2 * w + hidden + 2 * w) / 1e9, 2 * (2 * w + hidden + w) / 1e9
+    if experiment == "mnist":
+        generator = 128 * 64 * w + 25 * (8 * w * w * 16 + 2 * w * w * 49 + w * 196)
+        critic = 25 * (w * 196 + 2 * w * w * 49 + 8 * w * w * 16) + 64 * w
+        return 2 * generator / 1e9, 2 * critic / 1e9
+    generator = 128 * 16 * w + 27 * w * 1024
+    for size in (8, 16, 32):
+        # the folded convolution sees the smaller picture, as does the shortcut
+        generator += w * w * size**2 * (16 / 4 + 9 + 1 / 4)
+    critic = w * 1024 * 27 + w * w * 256 * 16 + 3 * w * 256
+    critic += w * w * (256 * 9 + 64 * 16 + 64) + 4 * w * w * 64 * 9 + 11 * w
+    return 2 * generator / 1e9, 2 * critic / 1e9
+
+
+def compare(experiment: str, repeat: int, with_plain: bool) -> None:
+    name, width, batch = experiment.split(":")
+    width, batch = int(width), int(batch)
+    names = ["ours"] + ["plain"] * with_plain
+    if importlib.util.find_spec("torch") is not None:
+        names.append("torch")
+    sides = {side: Side(side, experiment) for side in names}
+    rates = []
+    for turn in range(repeat + 1):
+        for what in ("critic", "generator", "iteration"):
+            for side, worker in sides.items():
+                if side == "plain" and turn > 2:
+                    continue  # so slow that more would tell nothing new
+                worker.step(what, turn > 0)
+        rates.append(sides["ours"].ask("matmul")["rate"])
+    for worker in sides.values():
+        worker.close()
+
+    print(f"\n{name}, width {width}, critic's batch {batch}")
+    print(f"{'':10}{'side':8}{'median s':>10}{'least':>10}{'most':>10}{'ours is':>14}")
+    for what in ("critic", "generator", "iteration"):
+        base = statistics.median(sides["ours"].seconds[what])
+        for side, worker in sides.items():
+            seconds = worker.seconds[what]
+            median = statistics.median(seconds)
+            ratio = "" if side == "ours" else f"{median / base:.2f} x faster"
+            print(
+                f"{what:10}{side:8}{median:10.4f}{min(seconds):10.4f}{max(seconds):10.4f}{ratio:>16}"
+            )
+    print("peak memory, GiB: " + ", ".join(f"{s} {w.peak:.2f}" for s, w in sides.items()))
+    generator, critic = operations(name, width)
+    factor = 2 if name == "cifar10" else 1
+    work = 5 * batch * (generator + CRITIC_PASSES * critic)
+    work += factor * batch * (3 * generator + 2 * critic)
+    rate = work / statistics.median(sides["ours"].seconds["iteration"])
+    limit = statistics.median(rates)
+    print(
+        f"an iteration is {work:.1f} GFLOP (ours): {rate:.0f} GFLOP/s, {100 * rate / limit:.0f}% "
+        f"of a matrix product's {limit:.0f} (least {min(rates):.0f}, most {max(rates):.0f})"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("experiments", nargs="*", help="EXPERIMENT:WIDTH:BATCH")
+    parser.add_argument("--repeat", type=int, default=7, help="rounds that count")
+    parser.add_argument("--no-plain", action="store_true", help="leave plain Paddle out")
+    options = parser.parse_args()
+    for experiment in options.experiments or DEFAULT:
+        compare(experiment, options.repeat, not options.no_plain)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One side of a comparison: runs steps of an experiment on demand, and tells how long they took.
+
+`python worker.py SIDE EXPERIMENT WIDTH BATCH` reads "critic", "generator", "iteration" or
+"matmul" from its standard input, a line each, and answers each by a line of JSON. speed.py
+starts it.
+
+Sides: "ours" (the script's own Solvers), "plain" (the same networks and loss in Paddle,
+written down plainly, in Paddle's default environment), "torch" (torch_reference.py).
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from os import path as osp
+
+SIDE, NAME, WIDTH, BATCH = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+SUITE = osp.join(osp.dirname(osp.abspath(__file__)), "..", "examples", "wgangp")
+sys.path.insert(0, SUITE)
+
+
+def compose():
+    from hydra import compose
+    from hydra import initialize_config_dir
+
+    overrides = [
+        *("device=cpu", "output_dir=none", f"TRAIN.batch_size={BATCH}"),
+        *(f"MODEL.gen_net.dim={WIDTH}", f"MODEL.dis_net.dim={WIDTH}"),
+    ]
+    with initialize_config_dir(osp.abspath(osp.join(SUITE, "conf")), version_base=None):
+        return compose(f"wgangp_{NAME}", overrides)
+
+
+def random_images(functions, count=500):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    shape = functions.IMAGE_SIZE[NAME]
+    images = rng.integers(256, size=(count, *shape), dtype="uint8")
+    labels = rng.integers(10, size=count)
+    return functions.ImageSet(images, labels, images, labels)
+
+
+def ours():
+    """Steps of the script's own Solvers, on random pictures."""
+    import runtime
+
+    runtime.prepare()
+    import importlib
+
+    import ppsci
+    from ppsci.utils import logger
+
+    import adversarial
+    import functions
+
+    logger.init_logger("ppsci", None, 40)
+    script, cfg = importlib.import_module(f"wgangp_{NAME}"), compose()
+    generator, critic = script.make_networks(cfg)
+    data = None if NAME == "toy" else random_images(functions)
+
+    def real(length, seed):
+        if NAME == "toy":
+            return script.real_points(cfg, length, seed)
+        return script.real_images(data, length, seed)
+
+    critic_solver, generator_solver = adversarial.make_solvers(cfg, generator, critic, real)
+    train = ppsci.solver.train.train_epoch_func
+    count = iter(range(1, 10**9))
+
+    def critic_step():
+        critic_solver.iters_per_epoch = 1
+        train(critic_solver, next(count), adversarial.NEVER)
+        critic_solver.iters_per_epoch = cfg.TRAIN.n_critic
+
+    def generator_step():
+        adversarial.set_trainable(critic, False)
+        train(generator_solver, next(count), adversarial.NEVER)
+        adversarial.set_trainable(critic, True)
+
+    def iteration():
+        adversarial.train_iteration(critic_solver, generator_solver, next(count))
+
+    return critic_step, generator_step, iteration
+
+
+def plain():
+    """The same in Paddle, with none of linear_maps.py's rewrites and Paddle's own defaults."""
+    import paddle
+    import paddle.nn.functional as F
+
+    import functions
+    import linear_maps as maps
+    import runtime
+
+    runtime.prepare = lambda: None  # which a script calls as it is imported
+    maps.linear = maps.conv = lambda x, layer: layer(x)
+    maps.conv_mean_pool = lambda x, layer: F.avg_pool2d(layer(x), 2)
+    maps.upsample_conv = lambda x, layer: layer(F.interpolate(x, scale_factor=2))
+    maps.spread = lambda columns, like: columns.unsqueeze([2, 3])
+    import importlib
+
+    cfg = compose()
+    script, settings = importlib.import_module(f"wgangp_{NAME}"), cfg.TRAIN
+    generator, critic = script.make_networks(cfg)
+    shape = (2,) if NAME == "toy" else functions.IMAGE_SIZE[NAME]
+    real = paddle.rand([BATCH, *shape])
+    count = BATCH * settings.generator_batch_factor
+    labels = paddle.randint(0, 10, [count])
+    optimizers = {
+        network: paddle.optimizer.Adam(
+            1e-4, settings.beta1, settings.beta2, parameters=network.parameters()
+        )
+        for network in (generator, critic)
+    }
+
+    def step(network, loss):
+        loss.backward()
+        optimizers[network].step()
+        optimizers[network].clear_grad()
+
+    def critic_step():
+        with paddle.no_grad():
+            fake = generator.generate(paddle.randn([BATCH, generator.noise_dim]), labels[:BATCH])
+        values, logits = critic.score(real)
+        mixed = functions.interpolate(real, fake, paddle.rand([BATCH]))
+        _, penalty = functions.weighted_penalty(critic, mixed, settings.penalty_weight)
+        loss = critic.score(fake)[0].mean() - values.mean() + penalty
+        if logits is not None:
+            loss = loss + F.cross_entropy(logits, labels[:BATCH])
+        step(critic, loss)
+
+    def generator_step():
+        for weight in critic.parameters():
+            weight.stop_gradient = True
+        fake = generator.generate(paddle.randn([count, generator.noise_dim]), labels)
+        values, logits = critic.score(fake)
+        loss = -values.mean()
+        if logits is not None:
+            loss = loss + 0.1 * F.cross_entropy(logits, labels)
+        step(generator, loss)
+        for weight in critic.parameters():
+            weight.stop_gradient = False
+
+    return critic_step, generator_step, None
+
+
+def torch():
+    """The same in PyTorch."""
+    import torch_reference
+
+    experiment = torch_reference.Experiment(NAME, WIDTH, BATCH)
+    return experiment.critic_step, experiment.generator_step, None
+
+
+def matmul_rate() -> float:
+    """The machine's GFLOP/s in NumPy's matrix product: what no step can exceed."""
+    import numpy as np
+
+    left, right = (np.ones((2048, 2048), "float32") for _ in range(2))
+    start = time.perf_counter()
+    left @ right
+    return 2 * 2048**3 / 1e9 / (time.perf_counter() - start)
+
+
+def main() -> None:
+    critic_step, generator_step, iteration = {"ours": ours, "plain": plain, "torch": torch}[SIDE]()
+
+    def whole():
+        for _ in range(5):
+            critic_step()
+        generator_step()
+
+    steps = {"critic": critic_step, "generator": generator_step, "iteration": iteration or whole}
+    for line in sys.stdin:
+        name = line.strip()
+        if name == "matmul":
+            answer = {"rate": matmul_rate()}
+        else:
+            start = time.perf_counter()
+            steps[name]()
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            answer = {"seconds": time.perf_counter() - start, "peak_gib": peak}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Each rewrite against its plain formula, values and gradients, in float64."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+from paddle import nn
+
+import functions
+import linear_maps as maps
+from runtime import UserError
+
+
+@pytest.fixture
+def float64():
+    paddle.set_default_dtype("float64")
+    maps._spreading.cache_clear()
+    yield
+    paddle.set_default_dtype("float32")
+
+
+def mean_pool(x):
+    count, channels, height, width = x.shape
+    return x.reshape([count, channels, height // 2, 2, width // 2, 2]).mean([3, 5])
+
+
+def double(x):
+    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+PLAIN = {
+    maps.conv: lambda x, layer: layer(x),
+    maps.conv_mean_pool: lambda x, layer: mean_pool(layer(x)),
+    maps.upsample_conv: lambda x, layer: layer(double(x)),
+}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("fast", PLAIN, ids=lambda fast: fast.__name__)
+def test_maps_are_their_plain_formulas(fast, size, float64):
+    layer = nn.Conv2D(3, 5, size, padding=size // 2)
+    layer.bias.set_value(paddle.randn([5]))
+    results = []
+    for function in (fast, PLAIN[fast]):
+        paddle.seed(1)
+        x = paddle.randn([2, 3, 6, 8])
+        x.stop_gradient = False
+        y = function(x, layer)
+        variables = [x, layer.weight, layer.bias]
+        gradients = paddle.grad((y * paddle.randn(y.shape)).sum(), variables)
+        results.append([y.numpy(), *(gradient.numpy() for gradient in gradients)])
+    for value, expected in zip(*results):
+        np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_linear_and_its_bias(float64):
+    layer, x = nn.Linear(4, 6), paddle.randn([7, 4])
+    layer.bias.set_value(paddle.randn([6]))
+    np.testing.assert_allclose(maps.linear(x, layer).numpy(), layer(x).numpy(), rtol=1e-12)
+    weights = paddle.randn([7, 6])
+    results = [
+        paddle.grad((function(x) * weights).sum(), [layer.weight, layer.bias])
+        for function in (lambda x: maps.linear(x, layer), layer)
+    ]
+    for value, expected in zip(*results):
+        np.testing.assert_allclose(value.numpy(), expected.numpy(), rtol=1e-12)
+
+
+def test_upsampling_repeats_pixels():
+    x = paddle.randn([2, 3, 4, 5])
+    expected = F.interpolate(x, scale_factor=2)
+    np.testing.assert_array_equal(maps.upsample(x).numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_relu_with_and_without_a_slope(slope):
+    x = np.array([-2.0, 0.0, 3.0], "float32")
+    expected = np.where(x > 0, x, slope * x)
+    np.testing.assert_allclose(maps.relu(paddle.to_tensor(x), slope).numpy(), expected)
+
+
+def test_spread_repeats_a_number_over_its_channel(float64):
+    columns, like = paddle.randn([2, 3]), paddle.zeros([2, 3, 4, 5])
+    columns.stop_gradient = False
+    wide = maps.spread(columns, like)
+    expected = np.broadcast_to(columns.numpy()[:, :, None, None], [2, 3, 4, 5])
+    np.testing.assert_array_equal(wide.numpy(), expected)
+    weights = paddle.randn([2, 3, 4, 5])
+    (gradient,) = paddle.grad((wide * weights).sum(), columns)
+    np.testing.assert_allclose(gradient.numpy(), weights.numpy().sum((2, 3)), rtol=1e-12)
+
+
+CRITICS = {
+    "toy": (lambda: functions.WganGpToyDiscriminator(16), [5, 2]),
+    "mnist": (lambda: functions.WganGpMnistDiscriminator(3), [4, 1, 28, 28]),
+    "cifar10": (lambda: functions.WganGpCifar10Discriminator(5, False), [4, 3, 32, 32]),
+    "conditional": (lambda: functions.WganGpCifar10Discriminator(5, True), [4, 3, 32, 32]),
+}
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_first_order_penalty_is_that_of_double_backward(name, float64):
+    make, shape = CRITICS[name]
+    critic, samples = make(), paddle.randn(shape)
+    assert critic.piecewise_linear
+    for weight in critic.parameters():
+        if weight.ndim == 1:  # biases are 0 at first, where a mistake in them would not show
+            weight.set_value(0.1 * paddle.randn(weight.shape))
+    results = []
+    for penalty in (maps.first_order_penalty, functions.weighted_penalty):
+        critic.clear_gradients()
+        norm, term = penalty(critic, samples, 3.0)
+        term.backward()
+        gradients = [weight.grad for weight in critic.parameters()]
+        numbers = [None if part is None else part.numpy().copy() for part in gradients]
+        results.append((norm.numpy(), float(term), numbers))
+    (norm, term, gradients), (norm_2, term_2, expected) = results
+    np.testing.assert_allclose(norm, norm_2, rtol=1e-10)
+    assert term == pytest.approx(term_2, rel=1e-10) and term > 0
+    moved = 0
+    for gradient, plain in zip(gradients, expected):
+        zero = 0.0  # no gradient and one of zero are the same: biases have no part in a slope
+        gradient, plain = (zero if part is None else part for part in (gradient, plain))
+        # Paddle's leaky ReLU has its slope in float32
+        np.testing.assert_allclose(gradient, plain, rtol=1e-6, atol=1e-8)
+        moved += np.abs(plain).max() > 0
+    assert moved >= 4
+
+
+def test_first_order_penalty_takes_no_second_derivative(monkeypatch):
+    grad, asked = paddle.grad, []
+
+    def watched(*arguments, **options):
+        asked.append(options.get("create_graph", False))
+        return grad(*arguments, **options)
+
+    monkeypatch.setattr(paddle, "grad", watched)
+    critic = functions.WganGpToyDiscriminator(8)
+    maps.first_order_penalty(critic, paddle.randn([3, 2]), 1.0)[1].backward()
+    assert asked == [False]
+    assert maps._tape is None
+
+
+def test_the_setting_chooses_how_the_gradient_is_had():
+    linear, normalised = (
+        functions.WganGpMnistDiscriminator(2),
+        functions.WganGpMnistDiscriminator(2, "layer"),
+    )
+    for critic, setting, expected in (
+        (linear, "auto", maps.first_order_penalty),
+        (linear, "first_order", maps.first_order_penalty),
+        (linear, "double_backward", functions.weighted_penalty),
+        (normalised, "auto", functions.weighted_penalty),
+        (normalised, "double_backward", functions.weighted_penalty),
+    ):
+        loss = functions.WganGpCriticLoss(critic, penalty_gradient=setting)
+        assert loss.weighted_penalty is expected
+    with pytest.raises(UserError, match="this one normalises: choose double_backward, or auto"):
+        functions.WganGpCriticLoss(normalised, penalty_gradient="first_order")
+    assert not functions.WganGpCifar10Discriminator(4, norm="layer").piecewise_linear
