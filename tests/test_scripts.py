@@ -184,3 +184,14 @@ def test_mnist_on_the_real_set(run_script, shared, tmp_path):
     run_script("mnist", *tiny, *TINY_RUN, f"DATA.data_path={archive}", f"hydra.run.dir={tmp_path}")
     record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert record["step"] == 4 and record["learning_rate"] == 1e-4
+
+
+def test_pictures_alone_want_no_data(run_script, tmp_path):
+    folder = tmp_path / "run"
+    run_script("cifar10", *TINY["cifar10"], *TINY_RUN, f"hydra.run.dir={folder}")
+    done = run_script(
+        *("cifar10", "mode=eval", "MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4"),
+        *("EVAL.inception=false", f"EVAL.pretrained_gen_model_path={folder}/model_generator"),
+        f"hydra.run.dir={tmp_path}/x",
+    )
+    assert "Wrote" in done.stdout and (tmp_path / "x" / "samples.png").is_file()

@@ -195,6 +195,14 @@ class Tape:
         return x.detach() * (is_open * (1 - slope) + slope if slope else is_open)
 
 
+def length(slopes: paddle.Tensor) -> paddle.Tensor:
+    """Length of each sample's gradient over ALL of its dimensions: [N, ...] to [N].
+
+    A tiny constant keeps the root's derivative finite where a gradient vanishes.
+    """
+    return paddle.sqrt(slopes.square().reshape([len(slopes), -1]).sum(1) + 1e-12)
+
+
 def first_order_penalty(
     critic, samples: paddle.Tensor, weight: float
 ) -> Tuple[paddle.Tensor, paddle.Tensor]:
@@ -215,7 +223,7 @@ def first_order_penalty(
         values, _ = critic.score(samples)
     # A head that the values do not depend on has no gradient.
     slope, *gradients = paddle.grad(values.sum(), [samples, *tape.outputs], allow_unused=True)
-    norm = (slope.reshape([len(slope), -1]).square().sum(1) + 1e-12).sqrt()
+    norm = length(slope)
     # d/dw of weight * mean((norm - 1)^2), by the chain rule down to d norm = slope . d slope / norm
     factor = 2 * weight / len(norm) * (norm - 1) / norm
     tape.follow()

@@ -144,7 +144,9 @@ def train(cfg):
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
-    validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
+    validators = {}
+    if cfg.EVAL.inception or critic is not None:  # else no data is wanted
+        validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
     draw = evaluation.make_grid_drawer(cfg, generator, low=-1.0)
     evaluation.report(cfg, generator, validators, draw)
 
