@@ -279,14 +279,10 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.p*")}
     assert {f"samples/iteration_{i}.png" for i in (0, 2, 4, 6)} <= names
     assert "losses.png" in names
-    checkpoints = {name for name in names if name.startswith("checkpoints/")}
-    assert checkpoints == {
-        *(
-            f"checkpoints/iteration_4_{net}.{suffix}"
-            for net in ("generator", "discriminator")
-            for suffix in ("pdparams", "pdopt", "pdstates")
-        ),
-        *("checkpoints/best_generator.pdparams", "checkpoints/best_discriminator.pdparams"),
+    # of every second epoch and of the last
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {
+        *("iteration_4.npz", "iteration_6.npz", "best.npz"),
+        *("best_generator.pdparams", "best_discriminator.pdparams"),
     }
     assert [record["step"] for record in first] == [1, 2, 3, 4, 5, 6]
     expected = {"step", "seconds", "critic_loss", "generator_loss", "wasserstein"}
@@ -307,18 +303,6 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
     assert others[0] != weights[0]
     with pytest.raises(UserError, match="holds another training already"):
         run(1, folder)
-
-
-EACH = ("TRAIN.iters_per_epoch=1", "TRAIN.save_freq=1")
-
-
-def test_a_diverged_training_stops_before_it_saves(configure, tmp_path):
-    cfg = configure("toy", *TINY["toy"], "TRAIN.learning_rate=1e30", *EACH)
-    with pytest.raises(UserError, match=r"diverged: at iteration \d .*wasserstein.* is not finite"):
-        wgangp_toy.train(cfg)
-    assert not list(tmp_path.rglob("*.pdparams"))
-    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
-        assert "NaN" not in line
 
 
 def test_signs_of_life_do_not_change_what_is_recorded(configure, tmp_path, monkeypatch):

@@ -113,7 +113,7 @@ def test_cifar10_without_a_test_batch_is_refused(tmp_path):
 def test_a_member_too_large_for_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LARGEST", 1000)
     write_cifar(tmp_path / "cifar.tar.gz", {"data_batch_1": 2, "test_batch": 2})
-    with pytest.raises(UserError, match="data_batch_1 is no file of less than"):
+    with pytest.raises(UserError, match="data_batch_1 is no file, or too large"):
         functions.read_cifar10(str(tmp_path / "cifar.tar.gz"))
     write_mnist(tmp_path / "m.pkl.gz", (np.zeros(1000),) * 3)
     with pytest.raises(UserError, match="unpacks to more than"):
@@ -178,6 +178,26 @@ def test_arrays_of_every_protocol_order_and_type_come_back():
                 back = files.unpickle(pickle.dumps({"a": [value]}, protocol), "here")["a"][0]
                 np.testing.assert_array_equal(back, value)
                 assert back.dtype == value.dtype
+
+
+def test_damage_that_only_the_last_checksum_tells_is_found(tmp_path):
+    """A compressed archive's checksum comes behind the tar's own end, where tarfile stops."""
+    path = tmp_path / "cifar.tar.gz"
+    write_cifar(path, {"data_batch_1": 3, "test_batch": 2})
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of the checksum itself
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="CRC check failed"):
+        functions.read_cifar10(str(path))
+
+
+def test_a_member_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "cifar.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("data_batch_1", "data_batch_1", "test_batch"):
+            add_member(archive, name, pickle.dumps(GOOD))
+    with pytest.raises(UserError, match="data_batch_1 twice"):
+        functions.read_cifar10(str(path))
 
 
 @pytest.mark.parametrize("kept", [0, 100, 5000])

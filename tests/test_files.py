@@ -35,6 +35,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/missing"):
             self.send_error(404)
             return
+        if self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "http://example.invalid/whole")
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
@@ -49,7 +54,9 @@ def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(files, "SECURE", ("https://", address))
+    yield address
     server.shutdown()
     server.server_close()
 
@@ -73,6 +80,7 @@ def test_an_absent_file_is_downloaded_and_then_kept(tmp_path, server):
         ("missing", MD5, "404"),
         ("broken", MD5, "100 of 90000 bytes|IncompleteRead"),
         ("whole", "0" * 32, "MD5"),
+        ("elsewhere", MD5, "http://example.invalid/whole is not an address by https"),
     ],
 )
 def test_a_failed_download_leaves_nothing_and_names_the_ways_out(
@@ -90,6 +98,13 @@ def test_a_failed_download_leaves_nothing_and_names_the_ways_out(
     ):
         assert part in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_https_is_taken(tmp_path):
+    with pytest.raises(UserError, match="http://127.0.0.1:9/a.gz is not an address by https"):
+        files.fetch(str(tmp_path / "a.gz"), ["http://127.0.0.1:9/a.gz"], MD5, "none.")
+    with pytest.raises(UserError, match="not an address by https"):
+        files.load_weights(functions.WganGpToyGenerator(4), "http://127.0.0.1:9/g", "EVAL.x")
 
 
 def test_a_slip_in_the_path_is_not_downloaded_to(tmp_path, server):
@@ -115,6 +130,26 @@ def test_weights_come_back_with_or_without_the_suffix(tmp_path, suffix):
     files.load_weights(loaded, f"{tmp_path}/g{suffix}", "EVAL.x")
     for name, value in state(saved).items():
         np.testing.assert_array_equal(state(loaded)[name], value)
+
+
+def test_our_own_weights_carry_a_checksum(tmp_path):
+    network, other = (functions.WganGpToyGenerator(4) for _ in range(2))
+    path = tmp_path / "g.pdparams"
+    files.save_weights(network, str(path))
+    content = path.read_bytes()
+    # Paddle reads them, too
+    for name, value in paddle.load(str(path), return_numpy=True).items():
+        np.testing.assert_array_equal(value, state(network)[name])
+    # a number in the middle of the first weight
+    place = content.index(state(network)["layers.0.weight"].tobytes()) + 9
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    before = state(other)
+    with pytest.raises(UserError, match="damaged: its checksum does not match"):
+        files.load_weights(other, str(path), "EVAL.x")
+    for name, value in before.items():
+        np.testing.assert_array_equal(state(other)[name], value)
+    path.write_bytes(content)
+    files.load_weights(other, str(path), "EVAL.x")
 
 
 def test_weights_from_a_url_are_cached_by_address(tmp_path, server, monkeypatch):

@@ -18,28 +18,33 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import json
 import math
 import os
+import signal
 import sys
 import time
 from os import path as osp
 from typing import Any
 from typing import Callable
 from typing import Dict
+from typing import List
 from typing import Mapping
 from typing import Optional
 from typing import Sequence
+from typing import Tuple
 
 import paddle
+import paddle.distributed as dist
 import ppsci
 from omegaconf import OmegaConf
 from paddle import nn
 from ppsci.utils import logger
-from ppsci.utils import save_load
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+import checkpoints
 import evaluation
 import files
 import functions
@@ -47,24 +52,32 @@ import pictures
 import streams
 from evaluation import NEVER
 from runtime import SILENCE
+from runtime import UserError
 from runtime import require
+
+LOSS_NAMES = {"discriminator": "critic", "generator": "generator"}
 
 
 # --8<-- [start:optimizer]
-def make_optimizer(cfg, network: nn.Layer, iterations: int, steps: int):
+def make_optimizer(cfg, network: nn.Layer):
     """Adam, with a rate that stays or falls linearly to 0 over the run's own length.
+
+    The rate falls once an iteration (`by_epoch`, as ppsci calls it), as in the authors' code.
 
     Args:
         cfg: The script's configuration.
         network: The network to optimise.
-        iterations: Generator iterations of the run.
-        steps: This network's steps in each of them.
     """
-    end = {"constant": cfg.TRAIN.learning_rate, "linear": 0.0}[cfg.TRAIN.lr_schedule]
+    settings = cfg.TRAIN
+    end = {"constant": settings.learning_rate, "linear": 0.0}[settings.lr_schedule]
     rate = ppsci.optimizer.lr_scheduler.Linear(
-        iterations, steps, cfg.TRAIN.learning_rate, end_lr=end
+        settings.epochs * settings.iters_per_epoch,
+        1,
+        settings.learning_rate,
+        end_lr=end,
+        by_epoch=True,
     )()
-    return ppsci.optimizer.Adam(rate, cfg.TRAIN.beta1, cfg.TRAIN.beta2)(network)
+    return ppsci.optimizer.Adam(rate, settings.beta1, settings.beta2)(network)
 
 
 # --8<-- [end:optimizer]
@@ -122,10 +135,11 @@ def make_solvers(
         (critic's Solver, generator's Solver).
     """
     settings, use_label = cfg.TRAIN, "labels" in generator.input_keys
-    iterations = settings.epochs * settings.iters_per_epoch
     noise_dim = generator.noise_dim
+    # what all processes read in an epoch; each gets its own batches of it
+    batches = settings.iters_per_epoch * settings.update_freq * dist.get_world_size()
 
-    rows = iterations * settings.n_critic * settings.batch_size
+    rows = batches * settings.n_critic * settings.batch_size
     real_inputs = real(rows, (cfg.seed, streams.REAL))
     critic_inputs = {
         **{key: stream for key, stream in real_inputs.items() if use_label or key != "labels"},
@@ -157,7 +171,7 @@ def make_solvers(
     )
 
     batch_size = settings.generator_batch_factor * settings.batch_size
-    rows = iterations * batch_size
+    rows = batches * batch_size
     generator_inputs = {
         "noise": streams.normal_stream(rows, (cfg.seed, streams.GENERATOR_NOISE), noise_dim)
     }
@@ -178,9 +192,9 @@ def make_solvers(
             network,
             {constraint.name: constraint},
             cfg.output_dir,
-            make_optimizer(cfg, network, iterations, steps),
-            epochs=iterations,
-            iters_per_epoch=steps,
+            make_optimizer(cfg, network),
+            iters_per_epoch=steps * settings.update_freq,
+            update_freq=settings.update_freq,
             log_freq=NEVER,  # one line for both networks is written by the loop
             seed=cfg.seed,
             device=cfg.device,
@@ -197,6 +211,15 @@ def make_solvers(
 
 
 # --8<-- [end:solvers]
+
+
+def seek(cfg, solvers: Sequence, iteration: int, attempt: int = 0) -> None:
+    """Makes the next batch that Solvers read that of an iteration, counted from 0."""
+    for solver in solvers:
+        for constraint in solver.constraint.values():
+            for stream in constraint.data_loader.dataset.input.values():
+                stream.seek(iteration * (len(stream) // cfg.TRAIN.iters_per_epoch), attempt)
+            constraint.data_iter = iter(constraint.data_loader)
 
 
 def set_trainable(network: nn.Layer, trainable: bool) -> None:
@@ -257,6 +280,8 @@ def train_iteration(critic_solver, generator_solver, iteration: int) -> None:
     set_trainable(critic_solver.model, False)
     train(generator_solver, iteration, NEVER)
     set_trainable(critic_solver.model, True)
+    for solver in (critic_solver, generator_solver):
+        solver.lr_scheduler.step()
 
 
 # --8<-- [end:step]
@@ -264,144 +289,271 @@ def train_iteration(critic_solver, generator_solver, iteration: int) -> None:
 
 # --8<-- [start:loop]
 def train(
-    cfg,
-    critic_solver,
-    generator_solver,
-    average: MovingAverage,
+    run: checkpoints.Run,
     validators: Dict[str, Any],
     draw: Callable[[str], None],
+    checkpoint: Optional[checkpoints.Checkpoint] = None,
 ) -> None:
-    """Trains both networks, and leaves a run's files in `cfg.output_dir`.
+    """Trains both networks, and leaves a run's files in the output folder.
+
+    With several processes, all train and evaluate, and the first one writes.
 
     Args:
-        cfg: The script's configuration.
-        critic_solver: Owns the critic.
-        generator_solver: Owns the generator.
-        average: Of the generator: what is evaluated and drawn.
-        validators: Evaluate it at intervals; none if TRAIN.eval_during_train is false.
+        run: The training.
+        validators: Evaluate its average at intervals; none if TRAIN.eval_during_train is false.
         draw: Writes a picture of samples to a path.
+        checkpoint: Where to go on.
 
     Raises:
-        UserError: If the folder holds another training, or a figure is no longer finite.
+        UserError: If the training diverges, or its folder can't be written to any more.
+        SystemExit: After SIGINT or SIGTERM, having saved a checkpoint.
     """
-    settings = cfg.TRAIN
+    cfg, settings = run.cfg, run.cfg.TRAIN
+    solvers, network = (run.critic_solver, run.generator_solver), run.average.network
     iterations = settings.epochs * settings.iters_per_epoch
-    losses = [
-        critic_solver.constraint["critic"].loss,
-        generator_solver.constraint["generator"].loss,
-    ]
-    journal_path = require_new_folder(cfg)
-    samples = osp.join(cfg.output_dir, "samples")
-    os.makedirs(samples, exist_ok=True)
-    OmegaConf.save(cfg, osp.join(cfg.output_dir, "config.yaml"), resolve=True)
-    width = len(str(iterations))
-    draw(osp.join(samples, f"iteration_{0:0{width}d}.png"))
-
-    evaluator = evaluation.make_solver(cfg, average.network, validators) if validators else None
-    best = None
-    start = told = time.perf_counter()
-    with progress_bar(iterations) as bar, open(journal_path, "w", encoding="utf-8") as journal:
-        for iteration in range(1, iterations + 1):
-            rate = generator_solver.optimizer.get_lr()
-            train_iteration(critic_solver, generator_solver, iteration)
-            average.update(iteration)
-            bar.update()
-
-            epoch, rest = divmod(iteration, settings.iters_per_epoch)
-            ends_epoch = rest == 0
-            is_due = ends_epoch or iteration == 1 or iteration % cfg.log_freq == 0
-            now = time.perf_counter()
-            if not is_due and now - told < SILENCE:
+    if checkpoint is not None:
+        checkpoints.restore(run, checkpoint)
+        logger.info(f"Going on from {checkpoint.path}, after iteration {run.iteration}.")
+    evaluator = evaluation.make_solver(cfg, network, validators) if validators else None
+    seek(cfg, solvers, run.iteration, run.rollbacks)
+    start = told = time.perf_counter() - run.seconds
+    with writing(run), stop_signals() as signals, progress_bar(run.iteration, iterations) as bar:
+        open_folder(run)
+        if run.iteration == 0:
+            draw_samples(run, draw)
+        while run.iteration < iterations:
+            if run.iteration % settings.iters_per_epoch == 0:
+                seek(cfg, solvers, run.iteration, run.rollbacks)
+            rate = run.generator_solver.optimizer.get_lr()
+            train_iteration(*solvers, run.iteration + 1)
+            run.iteration += 1
+            has_diverged, is_stopped = ask_all(probe(run), len(signals))
+            if has_diverged:
+                roll_back(run, rate)
                 continue
-            told = now
-            record = {"step": iteration, "seconds": round(now - start, 3)}
-            for loss in losses:
-                record.update(loss.mean_figures())
-            record["learning_rate"] = rate
-            check_finite(record)
-            bar.set_postfix(wasserstein=f"{record['wasserstein']:.3f}", refresh=False)
-            logger.info(describe(record, iterations))
-            if not is_due:
-                continue  # a sign of life only: what is recorded does not depend on the clock
-            for loss in losses:
-                loss.figures.clear()
-            if ends_epoch:
-                draw(osp.join(samples, f"iteration_{iteration:0{width}d}.png"))
-                is_last = iteration == iterations
-                if evaluator is not None and (epoch % settings.eval_freq == 0 or is_last):
-                    figures = evaluation.evaluate(evaluator)
-                    record.update(figures)
-                    record["evaluated"] = "average" if settings.ema.use_ema else "generator"
-                    logger.info(
-                        f"[{iteration}] evaluated the {record['evaluated']}: "
-                        f"{evaluation.describe(figures)}"
-                    )
-                    value = figures.get(settings.best_metric)
-                    if value is None:
-                        logger.warning(
-                            f"TRAIN.best_metric={settings.best_metric} is not among what is "
-                            "measured here: no best generator is kept."
-                        )
-                    elif best is None or evaluation.is_better(settings.best_metric, value, best):
-                        best, record["best"] = value, True
-                        name = "best_average" if settings.ema.use_ema else "best"
-                        save_networks(
-                            cfg, f"checkpoints/{name}", average.network, critic_solver.model
-                        )
-                if settings.save_freq and epoch % settings.save_freq == 0:
-                    save_checkpoint(cfg, critic_solver, generator_solver, iteration)
-            journal.write(json.dumps(record, allow_nan=False) + "\n")
-            journal.flush()
-            if ends_epoch:
-                pictures.draw_losses(cfg.output_dir)
+            run.average.update(run.iteration)
+            bar.update(run.iteration - bar.n)
 
-    save_networks(cfg, "model", generator_solver.model, critic_solver.model)
-    if settings.ema.use_ema:
-        save_networks(cfg, "model_average", average.network)
+            epoch, rest = divmod(run.iteration, settings.iters_per_epoch)
+            ends_epoch, is_last = rest == 0, run.iteration == iterations
+            is_due = ends_epoch or run.iteration == 1 or run.iteration % cfg.log_freq == 0
+            now = time.perf_counter()
+            run.seconds = now - start
+            if is_due or now - told >= SILENCE:
+                told = now
+                record = {"step": run.iteration, "seconds": round(run.seconds, 3)}
+                for loss in run.losses.values():
+                    record.update(loss.mean_figures())
+                record["learning_rate"] = rate
+                bar.set_postfix(wasserstein=f"{record['wasserstein']:.3f}", refresh=False)
+                logger.info(describe(record, iterations))
+            # Else it was a sign of life only: what is recorded does not depend on the clock.
+            if is_due:
+                for loss in run.losses.values():
+                    loss.figures.clear()
+                if ends_epoch:
+                    draw_samples(run, draw)
+                    if evaluator is not None and (epoch % settings.eval_freq == 0 or is_last):
+                        evaluate(run, evaluator, record)
+                add_record(run, record)
+                if record.get("best"):
+                    checkpoints.write(run, osp.join(cfg.output_dir, "checkpoints", "best.npz"))
+            is_saved = settings.save_freq and ends_epoch
+            is_saved = is_saved and (epoch % settings.save_freq == 0 or is_last)
+            # the first iteration's, too, where a training may want to go back
+            wants_first = run.iteration == 1 and settings.on_nan == "roll_back"
+            if is_saved or wants_first or is_stopped:
+                checkpoints.save(run)
+            if is_stopped and not is_last:
+                leave(run, signals)
+
+        save_networks(cfg, "model", run.average.source, run.networks["discriminator"])
+        if settings.ema.use_ema:
+            save_networks(cfg, "model_average", network)
 
 
 # --8<-- [end:loop]
 
 
-def require_new_folder(cfg) -> str:
-    """The path of the run's metrics.jsonl, which must not be there yet.
+def open_folder(run) -> None:
+    """Makes a run's folder what it was at the run's iteration."""
+    if dist.get_rank() > 0:
+        return
+    os.makedirs(osp.join(run.cfg.output_dir, "samples"), exist_ok=True)
+    OmegaConf.save(run.cfg, osp.join(run.cfg.output_dir, "config.yaml"), resolve=True)
+    with files.replacing(checkpoints.journal_path(run.cfg)) as file:
+        file.write(run.journal.encode())
 
-    Scripts ask this before they read or measure anything.
+
+def draw_samples(run, draw: Callable[[str], None]) -> None:
+    """Writes the picture of an iteration."""
+    if dist.get_rank() == 0:
+        width = len(str(run.cfg.TRAIN.epochs * run.cfg.TRAIN.iters_per_epoch))
+        name = f"iteration_{run.iteration:0{width}d}.png"
+        draw(osp.join(run.cfg.output_dir, "samples", name))
+
+
+def add_record(run, record: Dict[str, Any]) -> None:
+    """Adds a line to metrics.jsonl, and draws its curves where an epoch ends."""
+    line = json.dumps(record, allow_nan=False) + "\n"
+    run.journal += line
+    if dist.get_rank() > 0:
+        return
+    path = checkpoints.journal_path(run.cfg)
+    if not osp.exists(path):  # which opening it for more would make anew
+        raise FileNotFoundError(errno.ENOENT, "was removed while the training ran", path)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(line)
+    if run.iteration % run.cfg.TRAIN.iters_per_epoch == 0:
+        pictures.draw_losses(run.cfg.output_dir)
+
+
+def evaluate(run, evaluator, record: Dict[str, Any]) -> None:
+    """Evaluates the average, adds the figures to a record, keeps the best weights."""
+    settings = run.cfg.TRAIN
+    figures = evaluation.evaluate(evaluator)
+    record.update(figures)
+    record["evaluated"] = "average" if settings.ema.use_ema else "generator"
+    logger.info(
+        f"[{run.iteration}] evaluated the {record['evaluated']}: {evaluation.describe(figures)}"
+    )
+    value = figures.get(settings.best_metric)
+    if value is None:
+        logger.warning(
+            f"TRAIN.best_metric={settings.best_metric} is not among what is measured here: no "
+            "best generator is kept."
+        )
+    elif run.best is None or evaluation.is_better(settings.best_metric, value, run.best):
+        run.best, record["best"] = value, True
+        name = f"checkpoints/{checkpoints.best_name(run.cfg)}"
+        save_networks(run.cfg, name, run.average.network, run.networks["discriminator"])
+
+
+# --8<-- [start:divergence]
+def probe(run) -> paddle.Tensor:
+    """A number that is NaN or infinite if a loss of the last iteration or a weight is.
+
+    A gradient that is not finite makes weights that are not. One number is read instead of
+    dozens, so that a GPU is waited for once.
+    """
+    parts = [weight.sum() for n in run.networks.values() for weight in n.parameters()]
+    for role, loss in run.losses.items():
+        steps = run.solvers[role].iters_per_epoch
+        parts += loss.figures[f"{LOSS_NAMES[role]}_loss"][-steps:]
+    return paddle.add_n(parts)
+
+
+def ask_all(probed: paddle.Tensor, signals: int) -> Tuple[bool, bool]:
+    """Whether any process has diverged, and whether any was told to stop."""
+    if dist.get_world_size() == 1:
+        return not math.isfinite(float(probed)), signals > 0
+    both = paddle.stack([probed, paddle.to_tensor(float(signals), probed.dtype)])
+    dist.all_reduce(both)
+    return not math.isfinite(float(both[0])), float(both[1]) > 0
+
+
+def roll_back(run, rate: float) -> None:
+    """Goes back to the newest checkpoint, to continue with other draws; or stops.
 
     Raises:
-        UserError: If the folder holds another training.
+        UserError: If TRAIN.on_nan says so, or it happened too often; names the iteration, the
+            values, and the checkpoint.
     """
-    path = osp.join(cfg.output_dir, "metrics.jsonl")
-    require(
-        not osp.exists(path),
-        f"{cfg.output_dir} holds another training already. Name a new folder by hydra.run.dir=, "
-        "or remove that one.",
+    settings = run.cfg.TRAIN
+    lost = {}
+    for role, loss in run.losses.items():
+        steps = run.solvers[role].iters_per_epoch
+        last = {name: float(paddle.stack(v[-steps:]).mean()) for name, v in loss.figures.items()}
+        lost.update({name: value for name, value in last.items() if not math.isfinite(value)})
+    texts = [f"{name} is {value}" for name, value in lost.items()]
+    for role, network in run.networks.items():
+        finite = all(bool(weight.isfinite().all()) for weight in network.parameters())
+        texts += [] if finite else [f"weights of the {role} are not finite"]
+    message = (
+        f"the training diverged in iteration {run.iteration}, at a learning rate of {rate:g}: "
+        f"{', '.join(texts) or 'another process found a figure that is not finite'}."
     )
-    return path
+    if settings.on_nan == "stop":
+        raise UserError(
+            f"{message} Nothing of it was saved. {last_checkpoint(run)} Try a smaller "
+            "TRAIN.learning_rate, or TRAIN.on_nan=roll_back."
+        )
+    require(
+        run.checkpoint is not None and run.rollbacks < settings.max_rollbacks,
+        f"{message} It went back {run.rollbacks} times before, of TRAIN.max_rollbacks="
+        f"{settings.max_rollbacks}. {last_checkpoint(run)} Try a smaller TRAIN.learning_rate.",
+    )
+    rollbacks = run.rollbacks + 1
+    checkpoints.restore(run, checkpoints.read(run.checkpoint))
+    run.rollbacks = rollbacks
+    logger.warning(f"{message} Back to {run.checkpoint}, with other draws ({rollbacks}. time).")
+    open_folder(run)
+    seek(run.cfg, list(run.solvers.values()), run.iteration, rollbacks)
+
+
+# --8<-- [end:divergence]
+
+
+def last_checkpoint(run) -> str:
+    """A sentence that names the newest checkpoint."""
+    if run.checkpoint is None or not osp.exists(run.checkpoint):
+        return "There is no checkpoint yet."
+    return f"The last checkpoint is {run.checkpoint}; TRAIN.resume=PATH goes on from there."
 
 
 @contextlib.contextmanager
-def progress_bar(iterations: int):
-    """A bar on a terminal; elsewhere nothing, since the log's lines tell the same."""
-    terminal = sys.stderr.isatty()
-    with logging_redirect_tqdm([logger._logger]) if terminal else contextlib.nullcontext():
-        with tqdm(total=iterations, unit="it", disable=not terminal) as bar:
-            yield bar
+def writing(run):
+    """Turns a file that can't be written into a `UserError` that names the last checkpoint."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{run.cfg.output_dir} can't be written to any more ({error}); the training ended "
+            f"at iteration {run.iteration}. {last_checkpoint(run)}"
+        ) from None
 
 
-def check_finite(record: Dict[str, float]) -> None:
-    """Stops a training that has diverged, before its weights are saved.
+@contextlib.contextmanager
+def stop_signals():
+    """Notes SIGINT and SIGTERM in a list, for the loop to end well; a second one ends at once."""
+    noted, former = [], {}
 
-    Raises:
-        UserError: Names the step and the figures that are not finite.
-    """
-    lost = [name for name, value in record.items() if not math.isfinite(value)]
-    require(
-        not lost,
-        f"the training diverged: at iteration {record['step']} {', '.join(lost)} is not finite. "
-        f"The learning rate was {record['learning_rate']:g}; try a smaller TRAIN.learning_rate. "
-        "Earlier weights are in checkpoints/ of the output folder, if an interval had passed.",
+    def note(number, _):
+        if noted:
+            for each, handler in former.items():
+                signal.signal(each, handler)
+            raise KeyboardInterrupt
+        noted.append(number)
+        logger.info(
+            f"{signal.Signals(number).name}: this iteration is finished and saved; a second "
+            "signal ends at once."
+        )
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        former[number] = signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def leave(run, signals: List[int]) -> None:
+    """Ends a training that was told to stop and is saved, with the status that shells expect."""
+    logger.info(
+        f"Stopped after iteration {run.iteration}; saved {run.checkpoint}. To go on, give the "
+        f"same command with hydra.run.dir={osp.abspath(run.cfg.output_dir)} TRAIN.resume=auto"
     )
+    sys.exit(128 + (signals or [signal.SIGTERM])[0])
+
+
+@contextlib.contextmanager
+def progress_bar(done: int, iterations: int):
+    """A bar on a terminal; elsewhere nothing, since the log's lines tell the same."""
+    terminal = sys.stderr.isatty() and dist.get_rank() == 0
+    with logging_redirect_tqdm([logger._logger]) if terminal else contextlib.nullcontext():
+        with tqdm(initial=done, total=iterations, unit="it", disable=not terminal) as bar:
+            yield bar
 
 
 def describe(record: Dict[str, float], iterations: int) -> str:
@@ -427,20 +579,7 @@ def describe(record: Dict[str, float], iterations: int) -> str:
 def save_networks(cfg, name: str, generator: nn.Layer, critic: Optional[nn.Layer] = None) -> None:
     """Writes weights as NAME_generator.pdparams and NAME_discriminator.pdparams."""
     for network, role in ((generator, "generator"), (critic, "discriminator")):
-        if network is not None:
+        if network is not None and dist.get_rank() == 0:
             path = osp.join(cfg.output_dir, f"{name}_{role}.pdparams")
             files.save_weights(network, path)
             logger.info(f"Saved {path}")
-
-
-def save_checkpoint(cfg, critic_solver, generator_solver, iteration: int) -> None:
-    """Weights and optimiser states of both networks, by ppsci, in checkpoints/."""
-    for solver, name in ((generator_solver, "generator"), (critic_solver, "discriminator")):
-        save_load.save_checkpoint(
-            solver.model,
-            solver.optimizer,
-            {"iteration": iteration},
-            output_dir=cfg.output_dir,
-            prefix=f"iteration_{iteration}_{name}",
-            print_log=False,
-        )

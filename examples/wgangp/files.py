@@ -54,9 +54,12 @@ from runtime import UserError
 
 CACHE = "~/.paddlesci"
 LARGEST = 1 << 30  # bytes of an unpacked file: MNIST's has 220 MB
+SECURE = ("https://",)  # how addresses begin from which downloads are taken
 # what compressed files raise where they are damaged
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, OSError)
 TIMEOUT = 30  # seconds without a byte
+CHECKSUM_MARK = b"#SHA-256:"  # between the pickle of our own weights and its checksum
+PARTIAL = ".partial"  # how names of files end that are not complete yet
 MODEL_HINT = (
     "Were MODEL.* settings different when it was trained? They are in config.yaml beside the "
     "weights."
@@ -304,7 +307,8 @@ def read_pth(path: str) -> Dict[str, np.ndarray]:
 def read_tar(path: str, prefixes: Sequence[str]) -> List[Tuple[str, bytes]]:
     """Contents of a tar's members whose base names start with one of some prefixes.
 
-    Nothing is written to disk. Sorted by name.
+    Nothing is written to disk. Sorted by name. All of a compressed archive is read, since its
+    checksum comes last.
 
     Args:
         path: The archive, compressed or not.
@@ -313,16 +317,24 @@ def read_tar(path: str, prefixes: Sequence[str]) -> List[Tuple[str, bytes]]:
     Raises:
         UserError: If the archive is damaged.
     """
-    found = []
+    found, total = [], 0
     try:
         with tarfile.open(path) as archive:
             for member in archive:
                 if not osp.basename(member.name).startswith(tuple(prefixes)):
                     continue
-                if not member.isfile() or member.size > LARGEST:
-                    raise tarfile.TarError(f"{member.name} is no file of less than 1 GiB")
+                total += member.size
+                if not member.isfile() or total > LARGEST:
+                    raise tarfile.TarError(f"{member.name} is no file, or too large for 1 GiB")
+                if member.name in dict(found):
+                    raise tarfile.TarError(f"it holds {member.name} twice")
                 found.append((member.name, archive.extractfile(member).read()))
-    except (*DAMAGE, tarfile.TarError) as error:
+            rest = 0
+            while block := archive.fileobj.read(1 << 20):
+                rest += len(block)
+                if rest > LARGEST:
+                    raise tarfile.TarError("it goes on for more than 1 GiB behind its members")
+    except (*DAMAGE, tarfile.TarError, ValueError, OverflowError) as error:
         raise UserError(_damaged(path, error)) from None
     return sorted(found)
 
@@ -404,6 +416,17 @@ def fetch(
     )
 
 
+def _require_secure(address: str) -> None:
+    if not address.startswith(SECURE):
+        raise OSError(f"{address} is not an address by https, and only those are taken")
+
+
+class _SecureRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request, response, code, message, headers, address):
+        _require_secure(address)
+        return super().redirect_request(request, response, code, message, headers, address)
+
+
 def download(address: str, path: str, checksum: Optional[str] = None) -> None:
     """Downloads to a temporary file beside `path`, checks it, then renames it.
 
@@ -419,10 +442,12 @@ def download(address: str, path: str, checksum: Optional[str] = None) -> None:
     """
     kind = "md5" if checksum is not None and len(checksum) == 32 else "sha256"
     digest = hashlib.new(kind)
+    _require_secure(address)
+    opener = urllib.request.build_opener(_SecureRedirects)
     try:
         with (
             replacing(path) as file,
-            urllib.request.urlopen(address, timeout=TIMEOUT) as response,
+            opener.open(address, timeout=TIMEOUT) as response,
             tqdm(
                 total=int(response.headers.get("Content-Length") or 0) or None,
                 unit="B",
@@ -452,7 +477,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         path: Where the file is to be; its folder is made if need be.
     """
     os.makedirs(osp.dirname(path), exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=osp.dirname(path), suffix=".partial")
+    handle, partial = tempfile.mkstemp(dir=osp.dirname(path), suffix=PARTIAL)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -470,11 +495,15 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
 # --8<-- [start:weights]
 def save_weights(network: nn.Layer, path: str) -> None:
-    """Writes a network's weights and buffers as `.pdparams`, completely or not at all."""
-    content = io.BytesIO()
-    paddle.save(network.state_dict(), content)
+    """Writes a network's weights and buffers as `.pdparams`, completely or not at all.
+
+    A checksum goes behind the pickle, where `paddle.load` does not look.
+    """
+    buffer = io.BytesIO()
+    paddle.save(network.state_dict(), buffer)
+    content = buffer.getvalue()
     with replacing(path) as file:
-        file.write(content.getvalue())
+        file.write(content + CHECKSUM_MARK + hashlib.sha256(content).hexdigest().encode())
 
 
 def load_weights(network: nn.Layer, source: str, setting: str) -> None:
@@ -493,8 +522,16 @@ def load_weights(network: nn.Layer, source: str, setting: str) -> None:
     where = f"{setting}: {path}"
     if _is_url(source):
         where += f" (kept from {source}; remove it, and it is downloaded anew)"
+    if osp.getsize(path) > LARGEST:
+        raise UserError(f"{where} is larger than 1 GiB: it was not read.")
     with open(path, "rb") as file:
-        state = unpickle(file.read(), where)
+        content = file.read()
+    body, mark, checksum = content.rpartition(CHECKSUM_MARK)
+    if mark and len(checksum) == 64:  # weights of others have none
+        content = body
+        if hashlib.sha256(content).hexdigest().encode() != checksum:
+            raise UserError(f"{where} is damaged: its checksum does not match its content.")
+    state = unpickle(content, where)
     if not isinstance(state, dict):
         raise UserError(
             f"{where}: expected a dictionary of arrays, found a {type(state).__name__}."
@@ -502,6 +539,20 @@ def load_weights(network: nn.Layer, source: str, setting: str) -> None:
     state = {as_text(name): value for name, value in state.items()}
     # paddle.save adds a table of its internal names
     state.pop("StructuredToParameterName@@", None)
+    network.set_state_dict(fitting(network, state, where))
+
+
+def fitting(network: nn.Layer, state: Dict[str, Any], where: str) -> Dict[str, np.ndarray]:
+    """Arrays for all of a network's weights and buffers, in its own precision.
+
+    Args:
+        network: The network.
+        state: The arrays offered, by name.
+        where: Where they come from, for the message.
+
+    Raises:
+        UserError: If they do not fit; lists missing, unexpected and misshapen names.
+    """
     own = network.state_dict()
     with np.errstate(over="ignore"):  # a number too large becomes infinite, and is refused
         state = {
@@ -511,7 +562,7 @@ def load_weights(network: nn.Layer, source: str, setting: str) -> None:
             for name, value in state.items()
         }
     check_fit(own, state, type(network).__name__, where, MODEL_HINT)
-    network.set_state_dict(state)
+    return state
 
 
 def _is_url(source: str) -> bool:

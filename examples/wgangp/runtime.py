@@ -30,6 +30,7 @@ from typing import Any
 from typing import Callable
 from typing import Dict
 from typing import List
+from typing import Optional
 from typing import Sequence
 
 CONF = osp.join(osp.dirname(osp.abspath(__file__)), "conf")
@@ -128,22 +129,26 @@ def check_command_line(script: str, choices: Dict[str, Sequence]) -> None:
     if arguments.shell_completion:
         return
     default, parser = shipped_settings(script), OverridesParser.create()
+    folder = None
     try:
         for text in arguments.overrides:
             override = parser.parse_override(text)
             key = override.key_or_group
+            if key == "hydra.run.dir":
+                folder = str(override.value())
             if osp.isdir(osp.join(CONF, key)) or re.match(r"hydra([./]|$)", key):
                 continue  # Hydra's to judge
             if key in _groups(default):
-                names = [name for name in _flatten(default) if name.startswith(f"{key}.")]
+                names = [name for name in flatten(default) if name.startswith(f"{key}.")]
                 require(
                     isinstance(override.value(), dict),
                     f"{key} is a group of settings. Set one of {', '.join(names)}.",
                 )
             elif override.is_delete() or override.is_sweep_override():
-                require(key in _flatten(default), unknown_key(key, default))
+                require(key in flatten(default), unknown_key(key, default))
             else:
                 check_setting(key, override.value(), default, choices)
+        check_folder(folder)
     except HydraException as error:
         reason = str(error).split("\n")[0]
         fail(
@@ -154,24 +159,48 @@ def check_command_line(script: str, choices: Dict[str, Sequence]) -> None:
         fail(str(error))
 
 
-def _flatten(settings: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
+def check_folder(folder: Optional[str]) -> None:
+    """Refuses an output folder that can't be made or written to, before Hydra tries to.
+
+    Args:
+        folder: What hydra.run.dir is set to, if it is.
+
+    Raises:
+        UserError: Says what stands in the way.
+    """
+    require(
+        folder is not None or int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) == 1,
+        "several processes need one folder for all: name it by hydra.run.dir=.",
+    )
+    folder = osp.abspath((folder or "").partition("${")[0])
+    place = folder
+    while not osp.lexists(place):
+        place = osp.dirname(place)
+    require(
+        osp.isdir(place) and os.access(place, os.W_OK | os.X_OK),
+        f"{folder} can't be written to: {place} is no folder, or is read-only. Name another by "
+        "hydra.run.dir=.",
+    )
+
+
+def flatten(settings: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
     """Nested settings as {"TRAIN.epochs": 3, ...}."""
     flat = {}
     for name, value in settings.items():
         if isinstance(value, dict):
-            flat.update(_flatten(value, f"{prefix}{name}."))
+            flat.update(flatten(value, f"{prefix}{name}."))
         else:
             flat[prefix + name] = value
     return flat
 
 
 def _groups(settings: Dict[str, Any]) -> List[str]:
-    return sorted({key.rpartition(".")[0] for key in _flatten(settings)} - {""})
+    return sorted({key.rpartition(".")[0] for key in flatten(settings)} - {""})
 
 
 def unknown_key(key: str, default: Dict[str, Any]) -> str:
     """A sentence that refuses a key, with near misses and the names that exist beside it."""
-    known = _flatten(default)
+    known = flatten(default)
     near = difflib.get_close_matches(key, known, 1, 0.7)
     hint = f" Did you mean {near[0]}?" if near else ""
     group = key.rpartition(".")[0]
@@ -195,7 +224,7 @@ def check_setting(
     Raises:
         UserError: Says what is wrong and what would be right.
     """
-    known, shown = _flatten(default), "null" if value is None else value
+    known, shown = flatten(default), "null" if value is None else value
     require(key in known, unknown_key(key, default))
     if isinstance(value, str) and "${" in value:
         return
@@ -203,7 +232,7 @@ def check_setting(
         names = ", ".join("null" if choice is None else choice for choice in choices[key])
         require(value in choices[key], f"{key}={shown} is unknown: choose one of {names}.")
     expected = known[key]
-    if key.endswith(("_path", "_weights")):
+    if key.endswith(("_path", "_weights", ".resume")):
         is_path = isinstance(value, str) or (value is None and expected is None)
         require(is_path, f"{key}={shown} is not a path: put it in quotes.")
     # A default of null or a text says nothing about the kind.
@@ -228,12 +257,14 @@ CHOICES = {
     "device": (None, "cpu", "gpu", "xpu", "sdaa"),
     "MODEL.dis_net.norm": (None, "layer"),
     "TRAIN.lr_schedule": ("constant", "linear"),
+    "TRAIN.on_nan": ("stop", "roll_back"),
     "TRAIN.penalty_gradient": ("auto", "first_order", "double_backward"),
 }
 RANGES = {
     **dict.fromkeys(("epochs", "iters_per_epoch", "n_critic", "eval_freq"), (1, math.inf)),
     **dict.fromkeys(("batch_size", "generator_batch_factor", "num_samples"), (1, math.inf)),
-    **dict.fromkeys(("dim", "noise_dim", "log_freq"), (1, math.inf)),
+    **dict.fromkeys(("dim", "noise_dim", "log_freq", "update_freq"), (1, math.inf)),
+    **dict.fromkeys(("keep", "max_rollbacks"), (0, math.inf)),
     **dict.fromkeys(("save_freq", "learning_rate", "penalty_weight"), (0, math.inf)),
     "eval_num_samples": (1, math.inf),
     "decay": (1e-6, 1),
@@ -243,10 +274,10 @@ RANGES = {
 }
 
 
-def fail(message: str) -> None:
-    """Prints an error in one piece, without a traceback, and exits with status 2."""
+def fail(message: str, status: int = 2) -> None:
+    """Prints an error in one piece, without a traceback, and exits."""
     print(f"Error: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def require(holds: bool, message: str) -> None:
@@ -265,14 +296,20 @@ def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) ->
         choices: What some of the script's settings may be.
         **modes: A function of the configuration for each mode, by name.
     """
+    from filelock import FileLock
+    from filelock import Timeout
     from omegaconf import OmegaConf
     from ppsci.utils import logger
 
+    logging.raiseExceptions = False  # a full disk is told once, not by every line of the log
+    lock = FileLock(osp.join(cfg.output_dir, f".{cfg.mode}.lock"))
     try:
+        if process_number() == 0:
+            lock.acquire(timeout=0)
         default, given = shipped_settings(script), OmegaConf.to_container(cfg, resolve=True)
-        for key, value in _flatten(given).items():
+        for key, value in flatten(given).items():
             check_setting(key, value, default, choices)
-        missing = [key for key in _flatten(default) if key not in _flatten(given)]
+        missing = [key for key in flatten(default) if key not in flatten(given)]
         require(not missing, f"the configuration lacks {', '.join(missing)}.")
         settings = ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in SETTINGS)
         logger.info(f"Processor settings: {settings}")
@@ -283,6 +320,20 @@ def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) ->
             if isinstance(log, logging.FileHandler):
                 log.emit(logging.LogRecord("ppsci", logging.ERROR, "", 0, str(error), None, None))
         fail(str(error))
+    except Timeout:
+        fail(
+            f"another process (mode={cfg.mode}) writes into {cfg.output_dir}. Wait for its end, "
+            "or name another folder by hydra.run.dir=."
+        )
+    except KeyboardInterrupt:
+        fail("interrupted.", 130)
+    finally:
+        lock.release()
+
+
+def process_number() -> int:
+    """This process's number among those that `paddle.distributed.launch` started; else 0."""
+    return int(os.environ.get("PADDLE_TRAINER_ID", 0))
 
 
 # --8<-- [end:launch]

@@ -32,10 +32,11 @@ class Stream:
     """An array-like whose rows are drawn when they are read, for `NamedArrayDataset`.
 
     What a batch holds depends on the seed and on its own positions alone, never on what was
-    read before: a run draws the same whichever thread reads, and can start at any batch.
+    read before: a run draws the same whichever thread or process reads, and can start at any
+    batch.
 
     Args:
-        length: Number of rows: as many as a run will read.
+        length: Number of rows: as many as an epoch will read.
         seed: Numbers that set this stream apart from others.
         draw: Gets a generator and positions [N], returns N rows.
     """
@@ -49,13 +50,18 @@ class Stream:
         self.length = length
         self.seed = tuple(seed)
         self.draw = draw
+        self.start = self.attempt = 0
+
+    def seek(self, start: int, attempt: int = 0) -> None:
+        """Makes `start` the first position; another attempt draws anew what is drawn there."""
+        self.start, self.attempt = start, attempt
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, positions) -> np.ndarray:
-        positions = np.asarray(positions)
-        rng = np.random.default_rng((*self.seed, int(positions.flat[0])))
+        positions = self.start + np.asarray(positions)
+        rng = np.random.default_rng((*self.seed, int(positions.flat[0]), self.attempt))
         return self.draw(rng, positions)
 
 
@@ -119,7 +125,7 @@ def shuffled_images(
         images: uint8 pictures, [N, C, H, W].
         labels: Their labels, int64 [N].
         prepare: Turns uint8 pictures into the critic's input, when they are read.
-        length: Number of rows that a run reads.
+        length: Number of rows that an epoch reads.
         seed: Numbers that set this order apart from others.
     """
     # an own number sets the order apart from what `prepare` draws

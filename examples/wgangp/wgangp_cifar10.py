@@ -34,6 +34,7 @@ import hydra
 import numpy as np
 
 import adversarial
+import checkpoints
 import evaluation
 import files
 import functions
@@ -122,7 +123,7 @@ def make_validators(cfg, generator, critic, data, count):
 
 # --8<-- [start:train]
 def train(cfg):
-    adversarial.require_new_folder(cfg)
+    checkpoint = checkpoints.find(cfg)
     generator, critic = make_networks(cfg)
     data = read(cfg)
     critic_solver, generator_solver = adversarial.make_solvers(
@@ -134,7 +135,8 @@ def train(cfg):
         count = cfg.TRAIN.eval_num_samples
         validators = make_validators(cfg, average.network, critic, data, count)
     draw = evaluation.make_grid_drawer(cfg, average.network, low=-1.0)
-    adversarial.train(cfg, critic_solver, generator_solver, average, validators, draw)
+    run = checkpoints.Run(cfg, critic_solver, generator_solver, average, data.describe())
+    adversarial.train(run, validators, draw, checkpoint)
 
 
 # --8<-- [end:train]

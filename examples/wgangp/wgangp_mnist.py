@@ -29,6 +29,7 @@ if __name__ == "__main__":
 import hydra
 
 import adversarial
+import checkpoints
 import evaluation
 import files
 import functions
@@ -112,7 +113,7 @@ def digit_shares(predicted):
 
 # --8<-- [start:train]
 def train(cfg):
-    adversarial.require_new_folder(cfg)
+    checkpoint = checkpoints.find(cfg)
     generator, critic = make_networks(cfg)
     data = read(cfg)
     critic_solver, generator_solver = adversarial.make_solvers(
@@ -124,7 +125,8 @@ def train(cfg):
         count = cfg.TRAIN.eval_num_samples
         validators = make_validators(cfg, average.network, critic, data, count)
     draw = evaluation.make_grid_drawer(cfg, average.network, low=0.0)
-    adversarial.train(cfg, critic_solver, generator_solver, average, validators, draw)
+    run = checkpoints.Run(cfg, critic_solver, generator_solver, average, data.describe())
+    adversarial.train(run, validators, draw, checkpoint)
 
 
 # --8<-- [end:train]

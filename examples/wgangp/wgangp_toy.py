@@ -32,6 +32,7 @@ import numpy as np
 import paddle
 
 import adversarial
+import checkpoints
 import evaluation
 import functions
 import metrics
@@ -115,7 +116,7 @@ def make_drawer(cfg, generator, critic, count=1000):
 
 # --8<-- [start:train]
 def train(cfg):
-    adversarial.require_new_folder(cfg)
+    checkpoint = checkpoints.find(cfg)
     generator, critic = make_networks(cfg)
     critic_solver, generator_solver = adversarial.make_solvers(
         cfg, generator, critic, lambda length, seed: real_points(cfg, length, seed)
@@ -125,7 +126,8 @@ def train(cfg):
     if cfg.TRAIN.eval_during_train:
         validators = make_validators(cfg, average.network, cfg.TRAIN.eval_num_samples)
     draw = make_drawer(cfg, average.network, critic)
-    adversarial.train(cfg, critic_solver, generator_solver, average, validators, draw)
+    run = checkpoints.Run(cfg, critic_solver, generator_solver, average, cfg.DATA.mode)
+    adversarial.train(run, validators, draw, checkpoint)
 
 
 # --8<-- [end:train]

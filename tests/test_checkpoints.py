@@ -1,0 +1,407 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Checkpoints: resumed trainings end like others, and what doesn't fit or is damaged is refused."""
+
+import errno
+import io
+import json
+import os
+import random
+import signal
+import zipfile
+
+import numpy as np
+import paddle
+import pytest
+import stress
+
+import adversarial
+import checkpoints
+import synthetic
+import wgangp_cifar10
+import wgangp_mnist
+import wgangp_toy
+from runtime import UserError
+
+TOY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16", "log_freq=3"]
+TOY += ["TRAIN.epochs=3", "TRAIN.iters_per_epoch=4", "TRAIN.eval_num_samples=50"]
+
+
+@pytest.fixture
+def toy(configure, tmp_path):
+    """Trains the toy networks in a folder; stops after some iteration, if asked to."""
+
+    def train(folder, *overrides, stop=None, monkeypatch=None):
+        paddle.seed(1)
+        cfg = configure("toy", *TOY, *overrides)
+        cfg.output_dir = str(tmp_path / folder)
+        if stop is not None:
+            step = adversarial.train_iteration
+
+            def stopping(critic_solver, generator_solver, iteration):
+                step(critic_solver, generator_solver, iteration)
+                if iteration == stop:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            monkeypatch.setattr(adversarial, "train_iteration", stopping)
+        try:
+            wgangp_toy.train(cfg)
+        finally:
+            if stop is not None:
+                monkeypatch.setattr(adversarial, "train_iteration", step)
+        return tmp_path / folder
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("stop", "overrides"),
+    [(1, []), (8, []), (6, ["TRAIN.ema.use_ema=true", "TRAIN.update_freq=2"])],
+)
+def test_a_stopped_training_ends_like_one_left_alone(toy, monkeypatch, stop, overrides):
+    alone = toy("alone", *overrides)
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        toy("stopped", *overrides, stop=stop, monkeypatch=monkeypatch)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == former
+    folder = toy("stopped", *overrides, "TRAIN.resume=auto")
+    weights, records = stress.outcome(folder)
+    assert len({file for file, _ in weights}) == 2 + bool(overrides)
+    assert (weights, records) == stress.outcome(alone)
+    assert [record["step"] for record in records] == [1, 3, 4, 6, 8, 9, 12]
+    # nothing is left to do, and nothing changes
+    assert stress.outcome(toy("stopped", *overrides, "TRAIN.resume=auto")) == (weights, records)
+
+
+def cifar10_run(configure, seed):
+    """Solvers of conditional networks with batch normalisation, and their run."""
+    paddle.seed(seed)
+    cfg = configure(
+        *("cifar10", "MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4", "TRAIN.batch_size=2"),
+        *("TRAIN.epochs=2", "TRAIN.iters_per_epoch=3", "TRAIN.ema.use_ema=true"),
+    )
+    generator, critic = wgangp_cifar10.make_networks(cfg)
+    data = synthetic.synthetic_set(train=20, test=5)
+    solvers = adversarial.make_solvers(
+        cfg, generator, critic, lambda rows, key: wgangp_cifar10.real_images(data, rows, key)
+    )
+    average = adversarial.make_average(cfg, generator)
+    return checkpoints.Run(cfg, *solvers, average, data.describe())
+
+
+def advance(run, iterations):
+    solvers = run.critic_solver, run.generator_solver
+    adversarial.seek(run.cfg, solvers, run.iteration)
+    for _ in range(iterations):
+        adversarial.train_iteration(*solvers, run.iteration + 1)
+        run.iteration += 1
+        run.average.update(run.iteration)
+
+
+def everything(run):
+    arrays = {}
+    for role, network in run.networks.items():
+        for name, value in network.state_dict().items():
+            arrays[role, name] = value.numpy().tobytes()
+    for role, solver in run.solvers.items():
+        for name, value in checkpoints.optimizer_state(run.networks[role], solver).items():
+            arrays[(role, "optimizer", *name)] = value.numpy().tobytes()
+        arrays[role, "rate"] = solver.optimizer.get_lr()
+        for name, values in run.losses[role].figures.items():
+            arrays[role, "figures", name] = [float(value) for value in values]
+    return arrays
+
+
+class Scaler:
+    """In the place of paddle.amp.GradScaler, which is empty on a CPU; of the same state."""
+
+    def __init__(self, scale):
+        self.state = {"scale": np.array([scale], "float32"), "incr_ratio": 2.0, "incr_count": 7}
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+def test_a_checkpoint_holds_all_of_a_training(configure, tmp_path):
+    run = cifar10_run(configure, 1)
+    advance(run, 2)
+    path = str(tmp_path / "x.npz")
+    for solver in run.solvers.values():
+        solver.scaler = Scaler(1024.0)
+    checkpoints.write(run, path)
+    for solver in run.solvers.values():
+        solver.scaler = None
+    kept = everything(run)
+    kinds = {key[3] for key in kept if key[1] == "optimizer"}
+    assert kinds == {"moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"}
+    advance(run, 2)
+    draws = random.random(), np.random.rand(), float(paddle.rand([1]))
+
+    # fresh networks of another seed, as another process has them
+    other = cifar10_run(configure, 2)
+    for solver in other.solvers.values():
+        solver.scaler = Scaler(2.0)
+    checkpoints.restore(other, checkpoints.read(path))
+    assert other.iteration == 2 and everything(other) == kept
+    for solver in other.solvers.values():
+        assert solver.scaler.state["scale"].tolist() == [1024.0]
+        assert solver.scaler.state["scale"].dtype == np.float32
+        assert solver.scaler.state["incr_count"] == 7
+        solver.scaler = None
+    advance(other, 2)
+    assert everything(other) == everything(run)
+    assert (random.random(), np.random.rand(), float(paddle.rand([1]))) == draws
+
+    # and a run that has come further goes back
+    checkpoints.restore(run, checkpoints.read(path))
+    assert everything(run) == kept
+    # NumPy reads the file, and its zip members are whole
+    with np.load(path) as arrays:
+        assert json.loads(arrays["contents"].tobytes())["iteration"] == 2
+    assert zipfile.ZipFile(path).testzip() is None
+
+
+def test_the_newest_are_kept_beside_the_best(toy):
+    folder = toy("run", "TRAIN.epochs=6", "TRAIN.keep=2", "TRAIN.eval_freq=2")
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {
+        *("iteration_20.npz", "iteration_24.npz", "best.npz"),
+        *("best_generator.pdparams", "best_discriminator.pdparams"),
+    }
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    best = max(record["step"] for record in records if record.get("best"))
+    kept = checkpoints.read(str(folder / "checkpoints" / "best.npz"))
+    assert kept.contents["iteration"] == best
+    weights = paddle.load(str(folder / "checkpoints" / "best_generator.pdparams"))
+    for name, value in kept.part("generator").items():
+        np.testing.assert_array_equal(weights[name].numpy(), value)
+
+
+def test_damaged_checkpoints_are_passed_over(toy):
+    folder = toy("run")
+    expected = stress.outcome(folder)
+    newest, middle, _ = checkpoints.by_age(str(folder / "checkpoints"))
+    with open(newest, "r+b") as file:
+        file.truncate(os.path.getsize(newest) - 1)
+    content = bytearray(open(middle, "rb").read())
+    content[len(content) // 2] ^= 1
+    with open(middle, "wb") as file:
+        file.write(content)
+    for path in (newest, middle):
+        with pytest.raises(UserError, match="is not an intact checkpoint .its checksum"):
+            checkpoints.read(path)
+    (folder / "checkpoints" / "x.partial").write_bytes(b"")
+    (folder / "model_generator.pdparams").unlink()
+    toy("run", "TRAIN.resume=auto")
+    assert stress.outcome(folder) == expected
+    assert not list(folder.rglob("*.partial"))
+    checkpoints.read(newest)
+
+
+def rewrite(path, **replaced):
+    """A checkpoint with other parts, and a checksum that is right."""
+    arrays = {}
+    with np.load(path) as former:
+        arrays.update(former)
+    arrays.update(replaced)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = b"0" * checkpoints.DIGEST
+    content = buffer.getvalue()[: -checkpoints.DIGEST]
+    with open(path, "wb") as file:
+        file.write(content + checkpoints.hashlib.sha256(content).hexdigest().encode())
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"generator/layers.0.bias": np.zeros(3, "float32")}, "misshapen: layers.0.bias"),
+        ({"generator/more": np.zeros(3, "float32")}, "unexpected: more"),
+        ({"generator_optimizer/none/moment1": np.zeros(3)}, "belongs to no weight"),
+        ({"contents": np.frombuffer(b'{"iteration": "1"}', "uint8")}, "not an intact checkpoint"),
+        ({"contents": np.frombuffer(b"[" * 100000, "uint8")}, "not an intact checkpoint"),
+        ({"discriminator/layers.0.bias": np.array([{}])}, "not an intact checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(toy, replaced, message):
+    folder = toy("run")
+    path = folder / "checkpoints" / "best.npz"
+    rewrite(path, **replaced)
+    with pytest.raises(UserError, match=message):
+        toy("other", f"TRAIN.resume={path}")
+    assert not (folder.parent / "other" / "metrics.jsonl").exists()
+
+
+def test_what_differs_is_named(toy, configure, tmp_path, monkeypatch):
+    path = toy("run") / "checkpoints" / "iteration_12"
+    with pytest.raises(UserError, match="MODEL.dis_net.dim was 8 and is 16"):
+        toy("other", f"TRAIN.resume={path}", "MODEL.dis_net.dim=16")
+    with pytest.raises(UserError, match="TRAIN.ema.use_ema was False and is True"):
+        toy("other", f"TRAIN.resume={path}", "TRAIN.ema.use_ema=true")
+    with pytest.raises(UserError, match="on other data: 8gaussians; this is swissroll"):
+        toy("other", f"TRAIN.resume={path}", "DATA.mode=swissroll")
+    with pytest.raises(UserError, match="no checkpoint .*nowhere.npz"):
+        toy("other", f"TRAIN.resume={tmp_path}/nowhere")
+    # a longer run may go on, and is told what it is not
+    warned = []
+    monkeypatch.setattr(checkpoints.logger, "warning", warned.append)
+    folder = toy("longer", f"TRAIN.resume={path}", "TRAIN.epochs=4", "TRAIN.learning_rate=0.1")
+    assert "TRAIN.epochs was 3 and is 4" in warned[0] and "TRAIN.learning_rate was" in warned[0]
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    # falling linearly to 0 over 16 iterations, from the rate of this run
+    assert last["step"] == 16 and last["learning_rate"] == pytest.approx(0.1 / 16)
+    cfg = configure("mnist", "DATA.source=digits", f"TRAIN.resume={path}")
+    cfg.output_dir = str(tmp_path / "mnist")
+    with pytest.raises(UserError, match="of other networks"):
+        wgangp_mnist.train(cfg)
+
+
+def test_the_data_set_is_known_by_its_content():
+    one, two = (synthetic.synthetic_set(train=20, test=5) for _ in range(2))
+    assert one.describe() == two.describe() and one.describe().startswith("20 pictures")
+    two.train_images[7, 0, 0, 0] ^= 1
+    assert one.describe() != two.describe()
+    three = synthetic.synthetic_set(train=20, test=5)
+    three.train_labels[3] ^= 1
+    assert one.describe() != three.describe()
+
+
+def test_a_finished_training_without_checkpoints_is_not_begun_again(toy):
+    toy("run", "TRAIN.save_freq=0", "TRAIN.eval_during_train=false")
+    with pytest.raises(UserError, match="is finished and left no checkpoint"):
+        toy("run", "TRAIN.save_freq=0", "TRAIN.resume=auto")
+    with pytest.raises(UserError, match="Continue it by TRAIN.resume=auto"):
+        toy("run")
+
+
+def poison(monkeypatch, at, times):
+    """Makes a weight of the generator NaN in an iteration, the first few times it comes."""
+    step, seen = adversarial.train_iteration, []
+
+    def poisoned(critic_solver, generator_solver, iteration):
+        step(critic_solver, generator_solver, iteration)
+        if iteration == at and len(seen) < times:
+            seen.append(iteration)
+            weight = generator_solver.model.parameters()[0]
+            weight.set_value(weight * float("nan"))
+
+    monkeypatch.setattr(adversarial, "train_iteration", poisoned)
+    return seen
+
+
+def test_a_diverged_training_names_step_values_and_checkpoint(toy, monkeypatch, tmp_path):
+    poison(monkeypatch, 6, 1)
+    with pytest.raises(UserError, match="diverged in iteration 6, .*weights of the generator") as e:
+        toy("run", "TRAIN.save_freq=1")
+    path = tmp_path / "run" / "checkpoints" / "iteration_04.npz"
+    assert str(path) in str(e.value) and "TRAIN.on_nan=roll_back" in str(e.value)
+    for array in checkpoints.read(str(path)).arrays.values():
+        assert np.isfinite(array).all()
+    assert not (tmp_path / "run" / "model_generator.pdparams").exists()
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_a_rate_too_large_diverges_in_its_first_iteration(toy, tmp_path):
+    with pytest.raises(UserError, match="diverged in iteration 1, .*_loss is .*no checkpoint yet"):
+        toy("run", "TRAIN.learning_rate=1e30", "TRAIN.on_nan=stop")
+    assert not list((tmp_path / "run").rglob("*.pdparams"))
+
+
+def test_it_rolls_back_with_other_draws(toy, monkeypatch):
+    seen = poison(monkeypatch, 6, 2)
+    rolled = toy("run", "TRAIN.on_nan=roll_back", "TRAIN.eval_during_train=false")
+    assert len(seen) == 2
+    steps = [json.loads(x)["step"] for x in (rolled / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 3, 4, 6, 8, 9, 12]
+    newest = checkpoints.by_age(str(rolled / "checkpoints"))[0]
+    assert checkpoints.read(newest).contents["rollbacks"] == 2
+    monkeypatch.undo()
+    alone, records = stress.outcome(toy("alone", "TRAIN.eval_during_train=false"))
+    weights, rolled_records = stress.outcome(rolled)
+    # the same until the checkpoint it went back to, and other draws from there on
+    assert rolled_records[:3] == records[:3] and rolled_records[3:] != records[3:]
+    assert weights != alone
+
+
+@pytest.mark.parametrize("at", [1, 6])
+def test_it_rolls_back_a_bounded_number_of_times(toy, monkeypatch, at):
+    seen = poison(monkeypatch, at, 100)
+    with pytest.raises(UserError, match="It went back"):
+        toy("run", "TRAIN.on_nan=roll_back", "TRAIN.max_rollbacks=2")
+    assert len(seen) == (3 if at == 6 else 1)  # before the first, there is nowhere to go back to
+
+
+def test_a_full_disk_ends_clearly_and_keeps_what_was_saved(toy, monkeypatch, tmp_path):
+    fsync, left = os.fsync, [4]
+
+    def full(handle):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device.*The last checkpoint is") as error:
+        toy("run", "TRAIN.eval_during_train=false")
+    path = checkpoints.by_age(str(tmp_path / "run" / "checkpoints"))[0]
+    assert path in str(error.value)
+    checkpoints.read(path)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_folder_that_is_removed_ends_it_clearly(toy, monkeypatch, tmp_path):
+    step = adversarial.train_iteration
+
+    def removing(critic_solver, generator_solver, iteration):
+        step(critic_solver, generator_solver, iteration)
+        if iteration == 5:
+            (tmp_path / "run").rename(tmp_path / "gone")
+
+    monkeypatch.setattr(adversarial, "train_iteration", removing)
+    with pytest.raises(UserError, match="run can't be written to any more .*removed while"):
+        toy("run", "TRAIN.eval_during_train=false")
+    assert not (tmp_path / "run").exists()
+
+
+def test_killed_processes_resume_and_end_alike(tmp_path):
+    alone = tmp_path / "alone"
+    stress.finish(stress.start(alone, "TRAIN.epochs=12"), alone)
+    folder = tmp_path / "killed"
+    assert stress.kill_and_resume(folder, 3, random.Random(5), "TRAIN.epochs=12") >= 2
+    assert stress.outcome(folder) == stress.outcome(alone)
+
+
+def test_two_runs_do_not_share_a_folder_and_an_interrupt_saves(tmp_path):
+    folder, output = tmp_path / "run", tmp_path / "run.out"
+    first = stress.start(folder)
+    try:
+        stress.wait_for(first, folder / "metrics.jsonl")
+        second = stress.start(folder)
+        assert second.wait(timeout=60) == 2
+        assert f"another process (mode=train) writes into {folder}" in output.read_text()
+        assert first.poll() is None
+        os.kill(first.pid, signal.SIGINT)
+        assert first.wait(timeout=60) == 130
+    finally:
+        first.kill()
+    text = output.read_text()
+    assert f"hydra.run.dir={folder} TRAIN.resume=auto" in text and "Traceback" not in text
+    assert checkpoints.by_age(str(folder / "checkpoints"))
