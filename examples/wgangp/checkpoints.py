@@ -230,7 +230,7 @@ def random_states() -> Dict[str, Any]:
         "python": [python[0], list(python[1]), python[2]],
         "numpy": [numpy[0], numpy[1].tolist(), *numpy[2:]],
         "device": paddle.get_device().partition(":")[0],
-        "paddle": [[*numbers, bytes(engine).decode("latin1")] for *numbers, engine in states],
+        "paddle": [[*place, bytes(engine).decode("latin1")] for *place, engine in states],
     }
 
 
@@ -240,12 +240,13 @@ def set_random_states(states: Dict[str, Any]) -> None:
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, np.array(keys, "uint32"), *rest))
-    current = paddle.get_rng_state()
     if states["device"] != paddle.get_device().partition(":")[0]:
         return
-    for state, (*numbers, engine) in zip(current, states["paddle"]):
-        state.__setstate__((*numbers, list(engine.encode("latin1"))))
-    paddle.set_rng_state(current)
+    kind, generators = type(paddle.get_rng_state()[0]), []
+    for *place, engine in states["paddle"]:
+        generators.append(kind.__new__(kind))
+        generators[-1].__setstate__((*place, list(engine.encode("latin1"))))
+    paddle.set_rng_state(generators)
 
 
 def versions() -> Dict[str, str]:

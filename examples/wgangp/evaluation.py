@@ -32,6 +32,7 @@ from typing import Tuple
 
 import numpy as np
 import paddle
+import paddle.distributed as dist
 import ppsci
 from omegaconf import OmegaConf
 from ppsci.utils import logger
@@ -435,6 +436,8 @@ def report(cfg, generator, validators: Dict[str, Any], draw: Callable[[str], Non
     rows = {}
     for name, validator in validators.items():
         rows.update(make_rows(evaluate(make_solver(cfg, generator, {name: validator})), validator))
+    if dist.get_rank() > 0:
+        return  # the first process writes
     draw(osp.join(cfg.output_dir, "samples.png"))
     content = {
         "command": shlex.join(["python", *sys.argv]),

@@ -189,12 +189,7 @@ class PublishedCifar10Discriminator(Critic):
 
 
 class PublishedMnistGenerator(Generator):
-    """Noise [N, 128] -> digits [N, 1, 28, 28] in [0, 1].
-
-    Args:
-        dim: Channels of the widest picture; the first layers have 4 and 2 times as many.
-        noise_dim: Length of a noise vector.
-    """
+    """Noise [N, 128] -> digits [N, 1, 28, 28] in [0, 1], by 4 and 2 times, then `dim` channels."""
 
     def __init__(self, dim: int = 64, noise_dim: int = 128):
         super().__init__(noise_dim)

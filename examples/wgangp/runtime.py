@@ -54,11 +54,12 @@ def prepare() -> None:
     environment already says is left alone.
     """
     if hasattr(os, "sched_getaffinity"):
-        cores = str(len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0))
     else:
-        cores = str(os.cpu_count() or 1)
+        cores = os.cpu_count() or 1
+    processes = int(os.environ.get("PADDLE_LOCAL_SIZE", 1))  # of Paddle's launcher, here
     for name in SETTINGS[:2]:
-        os.environ.setdefault(name, cores)
+        os.environ.setdefault(name, str(max(cores // processes, 1)))
     if _is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     _keep_memory()

@@ -1,0 +1,79 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Trains the toy networks for an hour and watches memory and files: `python benchmarks/soak.py`.
+
+With a checkpoint at each epoch, an evaluation at every second and a moving average. Prints a
+row for each tenth of the time, and ends with an error if memory or files have grown.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "examples" / "wgangp"
+SETTINGS = [
+    *("MODEL.gen_net.dim=128", "MODEL.dis_net.dim=128", "TRAIN.iters_per_epoch=200"),
+    *("TRAIN.epochs=100000", "TRAIN.eval_num_samples=1000", "TRAIN.ema.use_ema=true"),
+    *("TRAIN.lr_schedule=constant", "device=cpu"),
+]
+
+
+def watch(pid: int, folder: Path):
+    """Resident memory in MiB, open files, files in checkpoints/, pictures in samples/."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    memory = next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmRSS:"))
+    files = [len(list((folder / part).glob("*"))) for part in ("checkpoints", "samples")]
+    return memory / 1024, len(os.listdir(f"/proc/{pid}/fd")), *files
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    minutes = parser.parse_args().minutes
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "run"
+        command = [sys.executable, "wgangp_toy.py", *SETTINGS, f"hydra.run.dir={folder}"]
+        process = subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.DEVNULL)
+        start, rows = time.monotonic(), []
+        print("minutes  memory, MiB  open files  checkpoints  samples  iteration", flush=True)
+        for part in range(1, 11):
+            time.sleep(max(start + part * minutes * 6 - time.monotonic(), 0))
+            if process.poll() is not None:
+                sys.exit(f"the training ended with {process.returncode}")
+            row = watch(process.pid, folder)
+            rows.append(row)
+            lines = (folder / "metrics.jsonl").read_text().splitlines()
+            step = lines[-1].partition(",")[0].rpartition(" ")[2] if lines else 0
+            print(
+                f"{part * minutes / 10:7.1f}  {row[0]:11.1f}  {row[1]:10}  {row[2]:11}  "
+                f"{row[3]:7}  {step:>9}",
+                flush=True,
+            )
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=120)
+    # the first fifth fills caches
+    settled, last = rows[1], rows[-1]
+    if last[0] > settled[0] * 1.05 or last[1] > settled[1] or last[2] > settled[2]:
+        sys.exit("memory or files grew")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Trains a few iterations and keeps the weights of each process: for test_processes.py.
+
+`python -m paddle.distributed.launch --nproc_per_node 2 tests/process.py FOLDER EXPERIMENT BATCHES`
+
+Where one process is to see what several see together, BATCHES of their batches make one of its.
+"""
+
+import os
+import sys
+
+import conftest
+import numpy as np
+from hydra import compose
+from hydra import initialize_config_dir
+
+import adversarial
+import streams
+import synthetic
+import wgangp_mnist
+import wgangp_toy
+
+
+def join_batches(count):
+    """Makes a stream read `count` batches as one, each drawn as it would be alone."""
+    read = streams.Stream.__getitem__
+
+    def joined(stream, positions):
+        parts = np.split(np.asarray(positions), count)
+        return np.concatenate([read(stream, part) for part in parts])
+
+    streams.Stream.__getitem__ = joined
+
+
+def main(folder, experiment, batches):
+    join_batches(batches)
+    size = 8 * batches
+    overrides = ["MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4", f"TRAIN.batch_size={size}"]
+    overrides += ["TRAIN.iters_per_epoch=4", "device=cpu", f"output_dir={folder}"]
+    overrides += [f"TRAIN.update_freq={os.environ.get('UPDATE_FREQ', 1)}"]
+    with initialize_config_dir(str(conftest.SCRIPTS / "conf"), version_base=None):
+        cfg = compose(f"wgangp_{experiment}", overrides)
+    import paddle
+
+    # each starts with weights of its own: the first one's are taken
+    paddle.seed(int(os.environ.get("PADDLE_TRAINER_ID", 0)))
+    script = {"toy": wgangp_toy, "mnist": wgangp_mnist}[experiment]
+    generator, critic = script.make_networks(cfg)
+    if experiment == "toy":
+
+        def real(rows, seed):
+            return wgangp_toy.real_points(cfg, rows, seed)
+    else:
+        data = synthetic.digits_set()
+
+        def real(rows, seed):
+            return wgangp_mnist.real_images(data, rows, seed)
+
+    solvers = adversarial.make_solvers(cfg, generator, critic, real)
+    adversarial.seek(cfg, solvers, 1)
+    for iteration in (1, 2, 3):
+        adversarial.train_iteration(*solvers, iteration)
+    name = os.environ.get("PADDLE_TRAINER_ID", "alone")
+    state = {f"generator/{key}": value.numpy() for key, value in generator.state_dict().items()}
+    state.update({f"critic/{key}": value.numpy() for key, value in critic.state_dict().items()})
+    np.savez(f"{folder}/{name}.npz", **state)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,119 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Several processes, by Paddle's own launcher, and batches that are accumulated."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCRIPTS
+
+PROCESS = Path(__file__).with_name("process.py")
+
+
+def launch(count, log, *command, cwd=None, status=0):
+    """Runs a command in `count` processes; gives what all wrote."""
+    environment = {name: text for name, text in os.environ.items() if "PADDLE" not in name}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "paddle.distributed.launch"),
+            *(f"--nproc_per_node={count}", f"--log_dir={log}", *map(str, command)),
+        ],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    logs = "".join(path.read_text() for path in sorted(log.glob("workerlog.*")))
+    assert done.returncode == status, done.stdout[-2000:] + logs[-4000:]
+    return logs
+
+
+def alone(folder, experiment, batches, update_freq=1):
+    environment = {**os.environ, "UPDATE_FREQ": str(update_freq)}
+    command = [sys.executable, str(PROCESS), str(folder), experiment, str(batches)]
+    subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
+    return dict(np.load(folder / "alone.npz"))
+
+
+def assert_close(found, expected):
+    """Weights that moved by the same steps; Adam's first steps are as large as the rate."""
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("experiment", ["mnist"])
+def test_two_processes_are_one_with_the_batches_of_both(experiment, tmp_path):
+    launch(2, tmp_path / "log", PROCESS, tmp_path, experiment, 1)
+    first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1))
+    assert first.keys() == second.keys() and len(first) >= 12
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+    assert_close(first, alone(tmp_path, experiment, 2))
+    # and not what one batch alone gives
+    single = alone(tmp_path, experiment, 1)
+    assert max(np.abs(single[name] - first[name]).max() for name in first) > 1e-4
+
+
+def test_accumulated_batches_are_one_larger_batch(tmp_path):
+    larger = alone(tmp_path, "mnist", 2)
+    assert_close(alone(tmp_path, "mnist", 1, update_freq=2), larger)
+
+
+TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16", "device=cpu"]
+TINY += ["TRAIN.epochs=3", "TRAIN.iters_per_epoch=2", "TRAIN.eval_freq=3"]
+TINY += ["TRAIN.eval_num_samples=51", "EVAL.num_samples=51", "EVAL.batch_size=20"]
+
+
+def test_the_command_in_two_processes(tmp_path, run_script):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    command = ["wgangp_toy.py", *TINY, f"hydra.run.dir={folder}"]
+    launch(2, log, *command, "TRAIN.epochs=2", cwd=SCRIPTS)
+    # the run goes on where it ended, in two processes again
+    logs = launch(2, log, *command, "TRAIN.resume=auto", cwd=SCRIPTS)
+    assert logs.count("[6/6] wasserstein") == 1  # the first process tells
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 4, 6]
+    # an uneven number of samples, gathered from both processes, is measured as in one
+    done = run_script(
+        *("toy", "mode=eval", *TINY, f"hydra.run.dir={tmp_path}/eval"),
+        f"EVAL.pretrained_gen_model_path={folder}/model_generator",
+    )
+    assert "Wrote" in done.stdout
+    figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["metrics"]
+    for name, row in figures.items():
+        assert records[-1][name] == pytest.approx(row["value"], rel=1e-5), name
+    together = ["mode=eval", f"EVAL.pretrained_gen_model_path={folder}/model_generator"]
+    launch(
+        *(2, log, "wgangp_toy.py", *TINY, *together, f"hydra.run.dir={tmp_path}/both"),
+        cwd=SCRIPTS,
+    )
+    again = json.loads((tmp_path / "both" / "metrics.json").read_text())["metrics"]
+    assert {name: row["value"] for name, row in again.items()} == pytest.approx(
+        {name: row["value"] for name, row in figures.items()}, rel=1e-5
+    )
+
+
+def test_several_processes_want_one_folder(tmp_path):
+    logs = launch(2, tmp_path / "log", "wgangp_toy.py", *TINY, cwd=SCRIPTS, status=2)
+    assert "several processes need one folder for all" in logs and "Traceback" not in logs

@@ -1,0 +1,419 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The networks of PaddleScience's weights: names, shapes, and outputs against plain NumPy."""
+
+import pickle
+
+import numpy as np
+import paddle
+import pytest
+
+import files
+import functions
+import published
+from runtime import UserError
+
+LABELS = np.array([2, 7, 2, 0])
+
+
+def layer(name, weight, bias):
+    return {f"{name}.weight": weight, f"{name}.bias": [bias]}
+
+
+def cifar10_generator(use_label):
+    state = layer("generator.linear1", [128, 2048], 2048)
+    for i in (0, 1, 2):
+        block = f"generator.ResidualBlocks.{i}"
+        state.update(layer(f"{block}.conv_shortcut.conv2D", [128, 128, 1, 1], 128))
+        state.update(layer(f"{block}.conv_1.conv2D", [128, 128, 3, 3], 128))
+        state.update(layer(f"{block}.conv_2", [128, 128, 3, 3], 128))
+        for norm in (f"{block}.normalize1.normalize", f"{block}.normalize2.normalize"):
+            if use_label:
+                state[f"{norm}.scale"] = state[f"{norm}.offset"] = [10, 128]
+                state[f"{norm}.mean"] = state[f"{norm}.var"] = [128]
+            else:
+                for part in ("weight", "bias", "_mean", "_variance"):
+                    state[f"{norm}.{part}"] = [128]
+    for part in ("weight", "bias", "_mean", "_variance"):
+        state[f"generator.Normalize.normalize.{part}"] = [128]
+    return {**state, **layer("generator.conv", [3, 128, 3, 3], 3)}
+
+
+def cifar10_discriminator(use_label):
+    first = "discriminator.optimized_resblock_disc1"
+    state = layer(f"{first}.conv_1", [128, 3, 3, 3], 128)
+    state.update(layer(f"{first}.conv_2.conv2D", [128, 128, 3, 3], 128))
+    state.update(layer(f"{first}.conv_shortcut.conv2D", [128, 3, 1, 1], 128))
+    for i, conv in ((0, ".conv2D"), (1, ""), (2, "")):
+        block = f"discriminator.ResidualBlocks.{i}"
+        state.update(layer(f"{block}.conv_shortcut{conv}", [128, 128, 1, 1], 128))
+        state.update(layer(f"{block}.conv_1", [128, 128, 3, 3], 128))
+        state.update(layer(f"{block}.conv_2{conv}", [128, 128, 3, 3], 128))
+        for norm in ("normalize1", "normalize2"):
+            for part in ("scale", "offset", "mean", "var"):
+                state[f"{block}.{norm}.normalize.{part}"] = [1]
+    state.update(layer("discriminator.linear", [128, 1], 1))
+    return {**state, **(layer("discriminator.linear2", [128, 10], 10) if use_label else {})}
+
+
+def mnist_generator():
+    return {
+        **layer("generator.linear1", [128, 4096], 4096),
+        **layer("generator.conv2d_transpose1", [256, 128, 5, 5], 128),
+        **layer("generator.conv2d_transpose2", [128, 64, 5, 5], 64),
+        **layer("generator.conv2d_transpose3", [64, 1, 5, 5], 1),
+    }
+
+
+def mnist_discriminator():
+    return {
+        **layer("discriminator.conv2d_1", [64, 1, 5, 5], 64),
+        **layer("discriminator.conv2d_2", [128, 64, 5, 5], 128),
+        **layer("discriminator.conv2d_3", [256, 128, 5, 5], 256),
+        **layer("discriminator.linear", [4096, 1], 1),
+    }
+
+
+def toy(network, n_out):
+    return {
+        **layer(f"{network}.reluLayer1.linear", [2, 512], 512),
+        **layer(f"{network}.reluLayer2.linear", [512, 512], 512),
+        **layer(f"{network}.reluLayer3.linear", [512, 512], 512),
+        **layer(f"{network}.linear", [512, n_out], n_out),
+    }
+
+
+full_size = pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (published.PublishedCifar10Generator, cifar10_generator(True)),
+        (published.PublishedCifar10Discriminator, cifar10_discriminator(True)),
+        (lambda: published.PublishedCifar10Generator(use_label=False), cifar10_generator(False)),
+        (
+            lambda: published.PublishedCifar10Discriminator(use_label=False),
+            cifar10_discriminator(False),
+        ),
+        (published.PublishedMnistGenerator, mnist_generator()),
+        (published.PublishedMnistDiscriminator, mnist_discriminator()),
+        (published.PublishedToyGenerator, toy("generator", 2)),
+        (published.PublishedToyDiscriminator, toy("discriminator", 1)),
+    ],
+)
+
+
+@full_size
+def test_names_and_shapes_are_those_of_the_published_files(make, shapes):
+    assert {name: value.shape for name, value in make().state_dict().items()} == shapes
+
+
+def randomise(network):
+    """Sets random weights and running statistics, and returns them as float64."""
+    rng, state = np.random.default_rng(1), {}
+    for name, value in network.state_dict().items():
+        draw = rng.standard_normal(value.shape)
+        if name.endswith(("var", "_variance")):
+            state[name] = rng.uniform(0.5, 2.0, value.shape)
+        elif value.ndim > 1 and name.endswith("weight"):
+            fan_in = value.shape[0] if value.ndim == 2 else value.size // value.shape[0]
+            state[name] = draw / np.sqrt(fan_in)
+        elif name.endswith(("scale", "weight")):
+            state[name] = 1 + 0.5 * draw
+        else:
+            state[name] = 0.5 * draw
+        state[name] = state[name].astype("float32")
+    network.set_state_dict(state)
+    return {name: value.astype("float64") for name, value in state.items()}
+
+
+class Plain:
+    """The layers in NumPy's loops and sums, by the names of a file.
+
+    Args:
+        state: The arrays of the file, by name.
+        top: The level above all names.
+    """
+
+    def __init__(self, state, top):
+        self.state, self.top = state, top
+
+    def __getitem__(self, name):
+        return self.state[f"{self.top}.{name}"]
+
+    def linear(self, name, x):
+        return x @ self[f"{name}.weight"] + self[f"{name}.bias"]
+
+    def conv(self, name, x, stride=1):
+        weight = self[f"{name}.weight"]
+        size = weight.shape[2]
+        padded = np.pad(x, [(0, 0), (0, 0), (size // 2,) * 2, (size // 2,) * 2])
+        places = range(0, x.shape[2], stride)
+        rows = [
+            [
+                np.tensordot(padded[:, :, y : y + size, z : z + size], weight, ([1, 2, 3],) * 2)
+                for z in places
+            ]
+            for y in places
+        ]
+        return np.array(rows).transpose(2, 3, 0, 1) + self[f"{name}.bias"][:, None, None]
+
+    def conv_transpose(self, name, x, size):
+        """Adds a kernel at every second place, and cuts two pixels off at the top and left."""
+        weight, bias = self[f"{name}.weight"], self[f"{name}.bias"]
+        scattered = np.zeros((len(x), len(bias), 40, 40))
+        for y in range(x.shape[2]):
+            for z in range(x.shape[3]):
+                kernels = np.tensordot(x[:, :, y, z], weight, 1)
+                scattered[:, :, 2 * y : 2 * y + 5, 2 * z : 2 * z + 5] += kernels
+        return scattered[:, :, 2 : 2 + size, 2 : 2 + size] + bias[:, None, None]
+
+    def batch_norm(self, name, x):
+        parts = (self[f"{name}.{part}"] for part in ("weight", "bias", "_mean", "_variance"))
+        scale, offset, mean, variance = (part[:, None, None] for part in parts)
+        return (x - mean) / np.sqrt(variance + 1e-5) * scale + offset
+
+    def conditional_norm(self, name, x):
+        mean, variance = (self[f"{name}.{part}"][:, None, None] for part in ("mean", "var"))
+        rows = (self[f"{name}.{part}"][LABELS][:, :, None, None] for part in ("scale", "offset"))
+        scale, offset = rows
+        return (x - mean) / np.sqrt(variance + 1e-5) * scale + offset
+
+    def layer_norm(self, name, x):
+        scale, offset, mean, variance = (
+            self[f"{name}.{part}"].item() for part in ("scale", "offset", "mean", "var")
+        )
+        return (x - mean) / np.sqrt(variance + 1e-5) * scale + offset
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def shuffle(x):
+    count, channels, height, width = x.shape
+    y = np.empty((count, channels, 2 * height, 2 * width))
+    for c in range(channels):
+        for i in (0, 1):
+            for j in (0, 1):
+                y[:, c, i::2, j::2] = x[:, (4 * c + 2 * i + j) % channels]
+    return y
+
+
+def mean_pool(x):
+    return sum(x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+
+
+def plain_cifar10_generator(net, noise):
+    conditional = "generator.ResidualBlocks.0.normalize1.normalize.scale" in net.state
+    norm = net.conditional_norm if conditional else net.batch_norm
+    h = net.linear("linear1", noise)
+    h = h.reshape(len(h), -1, 4, 4)
+    for i in (0, 1, 2):
+        block = f"ResidualBlocks.{i}"
+        shortcut = net.conv(f"{block}.conv_shortcut.conv2D", shuffle(h))
+        h = shuffle(relu(norm(f"{block}.normalize1.normalize", h)))
+        h = net.conv(f"{block}.conv_1.conv2D", h)
+        h = relu(norm(f"{block}.normalize2.normalize", h))
+        h = net.conv(f"{block}.conv_2", h) + shortcut
+    return np.tanh(net.conv("conv", relu(net.batch_norm("Normalize.normalize", h))))
+
+
+def plain_cifar10_critic(net, x):
+    first = "optimized_resblock_disc1"
+    h = mean_pool(net.conv(f"{first}.conv_2.conv2D", relu(net.conv(f"{first}.conv_1", x))))
+    h = h + net.conv(f"{first}.conv_shortcut.conv2D", mean_pool(x))
+    for i in (0, 1, 2):
+        block, shortcut, name = f"ResidualBlocks.{i}", h, "conv_2"
+        if i == 0:
+            shortcut = mean_pool(net.conv(f"{block}.conv_shortcut.conv2D", h))
+            name = "conv_2.conv2D"
+        h = relu(net.layer_norm(f"{block}.normalize1.normalize", h))
+        h = net.conv(f"{block}.conv_1", h)
+        h = relu(net.layer_norm(f"{block}.normalize2.normalize", h))
+        h = net.conv(f"{block}.{name}", h)
+        h = (mean_pool(h) if i == 0 else h) + shortcut
+    h = relu(h).mean((2, 3))
+    logits = net.linear("linear2", h) if "discriminator.linear2.bias" in net.state else None
+    return net.linear("linear", h)[:, 0], logits
+
+
+def plain_mnist_generator(net, noise):
+    h = relu(net.linear("linear1", noise))
+    h = h.reshape(len(h), -1, 4, 4)
+    h = relu(net.conv_transpose("conv2d_transpose1", h, 7))
+    h = relu(net.conv_transpose("conv2d_transpose2", h, 14))
+    return 1 / (1 + np.exp(-net.conv_transpose("conv2d_transpose3", h, 28)))
+
+
+def plain_mnist_critic(net, x):
+    for i in (1, 2, 3):
+        x = net.conv(f"conv2d_{i}", x, stride=2)
+        x = np.where(x > 0, x, 0.01 * x)
+    # channels, then rows, then columns
+    return net.linear("linear", x.reshape(len(x), -1))[:, 0], None
+
+
+def plain_toy(net, x):
+    for i in (1, 2, 3):
+        x = relu(net.linear(f"reluLayer{i}.linear", x))
+    return net.linear("linear", x)
+
+
+def plain_toy_critic(net, x):
+    return plain_toy(net, x)[:, 0], None
+
+
+def close(actual, expected):
+    assert expected.std() > 0.04  # else there would be little to compare
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "plain"),
+    [
+        (lambda: published.PublishedCifar10Generator(8, 5), plain_cifar10_generator),
+        (lambda: published.PublishedCifar10Generator(8, 5, False), plain_cifar10_generator),
+        (lambda: published.PublishedMnistGenerator(2, 5), plain_mnist_generator),
+        (lambda: published.PublishedToyGenerator(6), plain_toy),
+    ],
+)
+def test_generators_against_numpy(make, plain):
+    generator = make()
+    net = Plain(randomise(generator), "generator")
+    noise = paddle.randn([4, generator.noise_dim])
+    inputs = {"noise": noise, "labels": paddle.to_tensor(LABELS)}
+    fake = generator({key: inputs[key] for key in generator.input_keys})["fake"]
+    close(fake, plain(net, noise.numpy().astype("float64")))
+
+
+@pytest.mark.parametrize(
+    ("make", "plain", "shape"),
+    [
+        (lambda: published.PublishedCifar10Discriminator(4), plain_cifar10_critic, [3, 32, 32]),
+        (
+            lambda: published.PublishedCifar10Discriminator(4, use_label=False),
+            plain_cifar10_critic,
+            [3, 32, 32],
+        ),
+        (lambda: published.PublishedMnistDiscriminator(2), plain_mnist_critic, [1, 28, 28]),
+        (lambda: published.PublishedToyDiscriminator(6), plain_toy_critic, [2]),
+    ],
+)
+def test_critics_against_numpy(make, plain, shape):
+    critic = make()
+    net = Plain(randomise(critic), "discriminator")
+    # of different contrasts, since a critic's mean over places makes all noise alike
+    contrasts = paddle.to_tensor([0.5, 1.0, 2.0, 4.0]).reshape([4] + [1] * len(shape))
+    samples = paddle.randn([4, *shape]) * contrasts
+    expected = plain(net, samples.numpy().astype("float64"))
+    values, logits = critic.score(samples)
+    close(values, expected[0])
+    assert (logits is None) == (expected[1] is None)
+    if logits is not None:
+        close(logits, expected[1])
+    assert functions.gradient_norm(critic, samples).shape == [4]
+
+
+def test_upsampling_mixes_channels():
+    x = paddle.arange(128, dtype="float32").reshape([1, 128, 1, 1])
+    y = published.Upsample()(x).numpy()[0]
+    assert y.shape == (128, 2, 2)
+    for i in (1, 2, 3):
+        np.testing.assert_array_equal(np.roll(y, 32 * i, 0), y)
+    # one channel for each of the four places stays where it was: 0.8%
+    assert (y == x.numpy()[0]).mean() == 1 / 128
+
+
+@pytest.mark.parametrize("use_label", [True, False])
+def test_samples_do_not_depend_on_their_neighbours(use_label):
+    generator = published.PublishedCifar10Generator(4, 5, use_label)
+    state = randomise(generator)
+    noise, labels = paddle.randn([4, 5]), paddle.to_tensor(LABELS)
+    together = generator.generate(noise, labels).numpy()
+    assert np.abs(together[0] - together[1:]).max() > 0.1
+    for i in range(4):
+        alone = generator.generate(noise[i : i + 1], labels[i : i + 1]).numpy()
+        np.testing.assert_allclose(alone[0], together[i], rtol=0, atol=1e-5)
+    generator.eval()
+    np.testing.assert_array_equal(generator.generate(noise, labels).numpy(), together)
+    for name, value in generator.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), state[name])
+
+
+def test_a_label_changes_the_picture_of_the_same_noise():
+    generator = published.PublishedCifar10Generator(4, 5)
+    randomise(generator)
+    noise = paddle.tile(paddle.randn([1, 5]), [3, 1])
+    same, again, other = generator.generate(noise, paddle.to_tensor([3, 3, 4])).numpy()
+    np.testing.assert_allclose(same, again, rtol=0, atol=1e-5)
+    assert np.abs(same - other).max() > 0.1
+
+
+def write(path, state):
+    """A file as `paddle.save` writes it, which adds a table of names inside the program."""
+    table = {name: f"layer_{i}.w_0" for i, name in enumerate(state)}
+    path.write_bytes(pickle.dumps({**state, "StructuredToParameterName@@": table}, protocol=4))
+
+
+@full_size
+def test_a_published_file_is_loaded(make, shapes, tmp_path):
+    rng = np.random.default_rng(2)
+    state = {name: rng.random(shape, "float32") for name, shape in shapes.items()}
+    write(tmp_path / "model.pdparams", state)
+    network = make()
+    files.load_weights(network, str(tmp_path / "model"), "EVAL.x")
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), state[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("make", "make_other", "problem"),
+    [
+        (
+            lambda: published.PublishedCifar10Generator(4),
+            lambda: functions.WganGpCifar10Generator(4),
+            "missing: generator.linear1.weight",
+        ),
+        (
+            lambda: published.PublishedCifar10Generator(4),
+            lambda: published.PublishedCifar10Generator(4, use_label=False),
+            "missing: generator.ResidualBlocks.0.normalize1.normalize.scale",
+        ),
+        (
+            lambda: published.PublishedCifar10Discriminator(4, use_label=False),
+            lambda: published.PublishedCifar10Discriminator(4),
+            "unexpected: discriminator.linear2.weight, discriminator.linear2.bias.",
+        ),
+        (
+            lambda: published.PublishedMnistDiscriminator(2),
+            lambda: functions.WganGpMnistDiscriminator(2),
+            "missing: discriminator.conv2d_1.weight",
+        ),
+        (
+            lambda: published.PublishedToyGenerator(4),
+            lambda: published.PublishedToyGenerator(5),
+            "misshapen: generator.reluLayer1.linear.weight [2, 5] where [2, 4] is expected",
+        ),
+    ],
+)
+def test_a_file_of_another_network_is_refused(make, make_other, problem, tmp_path):
+    network = make()
+    before = {name: value.numpy() for name, value in network.state_dict().items()}
+    files.save_weights(make_other(), str(tmp_path / "model.pdparams"))
+    with pytest.raises(UserError) as error:
+        files.load_weights(network, str(tmp_path / "model"), "EVAL.x")
+    message = f"does not fit {type(network).__name__}, and was not loaded. {problem}"
+    assert message in str(error.value)
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[name])
