@@ -14,15 +14,20 @@
 
 """The networks of PaddleScience's weights: names, shapes, and outputs against plain NumPy."""
 
+import json
 import pickle
 
 import numpy as np
 import paddle
 import pytest
 
+import evaluation
 import files
 import functions
 import published
+import wgangp_cifar10
+import wgangp_mnist
+import wgangp_toy
 from runtime import UserError
 
 LABELS = np.array([2, 7, 2, 0])
@@ -417,3 +422,36 @@ def test_a_file_of_another_network_is_refused(make, make_other, problem, tmp_pat
     assert message in str(error.value)
     for name, value in network.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), before[name])
+
+
+SCRIPTS = {"cifar10": wgangp_cifar10, "mnist": wgangp_mnist, "toy": wgangp_toy}
+TINY = ["MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4", "EVAL.num_samples=50", "mode=eval"]
+MORE = {"cifar10": ["DATA.source=synthetic", "EVAL.inception=false"], "toy": []}
+MORE["mnist"] = ["DATA.source=digits"]
+
+
+@pytest.mark.parametrize("experiment", SCRIPTS)
+def test_mode_eval_takes_published_weights(experiment, configure, tmp_path):
+    script, tiny = SCRIPTS[experiment], [*TINY, *MORE[experiment]]
+    networks = script.make_networks(configure(experiment, *tiny, "MODEL.arch=published"))
+    paths = []
+    for network, role in zip(networks, ("gen", "dis")):
+        path = tmp_path / f"model_{role}_{experiment}.pdparams"
+        paddle.save(network.state_dict(), str(path))
+        paths.append(f"EVAL.pretrained_{role}_model_path={path}")
+    # the paper's networks refuse them, and tell which ones don't
+    with pytest.raises(UserError, match="MODEL.arch=published builds their networks"):
+        script.evaluate(configure(experiment, *tiny, *paths))
+    cfg = configure(experiment, *tiny, *paths, "MODEL.arch=published")
+    script.evaluate(cfg)
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+    if experiment != "toy":
+        low = {"cifar10": -1.0, "mnist": 0.0}[experiment]
+        evaluation.make_grid_drawer(cfg, networks[0], low)(str(tmp_path / "own.png"))
+        assert (tmp_path / "own.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
+    # and theirs refuse the paper's
+    paper, _ = script.make_networks(configure(experiment, *tiny))
+    paddle.save(paper.state_dict(), str(tmp_path / "paper.pdparams"))
+    paths[0] = f"EVAL.pretrained_gen_model_path={tmp_path}/paper"
+    with pytest.raises(UserError, match="MODEL.arch=paper builds the networks"):
+        script.evaluate(configure(experiment, *tiny, *paths, "MODEL.arch=published"))

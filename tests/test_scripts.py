@@ -154,6 +154,8 @@ def test_offline_the_error_names_every_way_out(name, way, run_script, tmp_path):
         ("toy", "DATA.mode=8gaussian", "8gaussians, 25gaussians, swissroll"),
         ("mnist", "DATA.source=digit", "mnist, digits"),
         ("cifar10", "mode=eval", "EVAL.pretrained_gen_model_path"),
+        ("toy", "MODEL.arch=published", "MODEL.arch=published is for mode=eval"),
+        ("toy", "TRAIN.resume=5", "TRAIN.resume=5 is not a path"),
         ("toy", "TRAIN.ema=true", "TRAIN.ema is a group of settings. Set one of TRAIN.ema.use_ema"),
         ("toy", "TRAIN.ema.decay=0", "TRAIN.ema.decay=0 must be at least 1e-06 and below 1"),
         ("mnist", "EVAL.classifier_weights=5", "is not a path"),
@@ -165,6 +167,14 @@ def test_slips_get_one_line(name, slip, part, run_script, tmp_path):
     done = run_script(name, slip, f"hydra.run.dir={tmp_path}/x", status=2)
     assert part in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_folder_that_cannot_be_written_to_gets_one_line(run_script, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for place in (tmp_path / "file" / "run", "/proc/nowhere", "/proc/a/${seed}"):
+        done = run_script("toy", f"hydra.run.dir={place}", status=2)
+        assert f"{str(place).partition('/${')[0]} can't be written to" in done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_cifar10_on_real_pictures_without_labels(run_script, shared, tmp_path):

@@ -22,7 +22,6 @@ import logging
 import shlex
 import sys
 import time
-import zipfile
 from os import path as osp
 from typing import Any
 from typing import Callable
@@ -44,6 +43,7 @@ import metrics
 import pictures
 import streams
 from runtime import SILENCE
+from runtime import UserError
 from runtime import require
 
 NEVER = 10**12
@@ -340,17 +340,17 @@ def reference_statistics(images: np.ndarray, network) -> Tuple[np.ndarray, np.nd
     digest.update(str(images.shape).encode())
     digest.update(np.ascontiguousarray(images))
     path = osp.expanduser(f"{files.CACHE}/statistics/wgangp/{digest.hexdigest()[:32]}.npz")
-    try:
-        with np.load(path) as kept:
+    if osp.exists(path):
+        try:
+            kept = files.read_npz(path)
             return kept["mean"], kept["covariance"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # absent, or cut short by something that happened to the disk
+        except (UserError, KeyError) as error:
+            logger.warning(f"{error} It is made anew.")
     logger.info(f"Statistics of {len(images)} training pictures; they are kept in {path}")
     features = read_features(images, network, "training pictures")
     mean, covariance = metrics.mean_and_covariance(features)
     try:
-        with files.replacing(path) as file:
-            np.savez(file, mean=mean, covariance=covariance)
+        files.write_npz(path, {"mean": mean, "covariance": covariance})
     except OSError as error:
         logger.warning(f"The statistics could not be kept ({error}): they are made anew each time.")
     return mean, covariance

@@ -59,6 +59,7 @@ SECURE = ("https://",)  # how addresses begin from which downloads are taken
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, OSError)
 TIMEOUT = 30  # seconds without a byte
 CHECKSUM_MARK = b"#SHA-256:"  # between the pickle of our own weights and its checksum
+DIGEST = 64  # bytes of a SHA-256 in hexadecimal
 PARTIAL = ".partial"  # how names of files end that are not complete yet
 MODEL_HINT = (
     "Were MODEL.* settings different when it was trained? They are in config.yaml beside the "
@@ -184,7 +185,11 @@ def unpickle(content: bytes, where: str, reader: Callable = _ArrayUnpickler) -> 
         for code, argument, _ in pickletools.genops(content):
             if code.name.endswith("PUT") and argument > len(content):
                 raise pickle.UnpicklingError("it counts more parts than it has bytes")
-        return _without_stand_ins(reader(io.BytesIO(content), encoding="bytes").load(), {})
+        file = io.BytesIO(content)
+        value = _without_stand_ins(reader(file, encoding="bytes").load(), {})
+        if file.read(1):
+            raise pickle.UnpicklingError("it goes on behind its end")
+        return value
     except Exception as error:  # damaged pickles raise almost anything
         raise UserError(
             f"{where} is not a pickle of arrays and plain containers ({error}). It was not "
@@ -302,6 +307,63 @@ def read_pth(path: str) -> Dict[str, np.ndarray]:
 
 
 # --8<-- [end:unpickle]
+
+
+# --8<-- [start:npz]
+def write_npz(path: str, arrays: Dict[str, np.ndarray]) -> None:
+    """Writes NumPy's `.npz` format, so that it ends in the SHA-256 of all before it.
+
+    It takes its place when it is complete, whatever happens on the way.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = b"0" * DIGEST  # which NumPy and unzip pass over
+    content = buffer.getvalue()[:-DIGEST]
+    with replacing(path) as file:
+        file.write(content + hashlib.sha256(content).hexdigest().encode())
+
+
+def read_npz(path: str) -> Dict[str, np.ndarray]:
+    """Reads what `write_npz` wrote; nothing in it is executed.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it is damaged, or holds anything but arrays of numbers.
+    """
+    try:
+        if osp.getsize(path) > LARGEST:
+            raise ValueError("it is larger than 1 GiB")
+        with open(path, "rb") as file:
+            content = file.read()
+        if hashlib.sha256(content[:-DIGEST]).hexdigest().encode() != content[-DIGEST:]:
+            raise ValueError("its checksum does not match its content")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > len(content):
+                raise ValueError("its parts are larger than the whole")
+            return {n[: -len(".npy")]: _read_npy(archive.read(n)) for n in archive.namelist()}
+    except Exception as error:  # NumPy and zipfile raise almost anything for what is damaged
+        raise UserError(f"{path} is not intact ({error}).") from None
+
+
+def _read_npy(content: bytes) -> np.ndarray:
+    """A `.npy` file of numbers, whose size is what its head says."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an array is of another version")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"it holds an array of {dtype}")
+    start = file.tell()
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - start:
+        raise ValueError("an array is not as large as it says")
+    flat = np.frombuffer(content, dtype, offset=start)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+# --8<-- [end:npz]
 
 
 def read_tar(path: str, prefixes: Sequence[str]) -> List[Tuple[str, bytes]]:
@@ -561,7 +623,17 @@ def fitting(network: nn.Layer, state: Dict[str, Any], where: str) -> Dict[str, n
             else value
             for name, value in state.items()
         }
-    check_fit(own, state, type(network).__name__, where, MODEL_HINT)
+    # the level that only names of the published networks have (published.py)
+    are_published = [
+        any(name.startswith(("generator.", "discriminator.")) for name in names)
+        for names in (state, own)
+    ]
+    hint = {
+        (True, False): "PaddleScience publishes weights of such names: MODEL.arch=published "
+        "builds their networks.",
+        (False, True): "MODEL.arch=paper builds the networks that this suite trains.",
+    }.get(tuple(are_published), MODEL_HINT)
+    check_fit(own, state, type(network).__name__, where, hint)
     return state
 
 

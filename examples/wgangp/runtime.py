@@ -24,6 +24,7 @@ import os
 import platform
 import re
 import sys
+import tempfile
 import warnings
 from os import path as osp
 from typing import Any
@@ -173,15 +174,16 @@ def check_folder(folder: Optional[str]) -> None:
         folder is not None or int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) == 1,
         "several processes need one folder for all: name it by hydra.run.dir=.",
     )
-    folder = osp.abspath((folder or "").partition("${")[0])
-    place = folder
-    while not osp.lexists(place):
-        place = osp.dirname(place)
-    require(
-        osp.isdir(place) and os.access(place, os.W_OK | os.X_OK),
-        f"{folder} can't be written to: {place} is no folder, or is read-only. Name another by "
-        "hydra.run.dir=.",
-    )
+    known = (folder or "${").partition("${")
+    place = osp.abspath(osp.dirname(known[0]) if known[1] else known[0])
+    try:
+        os.makedirs(place, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{place} can't be written to ({error}). Name another output folder by hydra.run.dir=."
+        ) from None
 
 
 def flatten(settings: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
@@ -256,6 +258,7 @@ def check_setting(
 CHOICES = {
     "mode": ("train", "eval"),
     "device": (None, "cpu", "gpu", "xpu", "sdaa"),
+    "MODEL.arch": ("paper", "published"),
     "MODEL.dis_net.norm": (None, "layer"),
     "TRAIN.lr_schedule": ("constant", "linear"),
     "TRAIN.on_nan": ("stop", "roll_back"),
@@ -312,6 +315,10 @@ def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) ->
             check_setting(key, value, default, choices)
         missing = [key for key in flatten(default) if key not in flatten(given)]
         require(not missing, f"the configuration lacks {', '.join(missing)}.")
+        require(
+            cfg.mode == "eval" or cfg.MODEL.arch == "paper",
+            "MODEL.arch=published is for mode=eval: those networks are not the paper's.",
+        )
         settings = ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in SETTINGS)
         logger.info(f"Processor settings: {settings}")
         modes[cfg.mode](cfg)

@@ -39,6 +39,7 @@ import evaluation
 import files
 import functions
 import inception
+import published
 import streams
 import synthetic
 
@@ -49,6 +50,13 @@ MD5 = "c58f30108f718f92721af3b95e74349a"
 # --8<-- [start:model]
 def make_networks(cfg):
     model = cfg.MODEL
+    if model.arch == "published":
+        return (
+            published.PublishedCifar10Generator(
+                model.gen_net.dim, model.gen_net.noise_dim, model.use_label
+            ),
+            published.PublishedCifar10Discriminator(model.dis_net.dim, model.use_label),
+        )
     generator = functions.WganGpCifar10Generator(
         model.gen_net.dim,
         model.gen_net.noise_dim,

@@ -35,6 +35,7 @@ import files
 import functions
 import metrics
 import mnist_classifier
+import published
 import streams
 import synthetic
 
@@ -48,6 +49,11 @@ MD5 = "a02cd19f81d51c426d7ca14024243ce9"
 # --8<-- [start:model]
 def make_networks(cfg):
     model = cfg.MODEL
+    if model.arch == "published":
+        return (
+            published.PublishedMnistGenerator(model.gen_net.dim, model.gen_net.noise_dim),
+            published.PublishedMnistDiscriminator(model.dis_net.dim),
+        )
     generator = functions.WganGpMnistGenerator(model.gen_net.dim, model.gen_net.noise_dim)
     critic = functions.WganGpMnistDiscriminator(model.dis_net.dim, model.dis_net.norm)
     return generator, critic

@@ -37,12 +37,18 @@ import evaluation
 import functions
 import metrics
 import pictures
+import published
 import streams
 import synthetic
 
 
 # --8<-- [start:model]
 def make_networks(cfg):
+    if cfg.MODEL.arch == "published":
+        return (
+            published.PublishedToyGenerator(cfg.MODEL.gen_net.dim),
+            published.PublishedToyDiscriminator(cfg.MODEL.dis_net.dim),
+        )
     generator = functions.WganGpToyGenerator(cfg.MODEL.gen_net.dim)
     critic = functions.WganGpToyDiscriminator(cfg.MODEL.dis_net.dim)
     return generator, critic
