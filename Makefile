@@ -10,12 +10,15 @@ DEMO := $(CURDIR)/outputs_wgangp_demo
 DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 \
 	EVAL.inception=false EVAL.num_samples=200
 
-.PHONY: help setup torch demo test bench lint clean
+.PHONY: help setup torch demo test bench stress fuzz soak lint clean
 
 help:
 	@echo "make demo   trains CIFAR-10's networks, narrowed, on drawn shapes; then evaluates them"
 	@echo "make test   lints and tests"
 	@echo "make bench  times a training step against plain Paddle and PyTorch (ten minutes)"
+	@echo "make stress kills trainings at twenty random moments and resumes them (three minutes)"
+	@echo "make fuzz   feeds 3,000 damaged and hostile files to the readers (a quarter minute)"
+	@echo "make soak   trains for an hour and watches memory and files"
 	@echo "make torch  installs PyTorch beside it, for the tests that compare with it"
 	@echo "make setup  only installs, into $(VENV) (Paddle: $(PADDLE))"
 	@echo "make clean  removes $(VENV) and the demo's output"
@@ -66,6 +69,15 @@ test: lint
 
 bench: torch
 	$(RUN) benchmarks/speed.py
+
+stress: setup
+	$(RUN) tests/stress.py --kills 20
+
+fuzz: setup
+	$(RUN) tests/fuzz.py --cases 3000
+
+soak: setup
+	$(RUN) benchmarks/soak.py --minutes 60
 
 clean:
 	rm -rf $(VENV) $(DEMO)

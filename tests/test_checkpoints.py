@@ -194,6 +194,17 @@ def test_the_newest_are_kept_beside_the_best(toy):
         np.testing.assert_array_equal(weights[name].numpy(), value)
 
 
+def test_a_checkpoint_can_be_evaluated(toy, configure, tmp_path):
+    folder = toy("run")
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    path = folder / "checkpoints" / "iteration_12.npz"
+    weights = [f"EVAL.pretrained_{role}_model_path={path}" for role in ("gen", "dis")]
+    cfg = configure("toy", *TOY, "mode=eval", "EVAL.num_samples=50", *weights)
+    wgangp_toy.evaluate(cfg)
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["metrics"]["wasserstein_2"]["value"] == last["wasserstein_2"]
+
+
 def test_damaged_checkpoints_are_passed_over(toy):
     folder = toy("run")
     expected = stress.outcome(folder)
@@ -344,7 +355,7 @@ def test_it_rolls_back_a_bounded_number_of_times(toy, monkeypatch, at):
 
 
 def test_a_full_disk_ends_clearly_and_keeps_what_was_saved(toy, monkeypatch, tmp_path):
-    fsync, left = os.fsync, [4]
+    fsync, left = os.fsync, [2]  # for metrics.jsonl's beginning and the first checkpoint
 
     def full(handle):
         left[0] -= 1
@@ -355,8 +366,8 @@ def test_a_full_disk_ends_clearly_and_keeps_what_was_saved(toy, monkeypatch, tmp
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device.*The last checkpoint is") as error:
         toy("run", "TRAIN.eval_during_train=false")
-    path = checkpoints.by_age(str(tmp_path / "run" / "checkpoints"))[0]
-    assert path in str(error.value)
+    (path,) = checkpoints.by_age(str(tmp_path / "run" / "checkpoints"))
+    assert f"{path}; TRAIN.resume=PATH goes on" in str(error.value)
     checkpoints.read(path)
     assert not list(tmp_path.rglob("*.partial"))
 

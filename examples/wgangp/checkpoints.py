@@ -162,8 +162,9 @@ def save(run: Run) -> None:
     """Writes the checkpoint of an interval, and removes those beyond TRAIN.keep."""
     folder = checkpoint_folder(run.cfg)
     width = len(str(run.cfg.TRAIN.epochs * run.cfg.TRAIN.iters_per_epoch))
-    run.checkpoint = osp.join(folder, f"iteration_{run.iteration:0{width}d}.npz")
-    write(run, run.checkpoint)
+    path = osp.join(folder, f"iteration_{run.iteration:0{width}d}.npz")
+    write(run, path)
+    run.checkpoint = path
     if dist.get_rank() == 0 and run.cfg.TRAIN.keep:
         for path in by_age(folder)[run.cfg.TRAIN.keep :]:
             os.remove(path)

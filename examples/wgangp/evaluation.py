@@ -406,15 +406,15 @@ def load_networks(cfg, generator, critic):
         "mode=eval evaluates trained weights: name them by EVAL.pretrained_gen_model_path="
         "PATH_OR_URL (and EVAL.pretrained_dis_model_path for what the critic can tell).",
     )
-    files.load_weights(
-        generator, cfg.EVAL.pretrained_gen_model_path, "EVAL.pretrained_gen_model_path"
-    )
+    key = "EVAL.pretrained_gen_model_path"
+    files.load_weights(generator, cfg.EVAL.pretrained_gen_model_path, key, "generator")
     if cfg.EVAL.pretrained_dis_model_path is None:
         logger.warning(
             "EVAL.pretrained_dis_model_path is null: what only the critic can tell is left out."
         )
         return None
-    files.load_weights(critic, cfg.EVAL.pretrained_dis_model_path, "EVAL.pretrained_dis_model_path")
+    key = "EVAL.pretrained_dis_model_path"
+    files.load_weights(critic, cfg.EVAL.pretrained_dis_model_path, key, "discriminator")
     return critic
 
 

@@ -568,13 +568,14 @@ def save_weights(network: nn.Layer, path: str) -> None:
         file.write(content + CHECKSUM_MARK + hashlib.sha256(content).hexdigest().encode())
 
 
-def load_weights(network: nn.Layer, source: str, setting: str) -> None:
+def load_weights(network: nn.Layer, source: str, setting: str, role: Optional[str] = None) -> None:
     """Loads a network's `.pdparams`, all of it or nothing.
 
     Args:
         network: The network to load into.
-        source: A path or a URL, with or without the suffix.
+        source: A path or a URL, with or without the suffix; or a checkpoint's path.
         setting: The configuration key that named it, for messages.
+        role: Which of a checkpoint's networks it is, such as "generator".
 
     Raises:
         UserError: If the file is absent, damaged, or of another network; the message lists
@@ -584,12 +585,22 @@ def load_weights(network: nn.Layer, source: str, setting: str) -> None:
     where = f"{setting}: {path}"
     if _is_url(source):
         where += f" (kept from {source}; remove it, and it is downloaded anew)"
+    if path.endswith(".npz"):
+        start = f"{role}/"
+        arrays = read_npz(path)
+        state = {n[len(start) :]: array for n, array in arrays.items() if n.startswith(start)}
+    else:
+        state = _read_pdparams(path, where)
+    network.set_state_dict(fitting(network, state, where))
+
+
+def _read_pdparams(path: str, where: str) -> Dict[str, Any]:
     if osp.getsize(path) > LARGEST:
         raise UserError(f"{where} is larger than 1 GiB: it was not read.")
     with open(path, "rb") as file:
         content = file.read()
     body, mark, checksum = content.rpartition(CHECKSUM_MARK)
-    if mark and len(checksum) == 64:  # weights of others have none
+    if mark and len(checksum) == DIGEST:  # weights of others have none
         content = body
         if hashlib.sha256(content).hexdigest().encode() != checksum:
             raise UserError(f"{where} is damaged: its checksum does not match its content.")
@@ -601,7 +612,7 @@ def load_weights(network: nn.Layer, source: str, setting: str) -> None:
     state = {as_text(name): value for name, value in state.items()}
     # paddle.save adds a table of its internal names
     state.pop("StructuredToParameterName@@", None)
-    network.set_state_dict(fitting(network, state, where))
+    return state
 
 
 def fitting(network: nn.Layer, state: Dict[str, Any], where: str) -> Dict[str, np.ndarray]:
@@ -666,7 +677,7 @@ def weights_path(source: str, setting: str) -> str:
                 ) from None
         return path
     path = osp.abspath(osp.expanduser(source))
-    path = path if path.endswith(".pdparams") else f"{path}.pdparams"
+    path = path if path.endswith((".pdparams", ".npz")) else f"{path}.pdparams"
     if not osp.isfile(path):
         raise UserError(
             f"{setting}: there is no file {path}. A finished training leaves "
