@@ -148,7 +148,7 @@ def test_every_key_of_the_configurations_is_read(script):
     """No dead keys: each is read somewhere else than where its range is checked."""
     shared = [path for path in SCRIPTS.glob("*.py") if path.stem not in ("runtime", *SCRIPT_NAMES)]
     code = "".join(path.read_text() for path in [*shared, SCRIPTS / f"{script}.py"])
-    for key in runtime._flatten(runtime.shipped_settings(script)):
+    for key in runtime.flatten(runtime.shipped_settings(script)):
         group, _, leaf = key.rpartition(".")
         if key in ("mode", "EVAL.pretrained_gen_model_path", "EVAL.pretrained_dis_model_path"):
             continue  # read by `launch`, and by the tests of mode=eval

@@ -48,7 +48,7 @@ CONTENTS = {
     "iteration": int,
     "rollbacks": int,
     "seconds": float,
-    "best": (float, type(None)),
+    "best": (float, int, type(None)),
     "journal": str,
     "data": str,
     "processes": int,

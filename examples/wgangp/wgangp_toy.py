@@ -44,13 +44,14 @@ import synthetic
 
 # --8<-- [start:model]
 def make_networks(cfg):
-    if cfg.MODEL.arch == "published":
+    model = cfg.MODEL
+    if model.arch == "published":
         return (
-            published.PublishedToyGenerator(cfg.MODEL.gen_net.dim),
-            published.PublishedToyDiscriminator(cfg.MODEL.dis_net.dim),
+            published.PublishedToyGenerator(model.gen_net.dim),
+            published.PublishedToyDiscriminator(model.dis_net.dim),
         )
-    generator = functions.WganGpToyGenerator(cfg.MODEL.gen_net.dim)
-    critic = functions.WganGpToyDiscriminator(cfg.MODEL.dis_net.dim)
+    generator = functions.WganGpToyGenerator(model.gen_net.dim)
+    critic = functions.WganGpToyDiscriminator(model.dis_net.dim)
     return generator, critic
 
 
