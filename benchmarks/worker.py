@@ -85,9 +85,7 @@ def ours():
     count = iter(range(1, 10**9))
 
     def critic_step():
-        critic_solver.iters_per_epoch = 1
         train(critic_solver, next(count), adversarial.NEVER)
-        critic_solver.iters_per_epoch = cfg.TRAIN.n_critic
 
     def generator_step():
         adversarial.set_trainable(critic, False)
@@ -140,7 +138,8 @@ def plain():
             fake = generator.generate(paddle.randn([BATCH, generator.noise_dim]), labels[:BATCH])
         values, logits = critic.score(real)
         mixed = functions.interpolate(real, fake, paddle.rand([BATCH]))
-        _, penalty = functions.weighted_penalty(critic, mixed, settings.penalty_weight)
+        norm = functions.gradient_norm(critic, mixed)
+        penalty = settings.penalty_weight * functions.gradient_penalty(norm)
         loss = critic.score(fake)[0].mean() - values.mean() + penalty
         if logits is not None:
             loss = loss + F.cross_entropy(logits, labels[:BATCH])

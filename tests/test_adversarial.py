@@ -220,6 +220,15 @@ def test_labels_travel_only_where_they_are_used(solvers):
             assert ("labels" in constraint.input_keys) == conditional
 
 
+def test_nothing_grows_with_the_iterations(solvers):
+    for iteration in (1, 2, 3):
+        adversarial.train_iteration(*solvers, iteration)
+    for solver in solvers:
+        meters = [solver.train_output_info, solver.train_loss_info, solver.train_time_info]
+        assert meters[0] and meters[1]
+        assert not any(meter.history for kind in meters for meter in kind.values())
+
+
 def test_both_networks_move(solvers):
     critic_solver, generator_solver = solvers
     before = [[w.numpy().copy() for w in s.model.parameters()] for s in solvers]

@@ -22,6 +22,7 @@ from paddle import nn
 
 import functions
 import linear_maps as maps
+import objectives
 from runtime import UserError
 
 
@@ -112,8 +113,15 @@ CRITICS = {
 }
 
 
+PENALTIES = {
+    "one-centred": lambda norm: 3.0 * functions.gradient_penalty(norm),
+    "power": lambda norm: 2.0 * objectives.gradient_power(norm, 6.0),
+}
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("name", CRITICS)
-def test_first_order_penalty_is_that_of_double_backward(name, float64):
+def test_first_order_penalty_is_that_of_double_backward(name, penalty, float64):
     make, shape = CRITICS[name]
     critic, samples = make(), paddle.randn(shape)
     assert critic.piecewise_linear
@@ -121,9 +129,9 @@ def test_first_order_penalty_is_that_of_double_backward(name, float64):
         if weight.ndim == 1:  # biases are 0 at first, where a mistake in them would not show
             weight.set_value(0.1 * paddle.randn(weight.shape))
     results = []
-    for penalty in (maps.first_order_penalty, functions.weighted_penalty):
+    for penalised_norm in (maps.first_order_penalty, functions.penalised_norm):
         critic.clear_gradients()
-        norm, term = penalty(critic, samples, 3.0)
+        norm, term = penalised_norm(critic, samples, PENALTIES[penalty])
         term.backward()
         gradients = [weight.grad for weight in critic.parameters()]
         numbers = [None if part is None else part.numpy().copy() for part in gradients]
@@ -150,8 +158,8 @@ def test_first_order_penalty_takes_no_second_derivative(monkeypatch):
 
     monkeypatch.setattr(paddle, "grad", watched)
     critic = functions.WganGpToyDiscriminator(8)
-    maps.first_order_penalty(critic, paddle.randn([3, 2]), 1.0)[1].backward()
-    assert asked == [False]
+    maps.first_order_penalty(critic, paddle.randn([3, 2]), functions.gradient_penalty)[1].backward()
+    assert asked == [False, False]  # of the values, and of the penalty in the norms
     assert maps._tape is None
 
 
@@ -163,12 +171,12 @@ def test_the_setting_chooses_how_the_gradient_is_had():
     for critic, setting, expected in (
         (linear, "auto", maps.first_order_penalty),
         (linear, "first_order", maps.first_order_penalty),
-        (linear, "double_backward", functions.weighted_penalty),
-        (normalised, "auto", functions.weighted_penalty),
-        (normalised, "double_backward", functions.weighted_penalty),
+        (linear, "double_backward", functions.penalised_norm),
+        (normalised, "auto", functions.penalised_norm),
+        (normalised, "double_backward", functions.penalised_norm),
     ):
-        loss = functions.WganGpCriticLoss(critic, penalty_gradient=setting)
-        assert loss.weighted_penalty is expected
+        loss = functions.CriticLoss(critic, None, penalty_gradient=setting)
+        assert loss.penalised_norm is expected
     with pytest.raises(UserError, match="this one normalises: choose double_backward, or auto"):
-        functions.WganGpCriticLoss(normalised, penalty_gradient="first_order")
+        functions.CriticLoss(normalised, None, penalty_gradient="first_order")
     assert not functions.WganGpCifar10Discriminator(4, norm="layer").piecewise_linear

@@ -19,6 +19,13 @@ import paddle
 import pytest
 
 import functions
+from objectives import Objective
+from objectives import wasserstein_critic
+from objectives import wasserstein_generator
+
+WGAN_GP = Objective(
+    wasserstein_critic, wasserstein_generator, functions.gradient_penalty, penalty_weight=10.0
+)
 
 
 class LinearCritic(functions.Critic):
@@ -165,7 +172,7 @@ def cross_entropy(logits, labels):
 def test_critic_loss_with_labels():
     real, fake, labels = normal(5, 11), normal(5, 11, seed=1), np.array([0, 3, 9, 3, 1])
     critic = HeadCritic()
-    loss = functions.WganGpCriticLoss(critic, penalty_weight=10.0, class_weight=0.5)
+    loss = functions.CriticLoss(critic, WGAN_GP, class_weight=0.5)
     outputs = critic({"real": paddle.to_tensor(real)})
     outputs.update(
         real=paddle.to_tensor(real),
@@ -175,14 +182,14 @@ def test_critic_loss_with_labels():
     )
     terms = {name: float(value) for name, value in loss(outputs).items()}
     expected = {
-        "negative_wasserstein": fake[:, 0].mean() - real[:, 0].mean(),
+        "critic_term": fake[:, 0].mean() - real[:, 0].mean(),
         "weighted_penalty": 0.0,  # the slope is 1 everywhere
         "weighted_class": 0.5 * cross_entropy(real[:, 1:], labels),
     }
     assert terms == pytest.approx(expected, rel=1e-5, abs=1e-6)
     figures = loss.mean_figures()
     assert figures["critic_loss"] == pytest.approx(sum(expected.values()), rel=1e-5)
-    assert figures["wasserstein"] == pytest.approx(-expected["negative_wasserstein"], rel=1e-5)
+    assert figures["wasserstein"] == pytest.approx(-expected["critic_term"], rel=1e-5)
     assert figures["gradient_norm"] == pytest.approx(1.0)
     assert figures["accuracy_real"] == pytest.approx((real[:, 1:].argmax(1) == labels).mean())
     assert figures["accuracy_fake"] == pytest.approx((fake[:, 1:].argmax(1) == labels).mean())
@@ -192,11 +199,11 @@ def test_critic_loss_with_labels():
 
 def test_generator_loss_with_labels():
     fake, labels = normal(6, 11), np.array([0, 3, 9, 3, 1, 1])
-    loss = functions.WganGpGeneratorLoss(HeadCritic(), class_weight=0.1)
+    loss = functions.GeneratorLoss(HeadCritic(), WGAN_GP, class_weight=0.1)
     outputs = {"fake": paddle.to_tensor(fake), "labels": paddle.to_tensor(labels)}
     terms = {name: float(value) for name, value in loss(outputs).items()}
     expected = {
-        "negative_value": -fake[:, 0].mean(),
+        "generator_term": -fake[:, 0].mean(),
         "weighted_class": 0.1 * cross_entropy(fake[:, 1:], labels),
     }
     assert terms == pytest.approx(expected, rel=1e-5)
@@ -206,13 +213,13 @@ def test_without_a_head_there_are_no_class_terms():
     critic = NormCritic()
     real, fake = paddle.to_tensor(normal(4, 3)), paddle.to_tensor(normal(4, 3, seed=1))
     outputs = {**critic({"real": real}), "real": real, "fake": fake, "alpha": paddle.rand([4])}
-    critic_terms = functions.WganGpCriticLoss(critic, 10.0)(outputs)
-    assert set(critic_terms) == {"negative_wasserstein", "weighted_penalty"}
-    assert set(functions.WganGpGeneratorLoss(critic)({"fake": fake})) == {"negative_value"}
+    critic_terms = functions.CriticLoss(critic, WGAN_GP)(outputs)
+    assert set(critic_terms) == {"critic_term", "weighted_penalty"}
+    assert set(functions.GeneratorLoss(critic, WGAN_GP)({"fake": fake})) == {"generator_term"}
 
 
 def test_figures_are_means_since_they_were_cleared():
-    loss = functions.WganGpGeneratorLoss(NormCritic())
-    losses = [float(loss({"fake": paddle.full([1, 1], x)})["negative_value"]) for x in (1.0, 3.0)]
+    loss = functions.GeneratorLoss(NormCritic(), WGAN_GP)
+    losses = [float(loss({"fake": paddle.full([1, 1], x)})["generator_term"]) for x in (1.0, 3.0)]
     assert losses == [-0.5, -4.5]
     assert loss.mean_figures() == {"generator_loss": -2.5}

@@ -165,7 +165,7 @@ def plain_block(block, x):
 @pytest.mark.parametrize("channels", [(4, 4), (3, 5)])
 @pytest.mark.parametrize("resample", ["up", "down", None])
 def test_residual_block_against_plain_resampling(resample, channels):
-    block = functions.ResidualBlock(*channels, lambda channels: functions.NoNorm(), resample)
+    block = functions.ResidualBlock(*channels, functions.NoNorm, resample)
     x = paddle.randn([2, channels[0], 8, 8])
     assert (block.conv_shortcut is None) == (resample is None and channels == (4, 4))
     np.testing.assert_allclose(block(x).numpy(), plain_block(block, x), rtol=1e-4, atol=1e-5)

@@ -48,6 +48,7 @@ import checkpoints
 import evaluation
 import files
 import functions
+import objectives
 import pictures
 import streams
 from evaluation import NEVER
@@ -59,25 +60,31 @@ LOSS_NAMES = {"discriminator": "critic", "generator": "generator"}
 
 
 # --8<-- [start:optimizer]
-def make_optimizer(cfg, network: nn.Layer):
-    """Adam, with a rate that stays or falls linearly to 0 over the run's own length.
+def make_optimizer(cfg, network: nn.Layer, name: str, rate: float):
+    """An optimiser, with a rate that stays or falls linearly to 0 over the run's own length.
 
     The rate falls once an iteration (`by_epoch`, as ppsci calls it), as in the authors' code.
 
     Args:
         cfg: The script's configuration.
         network: The network to optimise.
+        name: "Adam", "RMSProp" or "SGD".
+        rate: The learning rate at the start.
     """
     settings = cfg.TRAIN
-    end = {"constant": settings.learning_rate, "linear": 0.0}[settings.lr_schedule]
-    rate = ppsci.optimizer.lr_scheduler.Linear(
+    schedule = ppsci.optimizer.lr_scheduler.Linear(
         settings.epochs * settings.iters_per_epoch,
         1,
-        settings.learning_rate,
-        end_lr=end,
+        rate,
+        end_lr={"constant": rate, "linear": 0.0}[settings.lr_schedule],
         by_epoch=True,
     )()
-    return ppsci.optimizer.Adam(rate, settings.beta1, settings.beta2)(network)
+    if name == "RMSProp":
+        # rho and epsilon as in TensorFlow, by which the clipping variants were published
+        return ppsci.optimizer.RMSProp(schedule, rho=0.9, epsilon=1e-10)(network)
+    if name == "SGD":
+        return ppsci.optimizer.Momentum(schedule, settings.momentum)(network)
+    return ppsci.optimizer.Adam(schedule, settings.beta1, settings.beta2)(network)
 
 
 # --8<-- [end:optimizer]
@@ -135,7 +142,13 @@ def make_solvers(
         (critic's Solver, generator's Solver).
     """
     settings, use_label = cfg.TRAIN, "labels" in generator.input_keys
-    noise_dim = generator.noise_dim
+    noise_dim, objective = generator.noise_dim, objectives.make_objective(cfg)
+    if objective.penalty is not None and cfg.MODEL.dis_net.get("norm") == "batch":
+        logger.warning(
+            "MODEL.dis_net.norm=batch ties samples together, while the gradient penalty of "
+            f"LOSS={cfg.LOSS.name} holds for each sample on its own: the critic is penalised for "
+            "what its neighbours do. Choose layer or null (section 4 of the paper)."
+        )
     # what all processes read in an epoch; each gets its own batches of it
     batches = settings.iters_per_epoch * settings.update_freq * dist.get_world_size()
 
@@ -158,9 +171,9 @@ def make_solvers(
         "critic",
         critic_inputs,
         settings.batch_size,
-        functions.WganGpCriticLoss(
+        functions.CriticLoss(
             critic,
-            settings.penalty_weight,
+            objective,
             settings.get("critic_class_weight", 0.0),
             settings.penalty_gradient,
         ),
@@ -183,17 +196,19 @@ def make_solvers(
         "generator",
         generator_inputs,
         batch_size,
-        functions.WganGpGeneratorLoss(critic, settings.get("generator_class_weight", 0.0)),
+        functions.GeneratorLoss(critic, objective, settings.get("generator_class_weight", 0.0)),
         {"labels": lambda data: data["labels"]} if use_label else {},
     )
 
-    def make_solver(network, constraint, steps):
+    def make_solver(network, constraint, steps, optimizer):
         solver = ppsci.solver.Solver(
             network,
             {constraint.name: constraint},
             cfg.output_dir,
-            make_optimizer(cfg, network),
-            iters_per_epoch=steps * settings.update_freq,
+            optimizer,
+            # a step is an epoch to ppsci, since something may be due after each
+            epochs=steps,
+            iters_per_epoch=settings.update_freq,
             update_freq=settings.update_freq,
             log_freq=NEVER,  # one line for both networks is written by the loop
             seed=cfg.seed,
@@ -204,9 +219,13 @@ def make_solvers(
         solver.max_steps, solver.global_step = NEVER, 1
         return solver
 
+    critic_optimizer = make_optimizer(
+        cfg, critic, settings.critic_optimizer, settings.critic_learning_rate
+    )
+    optimizer = make_optimizer(cfg, generator, settings.optimizer, settings.learning_rate)
     return (
-        make_solver(critic, critic_constraint, settings.n_critic),
-        make_solver(generator, generator_constraint, 1),
+        make_solver(critic, critic_constraint, settings.n_critic, critic_optimizer),
+        make_solver(generator, generator_constraint, 1, optimizer),
     )
 
 
@@ -275,13 +294,19 @@ def train_iteration(critic_solver, generator_solver, iteration: int) -> None:
         iteration: The generator iteration, from 1.
     """
     train = ppsci.solver.train.train_epoch_func
-    train(critic_solver, iteration, NEVER)
+    for _ in range(critic_solver.epochs):
+        train(critic_solver, iteration, NEVER)
+        critic_solver.constraint["critic"].loss.after_step()
     # Else the critic would keep the generator's gradients, and add them to its next step's.
     set_trainable(critic_solver.model, False)
     train(generator_solver, iteration, NEVER)
     set_trainable(critic_solver.model, True)
     for solver in (critic_solver, generator_solver):
         solver.lr_scheduler.step()
+        # which keep every number they were ever given: a kilobyte an iteration
+        for meters in (solver.train_output_info, solver.train_loss_info, solver.train_time_info):
+            for meter in meters.values():
+                meter.reset()
 
 
 # --8<-- [end:step]
@@ -438,7 +463,7 @@ def probe(run) -> paddle.Tensor:
     """
     parts = [weight.sum() for n in run.networks.values() for weight in n.parameters()]
     for role, loss in run.losses.items():
-        steps = run.solvers[role].iters_per_epoch
+        steps = run.solvers[role].epochs * run.solvers[role].iters_per_epoch
         parts += loss.figures[f"{LOSS_NAMES[role]}_loss"][-steps:]
     return paddle.add_n(parts)
 
@@ -462,7 +487,7 @@ def roll_back(run, rate: float) -> None:
     settings = run.cfg.TRAIN
     lost = {}
     for role, loss in run.losses.items():
-        steps = run.solvers[role].iters_per_epoch
+        steps = run.solvers[role].epochs * run.solvers[role].iters_per_epoch
         last = {name: float(paddle.stack(v[-steps:]).mean()) for name, v in loss.figures.items()}
         lost.update({name: value for name, value in last.items() if not math.isfinite(value)})
     texts = [f"{name} is {value}" for name, value in lost.items()]
@@ -563,9 +588,10 @@ def describe(record: Dict[str, float], iterations: int) -> str:
     text = (
         f"[{record['step']}/{iterations}] "
         f"wasserstein {record['wasserstein']:.4f}, "
-        f"critic {record['critic_loss']:.4f}, generator {record['generator_loss']:.4f}, "
-        f"gradient norm {record['gradient_norm']:.3f}"
+        f"critic {record['critic_loss']:.4f}, generator {record['generator_loss']:.4f}"
     )
+    if "gradient_norm" in record:
+        text += f", gradient norm {record['gradient_norm']:.3f}"
     if "accuracy_real" in record:
         text += (
             f", class accuracy real {record['accuracy_real']:.2f} "

@@ -357,17 +357,18 @@ def check_settings(cfg, checkpoint: Checkpoint) -> None:
         for key, value in now.items()
         if kept.get(key) != value
     }
-    networks = [text for key, text in changes.items() if key.startswith(("MODEL.", "TRAIN.ema."))]
+    whole = ("MODEL.", "LOSS.name", "TRAIN.ema.", "TRAIN.optimizer", "TRAIN.critic_optimizer")
+    networks = [text for key, text in changes.items() if key.startswith(whole)]
     require(
         not networks,
-        f"{checkpoint.path} is of other networks: {', '.join(networks)}. Repeat its settings "
+        f"{checkpoint.path} is of another training: {', '.join(networks)}. Repeat its settings "
         "(config.yaml has them), or train anew in another folder.",
     )
     harmless = ("TRAIN.resume", "TRAIN.keep", "TRAIN.save_freq", "TRAIN.eval_during_train")
     others = [
         text
         for key, text in changes.items()
-        if key.startswith(("seed", "TRAIN.")) and key not in harmless
+        if key.startswith(("seed", "TRAIN.", "LOSS.")) and key not in harmless
     ]
     kept_versions, processes = checkpoint.contents["versions"], checkpoint.contents["processes"]
     others += [

@@ -238,7 +238,7 @@ class WganGpMnistDiscriminator(Critic):
 
     Args:
         dim: Channels of the first convolution; the next have 2 and 4 times as many.
-        norm: None, or "layer" for layer normalisation after the second and third convolution.
+        norm: None, "layer" or "batch": normalisation after the second and third convolution.
     """
 
     def __init__(self, dim: int = 64, norm: Optional[str] = None):
@@ -331,27 +331,25 @@ class LayerNorm(nn.Layer):
 class NoNorm(nn.Layer):
     """No normalisation: the critic's default."""
 
+    def __init__(self, channels: int):
+        super().__init__()
+
     def forward(self, x, labels=None):
         return x
 
 
 def critic_norm(name: Optional[str], channels: int) -> nn.Layer:
-    """The critic's normalisation by name: None or "layer".
+    """The critic's normalisation by name: None, "layer", or "batch".
 
-    Batch normalisation is not on offer: it ties samples together, while the penalty holds
-    for each sample on its own (section 4 of the paper).
+    "batch" is for objectives without a penalty: it ties samples together, while a penalty
+    holds for each sample on its own (section 4 of the paper).
 
     Raises:
         UserError: For another name.
     """
-    if name is None:
-        return NoNorm()
-    if name == "layer":
-        return LayerNorm(channels)
-    raise UserError(
-        f"MODEL.dis_net.norm={name!r} is unknown: choose null (no normalisation) or layer. "
-        "Batch normalisation does not go together with a gradient penalty."
-    )
+    if name not in (None, "layer", "batch"):
+        raise UserError(f"MODEL.dis_net.norm={name!r} is unknown: choose null, layer or batch.")
+    return {None: NoNorm, "layer": LayerNorm, "batch": BatchNorm}[name](channels)
 
 
 # --8<-- [end:normalisation]
@@ -463,7 +461,7 @@ class WganGpCifar10Discriminator(Critic):
     Args:
         dim: Channels of every layer.
         use_label: Whether the AC-GAN head, which gives the logits, is there.
-        norm: None, or "layer" for layer normalisation in the blocks after the first.
+        norm: None, "layer" or "batch": normalisation in the blocks after the first.
     """
 
     def __init__(self, dim: int = 128, use_label: bool = True, norm: Optional[str] = None):
@@ -547,15 +545,20 @@ def gradient_penalty(norm: paddle.Tensor) -> paddle.Tensor:
     return (norm - 1.0).square().mean()
 
 
-def weighted_penalty(
-    critic: Critic, samples: paddle.Tensor, weight: float
+def penalised_norm(
+    critic: Critic, samples: paddle.Tensor, penalty: Callable[[paddle.Tensor], paddle.Tensor]
 ) -> Tuple[paddle.Tensor, paddle.Tensor]:
-    """The norms [N] and the penalty's term of the loss, by second derivatives.
+    """Gradient norms [N] and a penalty of them, whose gradient is had by second derivatives.
 
     `linear_maps.first_order_penalty` is the same without them, for piecewise linear critics.
+
+    Args:
+        critic: The critic D.
+        samples: Points x, [N, ...].
+        penalty: Norms to a term of the loss.
     """
     norm = gradient_norm(critic, samples)
-    return norm, weight * gradient_penalty(norm)
+    return norm, penalty(norm)
 
 
 # --8<-- [end:formulas]
@@ -589,17 +592,18 @@ class AdversarialLoss(ppsci.loss.FunctionalLoss):
         return {name: float(paddle.stack(kept).mean()) for name, kept in self.figures.items()}
 
 
-class WganGpCriticLoss(AdversarialLoss):
-    """E[D(fake)] - E[D(real)] + lambda * penalty, and AC-GAN's cross entropy on real samples.
+class CriticLoss(AdversarialLoss):
+    """An objective's loss of the critic, and AC-GAN's cross entropy on real samples.
 
     The terms whose sum is minimised; the class term is there when the critic gives logits.
 
     Args:
         critic: The critic D.
-        penalty_weight: lambda; 10 for pictures, 0.1 for the toy sets.
+        objective: An `objectives.Objective`.
         class_weight: Factor of the cross entropy.
-        penalty_gradient: "double_backward", "first_order" (of the same value, faster, for
-            piecewise linear critics only), or "auto": the latter where it can be.
+        penalty_gradient: How the gradient of a penalty is had: "double_backward",
+            "first_order" (of the same value, faster, for piecewise linear critics only), or
+            "auto": the latter where it can be.
 
     Raises:
         UserError: For "first_order" and a critic that is not piecewise linear.
@@ -608,12 +612,12 @@ class WganGpCriticLoss(AdversarialLoss):
     def __init__(
         self,
         critic: Critic,
-        penalty_weight: float = 10.0,
+        objective,
         class_weight: float = 1.0,
         penalty_gradient: str = "auto",
     ):
         super().__init__(critic)
-        self.penalty_weight = penalty_weight
+        self.objective = objective
         self.class_weight = class_weight
         if penalty_gradient == "first_order" and not critic.piecewise_linear:
             raise UserError(
@@ -621,15 +625,20 @@ class WganGpCriticLoss(AdversarialLoss):
                 "only, and this one normalises: choose double_backward, or auto."
             )
         is_plain = penalty_gradient == "double_backward" or not critic.piecewise_linear
-        self.weighted_penalty = weighted_penalty if is_plain else maps.first_order_penalty
+        self.penalised_norm = penalised_norm if is_plain else maps.first_order_penalty
 
     def terms(self, output_dict, label_dict=None, weight_dict=None):
         real, fake = output_dict["real"], output_dict["fake"]
+        value_real = output_dict["value_real"]
         value_fake, logits_fake = self.critic.score(fake)
-        wasserstein = wasserstein_estimate(output_dict["value_real"], value_fake)
-        mixed = interpolate(real, fake, output_dict["alpha"])
-        norm, penalty = self.weighted_penalty(self.critic, mixed, self.penalty_weight)
-        terms = {"negative_wasserstein": -wasserstein, "weighted_penalty": penalty}
+        terms = {"critic_term": self.objective.critic_term(value_real, value_fake)}
+        if self.objective.penalty is not None:
+            weight, penalty = self.objective.penalty_weight, self.objective.penalty
+            mixed = interpolate(real, fake, output_dict["alpha"])
+            norm, terms["weighted_penalty"] = self.penalised_norm(
+                self.critic, mixed, lambda norm: weight * penalty(norm)
+            )
+            self.remember(gradient_penalty=penalty(norm.detach()), gradient_norm=norm.mean())
         if logits_fake is not None:
             labels, logits = output_dict["labels"], output_dict["logits_real"]
             # on real samples only: the critic is not asked to classify the generator's errors
@@ -642,28 +651,38 @@ class WganGpCriticLoss(AdversarialLoss):
             )
         self.remember(
             critic_loss=sum(terms.values()),
-            wasserstein=wasserstein,
-            gradient_penalty=gradient_penalty(norm),
-            gradient_norm=norm.mean(),
+            wasserstein=wasserstein_estimate(value_real, value_fake),
         )
         return terms
 
+    @paddle.no_grad()
+    def after_step(self) -> None:
+        """What an objective does to the critic's weights after each of its steps."""
+        if self.objective.clip is None:
+            return
+        for weight in self.critic.parameters():
+            # 0 * weight is 0, but NaN for what is not finite: clipping must not hide that
+            clipped = weight.clip(-self.objective.clip, self.objective.clip) + 0 * weight
+            paddle.assign(clipped, weight)
 
-class WganGpGeneratorLoss(AdversarialLoss):
-    """-E[D(fake)], and AC-GAN's cross entropy when the critic gives logits.
+
+class GeneratorLoss(AdversarialLoss):
+    """An objective's loss of the generator, and AC-GAN's cross entropy when there are logits.
 
     Args:
         critic: The critic D.
+        objective: An `objectives.Objective`.
         class_weight: Factor of the cross entropy.
     """
 
-    def __init__(self, critic: Critic, class_weight: float = 0.1):
+    def __init__(self, critic: Critic, objective, class_weight: float = 0.1):
         super().__init__(critic)
+        self.objective = objective
         self.class_weight = class_weight
 
     def terms(self, output_dict, label_dict=None, weight_dict=None):
         value, logits = self.critic.score(output_dict["fake"])
-        terms = {"negative_value": -value.mean()}
+        terms = {"generator_term": self.objective.generator_term(value)}
         if logits is not None:
             class_loss = F.cross_entropy(logits, output_dict["labels"])
             terms["weighted_class"] = self.class_weight * class_loss

@@ -204,14 +204,14 @@ def length(slopes: paddle.Tensor) -> paddle.Tensor:
 
 
 def first_order_penalty(
-    critic, samples: paddle.Tensor, weight: float
+    critic, samples: paddle.Tensor, penalty: Callable[[paddle.Tensor], paddle.Tensor]
 ) -> Tuple[paddle.Tensor, paddle.Tensor]:
-    """`functions.weighted_penalty` of the same value and gradient, without second derivatives.
+    """`functions.penalised_norm` of the same value and gradient, without second derivatives.
 
     Args:
         critic: Maps and gates of this module only; no normalisation.
         samples: [N, ...].
-        weight: The penalty's weight, lambda.
+        penalty: Gradient norms [N] to a term of the loss.
 
     Returns:
         The gradient's norm at each sample, [N], and the term of the loss.
@@ -224,8 +224,10 @@ def first_order_penalty(
     # A head that the values do not depend on has no gradient.
     slope, *gradients = paddle.grad(values.sum(), [samples, *tape.outputs], allow_unused=True)
     norm = length(slope)
-    # d/dw of weight * mean((norm - 1)^2), by the chain rule down to d norm = slope . d slope / norm
-    factor = 2 * weight / len(norm) * (norm - 1) / norm
+    norm.stop_gradient = False
+    term = penalty(norm)
+    # by the chain rule down to d norm = slope . d slope / norm
+    factor = paddle.grad(term, norm)[0] / norm
     tape.follow()
     with tape.running():
         critic.score(slope * factor.reshape([-1] + [1] * (slope.ndim - 1)))
@@ -234,9 +236,8 @@ def first_order_penalty(
         for tangent, gradient in zip(tape.tangents, gradients)
         if gradient is not None
     )
-    value = weight * (norm - 1).square().mean()
     # the value of the penalty, the gradient of the derivative
-    return norm, value + derivative - derivative.detach()
+    return norm.detach(), term.detach() + derivative - derivative.detach()
 
 
 # --8<-- [end:tape]

@@ -259,7 +259,9 @@ CHOICES = {
     "mode": ("train", "eval"),
     "device": (None, "cpu", "gpu", "xpu", "sdaa"),
     "MODEL.arch": ("paper", "published"),
-    "MODEL.dis_net.norm": (None, "layer"),
+    "MODEL.dis_net.norm": (None, "layer", "batch"),
+    "LOSS.name": ("wgan_gp", "wgan", "wgan_div", "gan"),
+    **dict.fromkeys(("TRAIN.optimizer", "TRAIN.critic_optimizer"), ("Adam", "RMSProp", "SGD")),
     "TRAIN.lr_schedule": ("constant", "linear"),
     "TRAIN.on_nan": ("stop", "roll_back"),
     "TRAIN.penalty_gradient": ("auto", "first_order", "double_backward"),
@@ -269,12 +271,13 @@ RANGES = {
     **dict.fromkeys(("batch_size", "generator_batch_factor", "num_samples"), (1, math.inf)),
     **dict.fromkeys(("dim", "noise_dim", "log_freq", "update_freq"), (1, math.inf)),
     **dict.fromkeys(("keep", "max_rollbacks"), (0, math.inf)),
-    **dict.fromkeys(("save_freq", "learning_rate", "penalty_weight"), (0, math.inf)),
+    **dict.fromkeys(("save_freq", "learning_rate", "penalty_weight", "k", "p"), (0, math.inf)),
+    "clip": (1e-12, math.inf),
     "eval_num_samples": (1, math.inf),
     "decay": (1e-6, 1),
     "seed": (0, 2**32),
     **dict.fromkeys(("critic_class_weight", "generator_class_weight"), (0, math.inf)),
-    **dict.fromkeys(("beta1", "beta2"), (0, 1)),
+    **dict.fromkeys(("beta1", "beta2", "momentum"), (0, 1)),
 }
 
 
