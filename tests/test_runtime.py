@@ -139,8 +139,8 @@ def test_each_script_checks_its_own_keys(capsys, monkeypatch, script):
     assert check(capsys, monkeypatch, script=script) is None
     text = check(capsys, monkeypatch, "DATA.mode=8gaussians", script=script)
     assert "DATA.source" in text
-    text = check(capsys, monkeypatch, "MODEL.dis_net.norm=batch", script=script)
-    assert "choose one of null, layer" in text
+    text = check(capsys, monkeypatch, "MODEL.dis_net.norm=instance", script=script)
+    assert "choose one of null, layer, batch" in text
 
 
 @pytest.mark.parametrize("script", SCRIPT_NAMES)
@@ -152,7 +152,7 @@ def test_every_key_of_the_configurations_is_read(script):
         group, _, leaf = key.rpartition(".")
         if key in ("mode", "EVAL.pretrained_gen_model_path", "EVAL.pretrained_dis_model_path"):
             continue  # read by `launch`, and by the tests of mode=eval
-        owner = {"": "cfg", "TRAIN": r"(settings|cfg\.TRAIN)", "MODEL": "model"}
+        owner = {"": "cfg", "TRAIN": r"(settings|cfg\.TRAIN)", "MODEL": "model", "LOSS": "loss"}
         owner = owner.get(group, group.rpartition(".")[2])
         assert re.search(rf"{owner}\.(get\(\")?{leaf}\b", code), key
 
