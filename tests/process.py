@@ -15,7 +15,7 @@
 
 """Trains a few iterations and keeps the weights of each process: for test_processes.py.
 
-`python -m paddle.distributed.launch --nproc_per_node 2 tests/process.py FOLDER EXPERIMENT BATCHES`
+`python -m paddle.distributed.launch --nproc_per_node 2 tests/process.py FOLDER BATCHES`
 
 Where one process is to see what several see together, BATCHES of their batches make one of its.
 """
@@ -25,6 +25,7 @@ import sys
 
 import conftest
 import numpy as np
+import paddle
 from hydra import compose
 from hydra import initialize_config_dir
 
@@ -32,7 +33,6 @@ import adversarial
 import streams
 import synthetic
 import wgangp_mnist
-import wgangp_toy
 
 
 def join_batches(count):
@@ -46,29 +46,21 @@ def join_batches(count):
     streams.Stream.__getitem__ = joined
 
 
-def main(folder, experiment, batches):
+def main(folder, batches):
     join_batches(batches)
     size = 8 * batches
     overrides = ["MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4", f"TRAIN.batch_size={size}"]
     overrides += ["TRAIN.iters_per_epoch=4", "device=cpu", f"output_dir={folder}"]
     overrides += [f"TRAIN.update_freq={os.environ.get('UPDATE_FREQ', 1)}"]
     with initialize_config_dir(str(conftest.SCRIPTS / "conf"), version_base=None):
-        cfg = compose(f"wgangp_{experiment}", overrides)
-    import paddle
-
+        cfg = compose("wgangp_mnist", overrides)
     # each starts with weights of its own: the first one's are taken
     paddle.seed(int(os.environ.get("PADDLE_TRAINER_ID", 0)))
-    script = {"toy": wgangp_toy, "mnist": wgangp_mnist}[experiment]
-    generator, critic = script.make_networks(cfg)
-    if experiment == "toy":
+    generator, critic = wgangp_mnist.make_networks(cfg)
+    data = synthetic.digits_set()
 
-        def real(rows, seed):
-            return wgangp_toy.real_points(cfg, rows, seed)
-    else:
-        data = synthetic.digits_set()
-
-        def real(rows, seed):
-            return wgangp_mnist.real_images(data, rows, seed)
+    def real(rows, seed):
+        return wgangp_mnist.real_images(data, rows, seed)
 
     solvers = adversarial.make_solvers(cfg, generator, critic, real)
     adversarial.seek(cfg, solvers, 1)
@@ -81,4 +73,4 @@ def main(folder, experiment, batches):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))

@@ -61,9 +61,9 @@ def finish(process: subprocess.Popen, folder: Path) -> None:
 
 
 def outcome(folder: Path):
-    """Bytes of the final weights, and records without their clock."""
+    """Bytes of the final weights and of the best, and records without their clock."""
     weights = {}
-    for path in sorted(folder.glob("model_*.pdparams")):
+    for path in sorted([*folder.glob("model_*.pdparams"), *folder.glob("checkpoints/best*params")]):
         for name, value in pickle.loads(path.read_bytes()).items():
             if name != "StructuredToParameterName@@":  # numbered through a process
                 weights[path.name, name] = value.tobytes()
@@ -106,8 +106,9 @@ def main():
             killed += kill_and_resume(folder, arguments.kills - killed, rng)
             if outcome(folder) != expected:
                 sys.exit(f"training {trainings} ended otherwise than the one left alone")
-            left = [path for path in folder.rglob("*.partial")]
-            print(f"{killed} kills, {trainings} trainings ended alike; {len(left)} partial files")
+            if list(folder.rglob("*.partial")):
+                sys.exit(f"training {trainings} left partial files")
+            print(f"{killed} kills, {trainings} trainings ended alike")
 
 
 if __name__ == "__main__":

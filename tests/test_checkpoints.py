@@ -80,7 +80,7 @@ def test_a_stopped_training_ends_like_one_left_alone(toy, monkeypatch, stop, ove
     assert signal.getsignal(signal.SIGTERM) == former
     folder = toy("stopped", *overrides, "TRAIN.resume=auto")
     weights, records = stress.outcome(folder)
-    assert len({file for file, _ in weights}) == 2 + bool(overrides)
+    assert len({file for file, _ in weights}) == 4 + bool(overrides)
     assert (weights, records) == stress.outcome(alone)
     assert [record["step"] for record in records] == [1, 3, 4, 6, 8, 9, 12]
     # nothing is left to do, and nothing changes
@@ -205,6 +205,16 @@ def test_a_checkpoint_can_be_evaluated(toy, configure, tmp_path):
     assert report["metrics"]["wasserstein_2"]["value"] == last["wasserstein_2"]
 
 
+def test_of_a_checkpoint_the_average_is_evaluated(toy, configure, tmp_path):
+    folder = toy("run", "TRAIN.ema.use_ema=true", "TRAIN.ema.decay=0.9")
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    path = folder / "checkpoints" / "iteration_12.npz"
+    weights = [f"EVAL.pretrained_gen_model_path={path}"]
+    wgangp_toy.evaluate(configure("toy", *TOY, "mode=eval", "EVAL.num_samples=50", *weights))
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["metrics"]["wasserstein_2"]["value"] == last["wasserstein_2"]
+
+
 def test_damaged_checkpoints_are_passed_over(toy):
     folder = toy("run")
     expected = stress.outcome(folder)
@@ -237,7 +247,9 @@ def rewrite(path, **replaced):
     [
         ({"generator/layers.0.bias": np.zeros(3, "float32")}, "misshapen: layers.0.bias"),
         ({"generator/more": np.zeros(3, "float32")}, "unexpected: more"),
-        ({"generator_optimizer/none/moment1": np.zeros(3)}, "belongs to no weight"),
+        ({"generator_optimizer/none/moment1": np.zeros(3)}, "not those that it has: none/moment1"),
+        ({"generator_optimizer/layers.0.bias/moment1": np.zeros(3, "f4")}, "misshapen, or not"),
+        ({"generator_optimizer/layers.0.bias/moment2": np.full(8, np.inf, "f4")}, "or not finite"),
         (
             {"contents": np.frombuffer(b'{"iteration": "1"}', "uint8")},
             "no checkpoint of this",
@@ -253,6 +265,56 @@ def test_a_checkpoint_that_does_not_fit_is_refused(toy, replaced, message):
     with pytest.raises(UserError, match=message):
         toy("other", f"TRAIN.resume={path}")
     assert not (folder.parent / "other" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("iteration", -3, "counts below 0"),
+        ("random", {"python": [[1]]}, "random states can't be read"),
+        ("random", {"python": [3, [1] * 625, None], "numpy": 5}, "random states can't be read"),
+    ],
+)
+def test_contents_that_make_no_sense_are_refused(toy, key, value, message):
+    folder = toy("run")
+    path = folder / "checkpoints" / "best.npz"
+    contents = checkpoints.read(str(path)).contents
+    contents[key] = value
+    rewrite(path, contents=np.frombuffer(json.dumps(contents).encode(), "uint8"))
+    with pytest.raises(UserError, match=message):
+        toy("other", f"TRAIN.resume={path}")
+
+
+def test_going_back_leaves_no_later_checkpoint_in_the_way(toy):
+    folder = toy("run", "TRAIN.keep=1", "TRAIN.epochs=4", "TRAIN.eval_during_train=false")
+    alone = stress.outcome(folder)
+    toy("early", "TRAIN.keep=0", "TRAIN.epochs=4", "TRAIN.eval_during_train=false")
+    early = folder.parent / "early" / "checkpoints"
+    # to the second of four, whose checkpoint lies beside a newer one
+    (early / "iteration_08.npz").rename(folder / "checkpoints" / "iteration_08.npz")
+    path = folder / "checkpoints" / "iteration_08.npz"
+    again = ["TRAIN.keep=1", "TRAIN.epochs=4", "TRAIN.eval_during_train=false"]
+    toy("run", *again, f"TRAIN.resume={path}")
+    assert stress.outcome(folder) == alone
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {"iteration_16.npz", "iteration_16.npz.abandoned"}
+    # a folder stands for its newest checkpoint
+    assert checkpoints.newest(str(folder)).contents["iteration"] == 16
+
+
+def test_a_best_that_lies_ahead_is_not_believed(toy):
+    folder = toy("run", "TRAIN.eval_freq=1")
+    best = checkpoints.read(str(folder / "checkpoints" / "best.npz")).contents
+    assert best["iteration"] > 4
+    first = checkpoints.by_age(str(folder / "checkpoints"))[-1]
+    assert checkpoints.read(first).contents["iteration"] == 4
+    expected = stress.outcome(folder)
+    toy("run", "TRAIN.eval_freq=1", f"TRAIN.resume={first}")
+    weights, records = stress.outcome(folder)
+    again = checkpoints.read(str(folder / "checkpoints" / "best.npz")).contents
+    values = [record["wasserstein_2"] for record in records if record.get("best")]
+    assert again["best"] == values[-1]
+    assert weights == expected[0]
 
 
 def test_what_differs_is_named(toy, configure, tmp_path, monkeypatch):
@@ -275,7 +337,7 @@ def test_what_differs_is_named(toy, configure, tmp_path, monkeypatch):
     assert last["step"] == 16 and last["learning_rate"] == pytest.approx(0.1 / 16)
     cfg = configure("mnist", "DATA.source=digits", f"TRAIN.resume={path}")
     cfg.output_dir = str(tmp_path / "mnist")
-    with pytest.raises(UserError, match="of other networks"):
+    with pytest.raises(UserError, match="of another training"):
         wgangp_mnist.train(cfg)
 
 
@@ -291,7 +353,7 @@ def test_the_data_set_is_known_by_its_content():
 
 def test_a_finished_training_without_checkpoints_is_not_begun_again(toy):
     toy("run", "TRAIN.save_freq=0", "TRAIN.eval_during_train=false")
-    with pytest.raises(UserError, match="is finished and left no checkpoint"):
+    with pytest.raises(UserError, match="holds no checkpoint that could be resumed"):
         toy("run", "TRAIN.save_freq=0", "TRAIN.resume=auto")
     with pytest.raises(UserError, match="Continue it by TRAIN.resume=auto"):
         toy("run")
@@ -328,6 +390,22 @@ def test_a_rate_too_large_diverges_in_its_first_iteration(toy, tmp_path):
     with pytest.raises(UserError, match="diverged in iteration 1, .*_loss is .*no checkpoint yet"):
         toy("run", "TRAIN.learning_rate=1e30", "TRAIN.on_nan=stop")
     assert not list((tmp_path / "run").rglob("*.pdparams"))
+
+
+def test_an_optimiser_is_not_poisoned_unnoticed(toy, tmp_path):
+    """Gradients whose squares overflow leave weights and losses finite, but not Adam."""
+    with pytest.raises(UserError, match="gradients too large for the optimiser"):
+        toy("run", "TRAIN.penalty_weight=1e30")
+    assert not checkpoints.by_age(str(tmp_path / "run" / "checkpoints"))
+
+
+def test_what_reading_meets_ends_the_training(toy, monkeypatch):
+    def draw(*_):
+        raise MemoryError("no room for a batch")
+
+    monkeypatch.setattr(synthetic, "draw_toy", draw)
+    with pytest.raises(MemoryError, match="no room for a batch"):
+        toy("run", "TRAIN.eval_during_train=false", "DATA.mode=swissroll")
 
 
 def test_it_rolls_back_with_other_draws(toy, monkeypatch):

@@ -18,6 +18,7 @@ import hashlib
 import http.server
 import pickle
 import threading
+import zipfile
 
 import numpy as np
 import paddle
@@ -130,6 +131,24 @@ def test_weights_come_back_with_or_without_the_suffix(tmp_path, suffix):
     files.load_weights(loaded, f"{tmp_path}/g{suffix}", "EVAL.x")
     for name, value in state(saved).items():
         np.testing.assert_array_equal(state(loaded)[name], value)
+
+
+def test_compressed_parts_are_refused(tmp_path):
+    """Which can unpack to anything, whatever size they declare."""
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("x/data.pkl", b"N.")
+    with pytest.raises(UserError, match="it is compressed"):
+        files.read_pth(str(path))
+    with pytest.raises(UserError, match="not intact"):
+        files.read_npz(str(path))
+
+
+def test_keys_that_are_no_names_are_refused(tmp_path):
+    path = tmp_path / "g.pdparams"
+    path.write_bytes(pickle.dumps({1: np.zeros(3)}))
+    with pytest.raises(UserError, match="arrays by name"):
+        files.load_weights(functions.WganGpToyGenerator(4), str(path), "EVAL.x")
 
 
 def test_our_own_weights_carry_a_checksum(tmp_path):

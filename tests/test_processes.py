@@ -17,12 +17,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import stress
 from conftest import SCRIPTS
 
 PROCESS = Path(__file__).with_name("process.py")
@@ -48,9 +50,9 @@ def launch(count, log, *command, cwd=None, status=0):
     return logs
 
 
-def alone(folder, experiment, batches, update_freq=1):
+def alone(folder, batches, update_freq=1):
     environment = {**os.environ, "UPDATE_FREQ": str(update_freq)}
-    command = [sys.executable, str(PROCESS), str(folder), experiment, str(batches)]
+    command = [sys.executable, str(PROCESS), str(folder), str(batches)]
     subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
     return dict(np.load(folder / "alone.npz"))
 
@@ -62,22 +64,18 @@ def assert_close(found, expected):
         np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("experiment", ["mnist"])
-def test_two_processes_are_one_with_the_batches_of_both(experiment, tmp_path):
-    launch(2, tmp_path / "log", PROCESS, tmp_path, experiment, 1)
+def test_two_processes_are_one_with_the_batches_of_both(tmp_path):
+    launch(2, tmp_path / "log", PROCESS, tmp_path, 1)
     first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1))
     assert first.keys() == second.keys() and len(first) >= 12
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
-    assert_close(first, alone(tmp_path, experiment, 2))
+    assert_close(first, alone(tmp_path, 2))
     # and not what one batch alone gives
-    single = alone(tmp_path, experiment, 1)
+    single = alone(tmp_path, 1)
     assert max(np.abs(single[name] - first[name]).max() for name in first) > 1e-4
-
-
-def test_accumulated_batches_are_one_larger_batch(tmp_path):
-    larger = alone(tmp_path, "mnist", 2)
-    assert_close(alone(tmp_path, "mnist", 1, update_freq=2), larger)
+    # accumulated batches are one larger batch, too
+    assert_close(alone(tmp_path, 1, update_freq=2), alone(tmp_path, 2))
 
 
 TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16", "device=cpu"]
@@ -86,12 +84,15 @@ TINY += ["TRAIN.eval_num_samples=51", "EVAL.num_samples=51", "EVAL.batch_size=20
 
 
 def test_the_command_in_two_processes(tmp_path, run_script):
-    folder, log = tmp_path / "run", tmp_path / "log"
-    command = ["wgangp_toy.py", *TINY, f"hydra.run.dir={folder}"]
-    launch(2, log, *command, "TRAIN.epochs=2", cwd=SCRIPTS)
-    # the run goes on where it ended, in two processes again
-    logs = launch(2, log, *command, "TRAIN.resume=auto", cwd=SCRIPTS)
+    folder, other, log = tmp_path / "run", tmp_path / "other", tmp_path / "log"
+    command = ["wgangp_toy.py", *TINY]
+    logs = launch(2, log, *command, f"hydra.run.dir={folder}", cwd=SCRIPTS)
     assert logs.count("[6/6] wasserstein") == 1  # the first process tells
+    # from the middle, in two processes again
+    (other / "checkpoints").mkdir(parents=True)
+    shutil.copy(folder / "checkpoints" / "iteration_2.npz", other / "checkpoints")
+    launch(2, log, *command, f"hydra.run.dir={other}", "TRAIN.resume=auto", cwd=SCRIPTS)
+    assert stress.outcome(other) == stress.outcome(folder)
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [1, 2, 4, 6]
     # an uneven number of samples, gathered from both processes, is measured as in one
@@ -112,6 +113,26 @@ def test_the_command_in_two_processes(tmp_path, run_script):
     assert {name: row["value"] for name, row in again.items()} == pytest.approx(
         {name: row["value"] for name, row in figures.items()}, rel=1e-5
     )
+
+
+def test_terminating_the_launcher_saves(tmp_path):
+    """Which sends SIGTERM three times within a second."""
+    log, folder = tmp_path / "log", tmp_path / "run"
+    settings = [*TINY, "TRAIN.epochs=9999", "TRAIN.iters_per_epoch=9999", "TRAIN.n_critic=900"]
+    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node=2"]
+    command += [f"--log_dir={log}", "wgangp_toy.py", *settings, f"hydra.run.dir={folder}"]
+    environment = {name: text for name, text in os.environ.items() if "PADDLE" not in name}
+    with open(tmp_path / "out", "wb") as out:
+        launcher = subprocess.Popen(command, cwd=SCRIPTS, env=environment, stdout=out, stderr=out)
+    try:
+        stress.wait_for(launcher, folder / "metrics.jsonl")
+        launcher.terminate()
+        launcher.wait(timeout=60)
+    finally:
+        launcher.kill()
+    logs = (log / "workerlog.0").read_text()
+    assert "Stopped after iteration" in logs and "Traceback" not in logs
+    assert list((folder / "checkpoints").glob("iteration_*.npz"))
 
 
 def test_several_processes_want_one_folder(tmp_path):

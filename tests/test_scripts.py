@@ -155,6 +155,7 @@ def test_offline_the_error_names_every_way_out(name, way, run_script, tmp_path):
         ("mnist", "DATA.source=digit", "mnist, digits"),
         ("cifar10", "mode=eval", "EVAL.pretrained_gen_model_path"),
         ("toy", "MODEL.arch=published", "MODEL.arch=published is for mode=eval"),
+        ("toy", "TRAIN.resume=auto", "a folder that is named: give hydra.run.dir="),
         ("toy", "TRAIN.resume=5", "TRAIN.resume=5 is not a path"),
         ("toy", "TRAIN.ema=true", "TRAIN.ema is a group of settings. Set one of TRAIN.ema.use_ema"),
         ("toy", "TRAIN.ema.decay=0", "TRAIN.ema.decay=0 must be at least 1e-06 and below 1"),
@@ -164,7 +165,8 @@ def test_offline_the_error_names_every_way_out(name, way, run_script, tmp_path):
     ],
 )
 def test_slips_get_one_line(name, slip, part, run_script, tmp_path):
-    done = run_script(name, slip, f"hydra.run.dir={tmp_path}/x", status=2)
+    folder = [] if slip == "TRAIN.resume=auto" else [f"hydra.run.dir={tmp_path}/x"]
+    done = run_script(name, slip, *folder, status=2)
     assert part in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 

@@ -294,13 +294,16 @@ def train_iteration(critic_solver, generator_solver, iteration: int) -> None:
         iteration: The generator iteration, from 1.
     """
     train = ppsci.solver.train.train_epoch_func
-    for _ in range(critic_solver.epochs):
-        train(critic_solver, iteration, NEVER)
-        critic_solver.constraint["critic"].loss.after_step()
-    # Else the critic would keep the generator's gradients, and add them to its next step's.
-    set_trainable(critic_solver.model, False)
-    train(generator_solver, iteration, NEVER)
-    set_trainable(critic_solver.model, True)
+    try:
+        for _ in range(critic_solver.epochs):
+            train(critic_solver, iteration, NEVER)
+            critic_solver.constraint["critic"].loss.after_step()
+        # Else the critic would keep the generator's gradients, and add them to its next step's.
+        set_trainable(critic_solver.model, False)
+        train(generator_solver, iteration, NEVER)
+        set_trainable(critic_solver.model, True)
+    except StopIteration:
+        raise streams.failures[0] from None
     for solver in (critic_solver, generator_solver):
         solver.lr_scheduler.step()
         # which keep every number they were ever given: a kilobyte an iteration
@@ -338,6 +341,7 @@ def train(
     iterations = settings.epochs * settings.iters_per_epoch
     if checkpoint is not None:
         checkpoints.restore(run, checkpoint)
+        require_same(run)
         logger.info(f"Going on from {checkpoint.path}, after iteration {run.iteration}.")
     evaluator = evaluation.make_solver(cfg, network, validators) if validators else None
     seek(cfg, solvers, run.iteration, run.rollbacks)
@@ -373,6 +377,8 @@ def train(
                 bar.set_postfix(wasserstein=f"{record['wasserstein']:.3f}", refresh=False)
                 logger.info(describe(record, iterations))
             # Else it was a sign of life only: what is recorded does not depend on the clock.
+            if ends_epoch or is_stopped:
+                share_buffers(run)
             if is_due:
                 for loss in run.losses.values():
                     loss.figures.clear()
@@ -381,20 +387,22 @@ def train(
                     if evaluator is not None and (epoch % settings.eval_freq == 0 or is_last):
                         evaluate(run, evaluator, record)
                 add_record(run, record)
-                if record.get("best"):
-                    checkpoints.write(run, osp.join(cfg.output_dir, "checkpoints", "best.npz"))
+            is_best = is_due and record.get("best", False)
             is_saved = settings.save_freq and ends_epoch
             is_saved = is_saved and (epoch % settings.save_freq == 0 or is_last)
             # the first iteration's, too, where a training may want to go back
             wants_first = run.iteration == 1 and settings.on_nan == "roll_back"
-            if is_saved or wants_first or is_stopped:
+            if is_saved or wants_first or is_stopped or is_best:
                 checkpoints.save(run)
+            if is_best:
+                checkpoints.save_best(run)
             if is_stopped and not is_last:
                 leave(run, signals)
 
-        save_networks(cfg, "model", run.average.source, run.networks["discriminator"])
+        share_buffers(run)
         if settings.ema.use_ema:
             save_networks(cfg, "model_average", network)
+        save_networks(cfg, "model", run.average.source, run.networks["discriminator"])
 
 
 # --8<-- [end:loop]
@@ -405,9 +413,41 @@ def open_folder(run) -> None:
     if dist.get_rank() > 0:
         return
     os.makedirs(osp.join(run.cfg.output_dir, "samples"), exist_ok=True)
+    for folder in (run.cfg.output_dir, checkpoints.checkpoint_folder(run.cfg)):
+        files.remove_partial(folder)  # of a run that was killed while it wrote
+    checkpoints.abandon_later(run)
+    if run.journal and json.loads(run.journal.splitlines()[-1]).get("best"):
+        checkpoints.save_best(run)  # it may have been killed before that
     OmegaConf.save(run.cfg, osp.join(run.cfg.output_dir, "config.yaml"), resolve=True)
     with files.replacing(checkpoints.journal_path(run.cfg)) as file:
         file.write(run.journal.encode())
+
+
+def require_same(run) -> None:
+    """Refuses to go on if processes have not found the same checkpoint.
+
+    Raises:
+        UserError: Where they don't see the same folder.
+    """
+    if dist.get_world_size() > 1:
+        found: List[paddle.Tensor] = []
+        state = [run.iteration, run.rollbacks, len(run.journal)]
+        dist.all_gather(found, paddle.to_tensor(state, "int64"))
+        require(
+            all(other.tolist() == state for other in found),
+            f"the processes have found checkpoints of the iterations "
+            f"{', '.join(str(int(other[0])) for other in found)}: all must see the same folder.",
+        )
+
+
+def share_buffers(run) -> None:
+    """Makes running statistics, which each process takes of its own batches, the mean of all."""
+    count = dist.get_world_size()
+    if count > 1:
+        for network in run.networks.values():
+            for buffer in network.buffers():
+                dist.all_reduce(buffer)
+                paddle.assign(buffer / count, buffer)
 
 
 def draw_samples(run, draw: Callable[[str], None]) -> None:
@@ -443,6 +483,10 @@ def evaluate(run, evaluator, record: Dict[str, Any]) -> None:
         f"[{run.iteration}] evaluated the {record['evaluated']}: {evaluation.describe(figures)}"
     )
     value = figures.get(settings.best_metric)
+    if value is not None and dist.get_world_size() > 1:
+        shared = paddle.to_tensor([value], "float64")
+        dist.broadcast(shared, 0)  # the decision below is one for all
+        value = float(shared)
     if value is None:
         logger.warning(
             f"TRAIN.best_metric={settings.best_metric} is not among what is measured here: no "
@@ -458,10 +502,13 @@ def evaluate(run, evaluator, record: Dict[str, Any]) -> None:
 def probe(run) -> paddle.Tensor:
     """A number that is NaN or infinite if a loss of the last iteration or a weight is.
 
-    A gradient that is not finite makes weights that are not. One number is read instead of
-    dozens, so that a GPU is waited for once.
+    A gradient that is not finite makes weights that are not, or an optimiser's tensors. One
+    number is read instead of dozens, so that a GPU is waited for once.
     """
-    parts = [weight.sum() for n in run.networks.values() for weight in n.parameters()]
+    parts = [value.sum() for n in run.networks.values() for value in n.state_dict().values()]
+    for solver in run.solvers.values():
+        state = solver.optimizer.state_dict()
+        parts += [value.sum() for value in state.values() if isinstance(value, paddle.Tensor)]
     for role, loss in run.losses.items():
         steps = run.solvers[role].epochs * run.solvers[role].iters_per_epoch
         parts += loss.figures[f"{LOSS_NAMES[role]}_loss"][-steps:]
@@ -492,11 +539,11 @@ def roll_back(run, rate: float) -> None:
         lost.update({name: value for name, value in last.items() if not math.isfinite(value)})
     texts = [f"{name} is {value}" for name, value in lost.items()]
     for role, network in run.networks.items():
-        finite = all(bool(weight.isfinite().all()) for weight in network.parameters())
+        finite = all(bool(value.isfinite().all()) for value in network.state_dict().values())
         texts += [] if finite else [f"weights of the {role} are not finite"]
     message = (
         f"the training diverged in iteration {run.iteration}, at a learning rate of {rate:g}: "
-        f"{', '.join(texts) or 'another process found a figure that is not finite'}."
+        f"{', '.join(texts) or 'gradients too large for the optimiser, or another process did'}."
     )
     if settings.on_nan == "stop":
         raise UserError(
@@ -540,19 +587,21 @@ def writing(run):
 
 @contextlib.contextmanager
 def stop_signals():
-    """Notes SIGINT and SIGTERM in a list, for the loop to end well; a second one ends at once."""
+    """Notes SIGINT and SIGTERM in a list, for the loop to end well; a second Ctrl-C ends at once.
+
+    A second SIGTERM does not: Paddle's launcher sends three within a second.
+    """
     noted, former = [], {}
 
     def note(number, _):
-        if noted:
-            for each, handler in former.items():
-                signal.signal(each, handler)
+        if noted and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not noted:
+            logger.info(
+                f"{signal.Signals(number).name}: this iteration is finished and saved; Ctrl-C "
+                "ends at once."
+            )
         noted.append(number)
-        logger.info(
-            f"{signal.Signals(number).name}: this iteration is finished and saved; a second "
-            "signal ends at once."
-        )
 
     for number in (signal.SIGINT, signal.SIGTERM):
         former[number] = signal.signal(number, note)

@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -43,6 +42,13 @@ from runtime import UserError
 from runtime import flatten
 from runtime import require
 
+BEST = "best.npz"
+# The tensors of Paddle's optimisers, by their class.
+OPTIMIZER_TENSORS = {
+    "Adam": ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"),
+    "RMSProp": ("momentum", "mean_square", "mean_grad"),
+    "Momentum": ("velocity",),
+}
 # What a checkpoint tells beside its arrays.
 CONTENTS = {
     "iteration": int,
@@ -51,9 +57,8 @@ CONTENTS = {
     "best": (float, int, type(None)),
     "journal": str,
     "data": str,
-    "processes": int,
     "settings": dict,
-    "versions": dict,
+    "machine": dict,
     "random": dict,
     "scalers": dict,
 }
@@ -142,9 +147,8 @@ def write(run: Run, path: str) -> None:
             "best": run.best,
             "journal": run.journal,
             "data": run.data,
-            "processes": dist.get_world_size(),
             "settings": OmegaConf.to_container(run.cfg, resolve=True),
-            "versions": versions(),
+            "machine": machine(),
             "random": random_states(),
             "scalers": {
                 role: {key: np.asarray(value).tolist() for key, value in state.items()}
@@ -170,6 +174,21 @@ def save(run: Run) -> None:
             os.remove(path)
 
 
+def save_best(run: Run) -> None:
+    """Writes the checkpoint of the best generator; that of the interval is there already.
+
+    So whatever is interrupted, no best is newer than the newest checkpoint.
+    """
+    write(run, osp.join(checkpoint_folder(run.cfg), BEST))
+
+
+def abandon_later(run: Run) -> None:
+    """Renames checkpoints that are further than a run is: it has gone back behind them."""
+    for path in by_age(checkpoint_folder(run.cfg)):
+        if _number(path) > run.iteration:
+            os.replace(path, f"{path}.abandoned")
+
+
 # --8<-- [end:write]
 
 
@@ -181,9 +200,12 @@ def checkpoint_folder(cfg) -> str:
 def by_age(folder: str) -> List[str]:
     """Checkpoints of intervals in a folder, the newest first."""
     names = os.listdir(folder) if osp.isdir(folder) else []
-    numbers = {name: re.fullmatch(r"iteration_(\d+)\.npz", name) for name in names}
-    found = sorted((int(match[1]), name) for name, match in numbers.items() if match)
-    return [osp.join(folder, name) for _, name in reversed(found)]
+    found = [name for name in names if re.fullmatch(r"iteration_\d+\.npz", name)]
+    return [osp.join(folder, name) for name in sorted(found, key=_number, reverse=True)]
+
+
+def _number(path: str) -> int:
+    return int(re.findall(r"\d+", osp.basename(path))[0])
 
 
 def optimizer_state(network: nn.Layer, solver) -> Dict[Any, paddle.Tensor]:
@@ -236,13 +258,16 @@ def set_random_states(states: Dict[str, Any]) -> None:
     paddle.set_rng_state(generators)
 
 
-def versions() -> Dict[str, str]:
+def machine() -> Dict[str, str]:
     """What the arithmetic of a run depends on, beside its settings."""
     return {
         "python": platform.python_version(),
         "paddle": paddle.__version__,
         "ppsci": ppsci.__version__,
         "numpy": np.__version__,
+        "device": paddle.get_device(),
+        "threads": os.environ.get("MKL_NUM_THREADS", ""),
+        "processes": str(dist.get_world_size()),
     }
 
 
@@ -284,6 +309,8 @@ def read(path: str) -> Checkpoint:
         for key, kind in CONTENTS.items():
             if not isinstance(contents[key], kind):
                 raise ValueError(f"its {key} is a {type(contents[key]).__name__}")
+        if min(contents["iteration"], contents["rollbacks"]) < 0:
+            raise ValueError("it counts below 0")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is no checkpoint of this suite ({error}).") from None
     return Checkpoint(path, contents, arrays)
@@ -301,7 +328,7 @@ def find(cfg) -> Optional[Checkpoint]:
         UserError: If the folder holds another training and none is to be resumed, or the
             checkpoint is absent, damaged, or of other networks.
     """
-    folder, resume = checkpoint_folder(cfg), cfg.TRAIN.resume
+    resume = cfg.TRAIN.resume
     if resume is None:
         # the first process's question only: it may have begun to write when others ask
         require(
@@ -310,33 +337,35 @@ def find(cfg) -> Optional[Checkpoint]:
             "name a new folder by hydra.run.dir=, or remove that one.",
         )
         return None
-    if dist.get_rank() == 0:
-        for name in os.listdir(folder) if osp.isdir(folder) else []:
-            if name.endswith(files.PARTIAL):  # of a run that was killed while it wrote
-                with contextlib.suppress(OSError):
-                    os.remove(osp.join(folder, name))
-    if resume != "auto":
-        path = osp.abspath(osp.expanduser(resume))
-        checkpoint = read(path if path.endswith(".npz") else f"{path}.npz")
-    else:
-        checkpoint = None
-        for path in by_age(folder):
-            try:
-                checkpoint = read(path)
-                break
-            except UserError as error:
-                logger.warning(f"{error} The one before it is tried.")
+    path = osp.abspath(osp.expanduser(cfg.output_dir if resume == "auto" else resume))
+    if osp.isdir(path):
+        checkpoint = newest(path)
         if checkpoint is None:
-            finished = osp.join(cfg.output_dir, "model_generator.pdparams")
+            # what a training writes last
+            finished = osp.join(path, "model_discriminator.pdparams")
             require(
-                not osp.exists(finished),
-                f"{cfg.output_dir} holds a training that is finished and left no checkpoint: "
-                "nothing can be resumed. Name a new folder by hydra.run.dir=.",
+                resume == "auto" and not osp.exists(finished),
+                f"{path} holds no checkpoint that could be resumed. Name another, or begin a "
+                "new training in another folder.",
             )
-            logger.info(f"There is no checkpoint in {folder}: the training starts from the start.")
+            logger.info(f"There is no checkpoint in {path}: the training starts from the start.")
             return None
+    else:
+        checkpoint = read(path if path.endswith(".npz") else f"{path}.npz")
     check_settings(cfg, checkpoint)
     return checkpoint
+
+
+def newest(folder: str) -> Optional[Checkpoint]:
+    """The newest intact checkpoint of a run's folder."""
+    folder = osp.join(folder, "checkpoints")
+    for path in [*by_age(folder), osp.join(folder, BEST)]:
+        if osp.exists(path):
+            try:
+                return read(path)
+            except UserError as error:
+                logger.warning(f"{error} The one before it is tried.")
+    return None
 
 
 def journal_path(cfg) -> str:
@@ -364,20 +393,19 @@ def check_settings(cfg, checkpoint: Checkpoint) -> None:
         f"{checkpoint.path} is of another training: {', '.join(networks)}. Repeat its settings "
         "(config.yaml has them), or train anew in another folder.",
     )
-    harmless = ("TRAIN.resume", "TRAIN.keep", "TRAIN.save_freq", "TRAIN.eval_during_train")
+    # what neither the weights nor the records depend on
+    harmless = ("mode", "output_dir", "device", "DATA.data_path", "TRAIN.resume", "TRAIN.keep")
     others = [
         text
         for key, text in changes.items()
-        if key.startswith(("seed", "TRAIN.", "LOSS.")) and key not in harmless
+        if key not in harmless and not key.startswith("EVAL.pretrained")
     ]
-    kept_versions, processes = checkpoint.contents["versions"], checkpoint.contents["processes"]
+    kept_machine = checkpoint.contents["machine"]
     others += [
-        f"{name} was {kept_versions.get(name)} and is {version}"
-        for name, version in versions().items()
-        if kept_versions.get(name) != version
+        f"{name} was {kept_machine.get(name)} and is {value}"
+        for name, value in machine().items()
+        if kept_machine.get(name) != value
     ]
-    if processes != dist.get_world_size():
-        others.append(f"processes were {processes} and are {dist.get_world_size()}")
     if others:
         logger.warning(
             f"The training goes on with other settings than {checkpoint.path} was made with, so "
@@ -409,21 +437,13 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
         role: files.fitting(network, checkpoint.part(role), where)
         for role, network in run.networks.items()
     }
-    optimizers = {}
-    for role, solver in run.solvers.items():
-        internal = {name: p.name for name, p in run.networks[role].named_parameters()}
-        keys = _optimizer_keys(internal.values(), solver)
-        tensors = {}
-        for name, value in checkpoint.part(f"{role}_optimizer").items():
-            weight, _, kind = name.rpartition("/")
-            fits = weight in internal and np.isfinite(value).all()
-            require(fits, f"{where}: the optimiser's {name} belongs to no weight of the {role}.")
-            key = keys.get((internal[weight], kind), f"{internal[weight]}_{kind}_0")
-            tensors[key] = paddle.to_tensor(value)
-        optimizers[role] = tensors
+    optimizers = {
+        role: _fitting_optimizer(run, role, checkpoint.part(f"{role}_optimizer"), where)
+        for role in run.solvers
+    }
     try:
         set_random_states(contents["random"])
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # of many kinds, if they are not what they should be
         raise UserError(f"{where}: its random states can't be read ({error}).") from None
 
     for role, network in run.networks.items():
@@ -445,11 +465,54 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
         }
     run.iteration, run.rollbacks = contents["iteration"], contents["rollbacks"]
     run.seconds, run.journal, run.checkpoint = contents["seconds"], contents["journal"], where
-    measure = flatten(contents["settings"]).get("TRAIN.best_metric")
-    # where its weights are not, there is no best so far
-    kept = osp.join(checkpoint_folder(run.cfg), f"{best_name(run.cfg)}_generator.pdparams")
-    has_best = measure == run.cfg.TRAIN.best_metric and osp.exists(kept)
-    run.best = contents["best"] if has_best else None
+    run.best = contents["best"] if _is_best_kept(run, checkpoint) else None
+
+
+def _is_best_kept(run: Run, checkpoint: Checkpoint) -> bool:
+    """Whether the best weights in the folder are those that a checkpoint knows of."""
+    if flatten(checkpoint.contents["settings"]).get("TRAIN.best_metric") != (
+        run.cfg.TRAIN.best_metric
+    ):
+        return False
+    try:
+        best = read(osp.join(checkpoint_folder(run.cfg), BEST))
+    except UserError:
+        return False
+    return best.contents["iteration"] <= checkpoint.contents["iteration"]
+
+
+def _fitting_optimizer(
+    run: Run, role: str, arrays: Dict[str, np.ndarray], where: str
+) -> Dict[str, paddle.Tensor]:
+    """An optimiser's tensors by Paddle's keys, if they are just what it would have itself."""
+    solver, network = run.solvers[role], run.networks[role]
+    weights = dict(network.named_parameters())
+    kinds = OPTIMIZER_TENSORS[type(_plain(solver.optimizer)).__name__]
+    expected = {f"{name}/{kind}" for name in weights for kind in kinds}
+    require(
+        set(arrays) == expected,
+        f"{where}: the tensors of the {role}'s optimiser are not those that it has: "
+        f"{', '.join(sorted(set(arrays) ^ expected)[:4])}.",
+    )
+    keys = _optimizer_keys([weight.name for weight in weights.values()], solver)
+    tensors = {}
+    for name, value in arrays.items():
+        weight, _, kind = name.rpartition("/")
+        shapes = ([1], weights[weight].shape)
+        fits = value.dtype == np.float32 and list(value.shape) in shapes
+        require(
+            fits and bool(np.isfinite(value).all()),
+            f"{where}: the {role}'s optimiser's {name} is misshapen, or not finite.",
+        )
+        internal = weights[weight].name
+        key = keys.get((internal, kind), f"{internal}_{kind}_0")
+        tensors[key] = paddle.to_tensor(value)
+    return tensors
+
+
+def _plain(optimizer):
+    """An optimiser without what Paddle wraps it in where there are several processes."""
+    return getattr(optimizer, "_inner_opt", optimizer)
 
 
 def best_name(cfg) -> str:

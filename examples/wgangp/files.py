@@ -21,7 +21,6 @@ import gzip
 import hashlib
 import http.client
 import io
-import lzma
 import math
 import os
 import pickle
@@ -56,7 +55,8 @@ CACHE = "~/.paddlesci"
 LARGEST = 1 << 30  # bytes of an unpacked file: MNIST's has 220 MB
 SECURE = ("https://",)  # how addresses begin from which downloads are taken
 # what compressed files raise where they are damaged
-DAMAGE = (EOFError, zlib.error, lzma.LZMAError, OSError)
+DAMAGE = (EOFError, zlib.error, OSError)
+MOST = 10**6  # steps of a pickle: each of a few bytes can make an object of a hundred
 TIMEOUT = 30  # seconds without a byte
 CHECKSUM_MARK = b"#SHA-256:"  # between the pickle of our own weights and its checksum
 DIGEST = 64  # bytes of a SHA-256 in hexadecimal
@@ -182,7 +182,9 @@ def unpickle(content: bytes, where: str, reader: Callable = _ArrayUnpickler) -> 
     """
     try:
         # a number of a memo's place takes memory for all places before it
-        for code, argument, _ in pickletools.genops(content):
+        for number, (code, argument, _) in enumerate(pickletools.genops(content)):
+            if number == MOST:
+                raise pickle.UnpicklingError(f"it is made in more than {MOST} steps")
             if code.name.endswith("PUT") and argument > len(content):
                 raise pickle.UnpicklingError("it counts more parts than it has bytes")
         file = io.BytesIO(content)
@@ -220,7 +222,7 @@ class _TensorDict(dict):
         pass
 
 
-def _rebuild_tensor(storage, offset, shape, strides, *_) -> _Array:
+def _rebuild_tensor(storage, offset, shape, strides) -> _Array:
     numbers = (offset, *shape, *strides)
     # whole numbers of Python's own kind: others could overflow, and so pass what follows
     if not isinstance(storage, _Storage) or any(type(number) is not int for number in numbers):
@@ -253,12 +255,21 @@ class _TensorUnpickler(pickle.Unpickler):
     def __init__(self, file, storages: Dict[str, bytes], **options):
         super().__init__(file, **options)
         self.storages = storages
+        # Tensors may share a storage, but not make more of it than a few times its size.
+        self.left = 4 * sum(map(len, storages.values()))
+
+    def rebuild(self, storage, offset, shape, strides, *_) -> _Array:
+        holder = _rebuild_tensor(storage, offset, shape, strides)
+        self.left -= holder.array.nbytes
+        if self.left < 0:
+            raise pickle.UnpicklingError("its tensors are far larger than its storages")
+        return holder
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return _Admitted(_TensorDict)
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _Admitted(_rebuild_tensor)
+            return _Admitted(self.rebuild)
         if module == "torch" and name in self.DTYPES:
             return _Storage(np.empty(0, self.DTYPES[name]))
         raise pickle.UnpicklingError(f"it names {module}.{name}")
@@ -275,6 +286,16 @@ class _TensorUnpickler(pickle.Unpickler):
         return _Storage(numbers)
 
 
+def _stored(archive: zipfile.ZipFile, size: int) -> Dict[str, bytes]:
+    """The members of an archive of `size` bytes, none of them compressed."""
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise zipfile.BadZipFile("it is compressed, as neither PyTorch nor NumPy does it")
+    if sum(member.file_size for member in members) > size:
+        raise zipfile.BadZipFile("its parts are larger than the whole")
+    return {member.filename: archive.read(member) for member in members}
+
+
 def read_pth(path: str) -> Dict[str, np.ndarray]:
     """Tensors of a file that `torch.save` wrote, by name, without PyTorch.
 
@@ -286,10 +307,8 @@ def read_pth(path: str) -> Dict[str, np.ndarray]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > LARGEST:
-                raise zipfile.BadZipFile("it unpacks to more than 1 GiB")
-            contents = {name: archive.read(name) for name in archive.namelist()}
-    except (*DAMAGE, zipfile.BadZipFile, RuntimeError) as error:
+            contents = _stored(archive, osp.getsize(path))
+    except (*DAMAGE, zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise UserError(_damaged(path, error)) from None
     pickles = [name for name in contents if name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -334,16 +353,13 @@ def read_npz(path: str) -> Dict[str, np.ndarray]:
         UserError: If it is damaged, or holds anything but arrays of numbers.
     """
     try:
-        if osp.getsize(path) > LARGEST:
-            raise ValueError("it is larger than 1 GiB")
         with open(path, "rb") as file:
             content = file.read()
         if hashlib.sha256(content[:-DIGEST]).hexdigest().encode() != content[-DIGEST:]:
             raise ValueError("its checksum does not match its content")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > len(content):
-                raise ValueError("its parts are larger than the whole")
-            return {n[: -len(".npy")]: _read_npy(archive.read(n)) for n in archive.namelist()}
+            members = _stored(archive, len(content))
+        return {name[: -len(".npy")]: _read_npy(part) for name, part in members.items()}
     except Exception as error:  # NumPy and zipfile raise almost anything for what is damaged
         raise UserError(f"{path} is not intact ({error}).") from None
 
@@ -369,46 +385,43 @@ def _read_npy(content: bytes) -> np.ndarray:
 def read_tar(path: str, prefixes: Sequence[str]) -> List[Tuple[str, bytes]]:
     """Contents of a tar's members whose base names start with one of some prefixes.
 
-    Nothing is written to disk. Sorted by name. All of a compressed archive is read, since its
-    checksum comes last.
+    Nothing is written to disk. Sorted by name.
 
     Args:
-        path: The archive, compressed or not.
+        path: The archive, compressed by gzip or not.
         prefixes: Of the members to read.
 
     Raises:
         UserError: If the archive is damaged.
     """
-    found, total = [], 0
+    # All of it first: the checksum of a compressed archive comes behind its last member, where
+    # tarfile does not look; and what it then reads can't be larger than this.
+    content, found = read_gzip(path), {}
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in archive:
                 if not osp.basename(member.name).startswith(tuple(prefixes)):
                     continue
-                total += member.size
-                if not member.isfile() or total > LARGEST:
-                    raise tarfile.TarError(f"{member.name} is no file, or too large for 1 GiB")
-                if member.name in dict(found):
+                if not member.isfile() or member.size > len(content):
+                    raise tarfile.TarError(f"{member.name} is no file, or larger than the archive")
+                if member.name in found:
                     raise tarfile.TarError(f"it holds {member.name} twice")
-                found.append((member.name, archive.extractfile(member).read()))
-            rest = 0
-            while block := archive.fileobj.read(1 << 20):
-                rest += len(block)
-                if rest > LARGEST:
-                    raise tarfile.TarError("it goes on for more than 1 GiB behind its members")
+                found[member.name] = archive.extractfile(member).read()
     except (*DAMAGE, tarfile.TarError, ValueError, OverflowError) as error:
         raise UserError(_damaged(path, error)) from None
-    return sorted(found)
+    return sorted(found.items())
 
 
 def read_gzip(path: str) -> bytes:
-    """Content of a gzip file.
+    """Content of a file, unpacked if it is compressed by gzip.
 
     Raises:
         UserError: If the file is damaged.
     """
     try:
-        with gzip.open(path) as file:
+        with open(path, "rb") as file:
+            is_packed = file.read(2) == b"\x1f\x8b"
+        with (gzip.open if is_packed else open)(path, "rb") as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise OSError("it unpacks to more than 1 GiB")
@@ -523,12 +536,21 @@ def download(address: str, path: str, checksum: Optional[str] = None) -> None:
                 file.write(block)
                 digest.update(block)
                 bar.update(len(block))
+                if bar.n > LARGEST:
+                    raise OSError("it is larger than 1 GiB")
             if expected is not None and bar.n != int(expected):
                 raise OSError(f"the connection broke after {bar.n} of {expected} bytes")
             if checksum is not None and digest.hexdigest() != checksum:
                 raise OSError(f"its {kind.upper()} is {digest.hexdigest()}, expected {checksum}")
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(str(error)) from None
+
+
+def remove_partial(folder: str) -> None:
+    """Removes what `replacing` left in a folder when it was killed."""
+    for name in os.listdir(folder) if osp.isdir(folder) else []:
+        if name.endswith(PARTIAL):
+            os.remove(osp.join(folder, name))
 
 
 @contextlib.contextmanager
@@ -588,6 +610,10 @@ def load_weights(network: nn.Layer, source: str, setting: str, role: Optional[st
     if path.endswith(".npz"):
         start = f"{role}/"
         arrays = read_npz(path)
+        # what such a training evaluates, where it keeps one
+        if role == "generator" and any(name.startswith("average/") for name in arrays):
+            start = "average/"
+            logger.info(f"{where}: the moving average of the generator is taken.")
         state = {n[len(start) :]: array for n, array in arrays.items() if n.startswith(start)}
     else:
         state = _read_pdparams(path, where)
@@ -609,6 +635,8 @@ def _read_pdparams(path: str, where: str) -> Dict[str, Any]:
         raise UserError(
             f"{where}: expected a dictionary of arrays, found a {type(state).__name__}."
         )
+    if not all(isinstance(name, (str, bytes)) for name in state):
+        raise UserError(f"{where}: expected a dictionary of arrays by name.")
     state = {as_text(name): value for name, value in state.items()}
     # paddle.save adds a table of its internal names
     state.pop("StructuredToParameterName@@", None)

@@ -162,9 +162,9 @@ class Critic(ppsci.arch.Arch):
 
 # --8<-- [start:toy_networks]
 class _Mlp(nn.Sequential):
-    def __init__(self, n_in: int, dim: int, n_out: int):
+    def __init__(self, n_in: int, dim: int, n_out: int, hidden: int = 3):
         layers: List[nn.Layer] = []
-        for width_in in (n_in, dim, dim):
+        for width_in in (n_in, *[dim] * (hidden - 1)):
             layers += [linear(width_in, dim, "he"), nn.ReLU()]
         super().__init__(*layers, linear(dim, n_out))
 
@@ -194,13 +194,14 @@ class WganGpToyDiscriminator(Critic):
 
     Args:
         dim: Width of the hidden layers.
+        hidden: Number of the hidden layers.
     """
 
     piecewise_linear = True
 
-    def __init__(self, dim: int = 512):
+    def __init__(self, dim: int = 512, hidden: int = 3):
         super().__init__()
-        self.layers = _Mlp(2, dim, 1)
+        self.layers = _Mlp(2, dim, 1, hidden)
 
     def score(self, samples):
         return self.layers(samples).squeeze(1), None
@@ -589,7 +590,10 @@ class AdversarialLoss(ppsci.loss.FunctionalLoss):
 
     def mean_figures(self) -> Dict[str, float]:
         """Means of what was remembered since `figures` was cleared."""
-        return {name: float(paddle.stack(kept).mean()) for name, kept in self.figures.items()}
+        return {
+            name: float(paddle.stack(kept).astype("float64").mean())
+            for name, kept in self.figures.items()
+        }
 
 
 class CriticLoss(AdversarialLoss):
@@ -811,14 +815,17 @@ def read_mnist(path: str) -> ImageSet:
 
 def as_rows(rows: np.ndarray, length: int) -> np.ndarray:
     """Rows [N, length] as they are; raises ValueError for any other shape."""
-    rows = np.asarray(rows)
-    if rows.ndim != 2 or rows.shape[1] != length:
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != length:
         raise ValueError(f"expected rows of {length} numbers")
     return rows
 
 
 def as_labels(labels) -> np.ndarray:
     """Whole numbers, a list or an array, as int64; raises ValueError for other numbers."""
+    if not isinstance(labels, np.ndarray) and not (
+        isinstance(labels, list) and all(isinstance(label, (int, np.integer)) for label in labels)
+    ):
+        raise ValueError("labels are no list of whole numbers")
     labels = np.asarray(labels)
     if labels.size and labels.dtype.kind not in "iu":
         raise ValueError("labels are no whole numbers")

@@ -23,6 +23,7 @@ import math
 import os
 import platform
 import re
+import signal
 import sys
 import tempfile
 import warnings
@@ -131,13 +132,15 @@ def check_command_line(script: str, choices: Dict[str, Sequence]) -> None:
     if arguments.shell_completion:
         return
     default, parser = shipped_settings(script), OverridesParser.create()
-    folder = None
+    folder, resumes = None, False
+    end_on_signals()
     try:
         for text in arguments.overrides:
             override = parser.parse_override(text)
             key = override.key_or_group
-            if key == "hydra.run.dir":
+            if key in ("hydra.run.dir", "output_dir"):
                 folder = str(override.value())
+            resumes = resumes or text == "TRAIN.resume=auto"
             if osp.isdir(osp.join(CONF, key)) or re.match(r"hydra([./]|$)", key):
                 continue  # Hydra's to judge
             if key in _groups(default):
@@ -150,6 +153,10 @@ def check_command_line(script: str, choices: Dict[str, Sequence]) -> None:
                 require(key in flatten(default), unknown_key(key, default))
             else:
                 check_setting(key, override.value(), default, choices)
+        require(
+            folder is not None or not resumes,
+            "TRAIN.resume=auto goes on in a folder that is named: give hydra.run.dir=.",
+        )
         check_folder(folder)
     except HydraException as error:
         reason = str(error).split("\n")[0]
@@ -159,6 +166,15 @@ def check_command_line(script: str, choices: Dict[str, Sequence]) -> None:
         )
     except UserError as error:
         fail(str(error))
+
+
+def end_on_signals() -> None:
+    """Makes SIGINT and SIGTERM end the process with a line, and no traceback of ours or Paddle's.
+
+    To be called again once Paddle, which sets handlers of its own, is imported.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: fail("interrupted.", 128 + number))
 
 
 def check_folder(folder: Optional[str]) -> None:
@@ -309,6 +325,7 @@ def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) ->
     from ppsci.utils import logger
 
     logging.raiseExceptions = False  # a full disk is told once, not by every line of the log
+    end_on_signals()
     lock = FileLock(osp.join(cfg.output_dir, f".{cfg.mode}.lock"))
     try:
         if process_number() == 0:

@@ -19,12 +19,16 @@ from __future__ import annotations
 import functools
 from typing import Callable
 from typing import Dict
+from typing import List
 from typing import Sequence
 
 import numpy as np
 
 # Each stream of random numbers has a number of its own, beside the run's seed.
 REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION = range(7)
+
+
+failures: List[Exception] = []  # that reading met
 
 
 # --8<-- [start:streams]
@@ -61,8 +65,14 @@ class Stream:
 
     def __getitem__(self, positions) -> np.ndarray:
         positions = self.start + np.asarray(positions)
-        rng = np.random.default_rng((*self.seed, int(positions.flat[0]), self.attempt))
-        return self.draw(rng, positions)
+        try:
+            rng = np.random.default_rng((*self.seed, int(positions.flat[0]), self.attempt))
+            return self.draw(rng, positions)
+        except Exception as error:
+            # Paddle reads in a thread, where any other exception than this would leave the
+            # training waiting for ever; the loop raises what is noted here.
+            failures.append(error)
+            raise StopIteration from None
 
 
 class Shuffle:

@@ -1,0 +1,207 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""What clipping and what the penalty make of a critic: the paper's figures 1 and 2, drawn anew.
+
+`python toy_critics.py --output FOLDER` trains critics alone, against a generator that is held fixed
+at real points plus standard normal noise (section 3 of the paper), and writes
+
+- toy_critics.png: level sets on the three toy sets, by weight clipping and by gradient penalty;
+- toy_gradients.png: of critics of twelve layers on the swiss roll, the gradient of the loss at each
+  layer's output, and the weights' histograms;
+- toy_critics.json: the numbers of both.
+"""
+
+import runtime
+
+runtime.prepare()
+
+import argparse
+import json
+import os
+import time
+from os import path as osp
+
+import numpy as np
+import paddle
+from matplotlib import pyplot as plt
+from ppsci.utils import logger
+
+import files
+import functions
+import objectives
+import synthetic
+
+WASSERSTEIN = objectives.wasserstein_critic, objectives.wasserstein_generator
+PENALTY = objectives.Objective(*WASSERSTEIN, functions.gradient_penalty, penalty_weight=0.1)
+SETS = ("8gaussians", "25gaussians", "swissroll")
+
+
+def clipping(size: float) -> objectives.Objective:
+    return objectives.Objective(*WASSERSTEIN, clip=size)
+
+
+# --8<-- [start:critic_alone]
+def draw_batch(name: str, rng: np.random.Generator, count: int):
+    """Real points, and points of the fixed generator: real ones plus N(0, 1) noise."""
+    real, other = (synthetic.draw_toy(name, rng, count) for _ in range(2))
+    alpha = rng.random(count, "float32")
+    fake = other + rng.standard_normal((count, 2), "float32")
+    return tuple(paddle.to_tensor(part) for part in (real, fake, alpha))
+
+
+def train_critic(name: str, objective, dim: int, hidden: int, steps: int, seed: int):
+    """A critic trained alone, by the optimiser of its objective's source.
+
+    Args:
+        name: The toy set.
+        objective: What it minimises.
+        dim: Width of its hidden layers.
+        hidden: How many those are.
+        steps: Critic steps, of 256 points each.
+        seed: Of weights and points.
+    """
+    paddle.seed(seed)
+    critic, rng = functions.WganGpToyDiscriminator(dim, hidden), np.random.default_rng(seed)
+    loss = functions.CriticLoss(critic, objective)
+    if objective.clip is None:
+        optimizer = paddle.optimizer.Adam(1e-4, 0.5, 0.9, parameters=critic.parameters())
+    else:
+        optimizer = paddle.optimizer.RMSProp(5e-5, rho=0.9, parameters=critic.parameters())
+    start = told = time.perf_counter()
+    for step in range(steps):
+        real, fake, alpha = draw_batch(name, rng, 256)
+        terms = loss({**critic({"real": real}), "real": real, "fake": fake, "alpha": alpha})
+        sum(terms.values()).backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        loss.after_step()
+        if time.perf_counter() - told >= runtime.SILENCE:
+            told = time.perf_counter()
+            left = (told - start) / (step + 1) * (steps - step - 1)
+            logger.info(f"step {step + 1} of {steps}, {left:.0f} s left")
+    return critic
+
+
+# --8<-- [end:critic_alone]
+
+
+def layer_gradients(critic, objective, name: str, seed: int):
+    """Length of the gradient of the Wasserstein term at each hidden layer's output."""
+    real, fake, _ = draw_batch(name, np.random.default_rng((seed, 1)), 1024)
+    points, outputs = paddle.concat([real, fake]), []
+    for layer in critic.layers:
+        points = layer(points)
+        if isinstance(layer, paddle.nn.ReLU):
+            outputs.append(points)
+    values = points.squeeze(1)
+    gradients = paddle.grad(objective.critic_term(values[:1024], values[1024:]), outputs)
+    return [float(gradient.square().sum().sqrt()) for gradient in gradients]
+
+
+def weights_of(critic) -> np.ndarray:
+    return np.concatenate([w.numpy().ravel() for w in critic.parameters() if w.ndim == 2])
+
+
+def draw_level_sets(critics, path: str) -> None:
+    """Level sets of critics by (row, set), with real points."""
+    rows = sorted({row for row, _ in critics}, reverse=True)
+    figure, axes = plt.subplots(len(rows), len(SETS), figsize=(10, 3.5 * len(rows)))
+    axis = np.linspace(-2, 2, 128, dtype="float32")
+    grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    for row, line in zip(rows, axes):
+        for name, panel in zip(SETS, line):
+            with paddle.no_grad():
+                heights = critics[row, name].score(paddle.to_tensor(grid))[0].numpy()
+            panel.contour(axis, axis, heights.reshape(128, 128), 20, cmap="viridis", linewidths=0.8)
+            real = synthetic.draw_toy(name, np.random.default_rng(0), 500)
+            panel.scatter(*real.T, s=4, c="tab:orange", marker="+", linewidths=0.6)
+            panel.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xticks=[], yticks=[])
+            panel.set_title(f"{name}, {row}", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def draw_gradients(gradients, weights, path: str) -> None:
+    """Gradients by layer, and histograms of weights, by the critics' names."""
+    figure, axes = plt.subplots(1, 1 + len(weights), figsize=(5 + 3.2 * len(weights), 3.4))
+    for name, sizes in gradients.items():
+        shown = [size if size > 0 else np.nan for size in sizes]
+        axes[0].semilogy(range(1, len(sizes) + 1), shown, marker=".", label=name)
+    axes[0].set(title="gradient of the loss at a layer's output", xlabel="hidden layer")
+    axes[0].grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    for (name, values), panel in zip(weights.items(), axes[1:]):
+        panel.hist(values, 80, color="tab:blue")
+        panel.set(title=f"weights, {name}", yscale="log")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", required=True, help="folder for pictures and numbers")
+    parser.add_argument("--steps", type=int, default=3000, help="critic steps of each critic")
+    parser.add_argument("--dim", type=int, default=512, help="width of the critics' layers")
+    parser.add_argument("--deep-dim", type=int, default=128, help="the same of the deep critics")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    logger.init_logger("ppsci")
+    paddle.set_device("cpu")
+    least = min(options.steps, options.dim, options.deep_dim)
+    if least < 1 or not 0 <= options.seed < 2**32:
+        runtime.fail("--steps, --dim and --deep-dim must be at least 1, --seed from 0 to 2^32 - 1.")
+    try:
+        os.makedirs(options.output, exist_ok=True)
+    except OSError as error:
+        runtime.fail(f"--output: {error}")
+    critics = {}
+    for name in SETS:
+        for row, objective in (("clipping 0.01", clipping(0.01)), ("gradient penalty", PENALTY)):
+            logger.info(f"{name}, {row}")
+            critics[row, name] = train_critic(
+                name, objective, options.dim, 3, options.steps, options.seed
+            )
+    draw_level_sets(critics, osp.join(options.output, "toy_critics.png"))
+    gradients, weights = {}, {}
+    for row, objective in (
+        *((f"clipping {size}", clipping(size)) for size in (0.1, 0.01, 0.001)),
+        ("gradient penalty", PENALTY),
+    ):
+        logger.info(f"twelve layers, {row}")
+        critic = train_critic(
+            "swissroll", objective, options.deep_dim, 11, options.steps, options.seed
+        )
+        gradients[row] = layer_gradients(critic, objective, "swissroll", options.seed)
+        if row in ("clipping 0.01", "gradient penalty"):
+            weights[row] = weights_of(critic)
+    draw_gradients(gradients, weights, osp.join(options.output, "toy_gradients.png"))
+    numbers = {
+        "steps": options.steps,
+        "seed": options.seed,
+        "gradients": gradients,
+        "share_of_weights_at_the_bound": float((np.abs(weights["clipping 0.01"]) > 0.0099).mean()),
+    }
+    with files.replacing(osp.abspath(osp.join(options.output, "toy_critics.json"))) as file:
+        file.write((json.dumps(numbers, indent=2) + "\n").encode())
+    logger.info(
+        f"Wrote toy_critics.png, toy_gradients.png and toy_critics.json to {options.output}"
+    )
+
+
+if __name__ == "__main__":
+    main()
