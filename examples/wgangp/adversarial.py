@@ -190,7 +190,7 @@ def make_solvers(
     }
     if use_label:
         generator_inputs["labels"] = streams.label_stream(
-            rows, (cfg.seed, streams.LABELS), functions.NUM_CLASSES
+            rows, (cfg.seed, streams.LABELS), generator.num_classes
         )
     generator_constraint = make_constraint(
         "generator",

@@ -224,7 +224,6 @@ def make_feature_validator(
     generator,
     network,
     images: np.ndarray,
-    low: float,
     count: int,
     names: Tuple[str, str],
     extra: Callable[[np.ndarray], Dict[str, float]] = lambda _: {},
@@ -240,7 +239,6 @@ def make_feature_validator(
         generator: The generator G; labels are drawn uniformly if it is conditional.
         network: Has `features(images)`, `logits(features)`, `title` and `sha256`.
         images: The training set that the distance is taken to, uint8 [N, C, H, W].
-        low: What black is in the generator's output; white is 1.
         count: Number of samples.
         names: Of the score and of the distance.
         extra: Further figures, of the predicted classes [count].
@@ -257,7 +255,7 @@ def make_feature_validator(
     rng = np.random.default_rng((cfg.seed, streams.EVALUATION))
     inputs = {"noise": rng.standard_normal((count, generator.noise_dim), "float32")}
     if "labels" in generator.input_keys:
-        inputs["labels"] = rng.integers(functions.NUM_CLASSES, size=count)
+        inputs["labels"] = rng.integers(generator.num_classes, size=count)
     reference = reference_statistics(images, network)
 
     def metric(features):
@@ -281,7 +279,7 @@ def make_feature_validator(
 
     def features(data):
         progress.add(len(data["fake"]))
-        return network.features(pictures.to_levels(data["fake"], low).floor())
+        return network.features(pictures.to_levels(data["fake"], generator.low).floor())
 
     return make_validator(
         cfg,
@@ -508,7 +506,7 @@ def grid_inputs(cfg, generator, rows: int, columns: int) -> Dict[str, paddle.Ten
     if "labels" in generator.input_keys:
         noise = rng.standard_normal((rows, 1, generator.noise_dim), "float32")
         noise = noise.repeat(columns, 1).reshape(rows * columns, -1)
-        labels = np.tile(np.arange(columns), rows)
+        labels = np.tile(np.arange(columns) % generator.num_classes, rows)
         return {"noise": paddle.to_tensor(noise), "labels": paddle.to_tensor(labels)}
     noise = rng.standard_normal((rows * columns, generator.noise_dim), "float32")
     return {"noise": paddle.to_tensor(noise)}
@@ -525,13 +523,7 @@ def sample(generator, inputs: Dict[str, paddle.Tensor]) -> np.ndarray:
     return fake
 
 
-def make_grid_drawer(cfg, generator, low: float) -> Callable[[str], None]:
-    """A function that writes a 10x10 grid of samples from fixed noise to a path.
-
-    Args:
-        cfg: The script's configuration.
-        generator: The generator G.
-        low: What black is in the generator's output; white is 1.
-    """
+def make_grid_drawer(cfg, generator) -> Callable[[str], None]:
+    """A function that writes a 10x10 grid of samples from fixed noise to a path."""
     inputs = grid_inputs(cfg, generator, 10, 10)
-    return lambda path: pictures.save_grid(sample(generator, inputs), path, low)
+    return lambda path: pictures.save_grid(sample(generator, inputs), path, generator.low)

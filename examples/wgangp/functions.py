@@ -110,17 +110,20 @@ def conv_transpose(n_in: int, n_out: int, size: int) -> nn.Conv2DTranspose:
 class Generator(ppsci.arch.Arch):
     """A function of (noise, labels), in the form that ppsci's Solver calls.
 
-    A subclass defines `generate(noise, labels)`; everything that samples uses that.
+    A subclass defines `generate(noise, labels)`; everything that samples uses that. What is
+    black in its pictures is `low`; white is 1.
 
     Args:
         noise_dim: Length of a noise vector.
-        use_label: Whether `labels` is an input.
+        num_classes: Labels to tell apart; 0 if `labels` is no input.
     """
 
-    def __init__(self, noise_dim: int, use_label: bool = False):
+    low = -1.0
+
+    def __init__(self, noise_dim: int, num_classes: int = 0):
         super().__init__()
-        self.noise_dim = noise_dim
-        self.input_keys = ("noise", "labels") if use_label else ("noise",)
+        self.noise_dim, self.num_classes = noise_dim, num_classes
+        self.input_keys = ("noise", "labels") if num_classes else ("noise",)
         self.output_keys = ("fake",)
 
     def generate(
@@ -218,6 +221,8 @@ class WganGpMnistGenerator(Generator):
         dim: Channels of the widest picture; the first layers have 4 and 2 times as many.
         noise_dim: Length of a noise vector.
     """
+
+    low = 0.0
 
     def __init__(self, dim: int = 64, noise_dim: int = 128):
         super().__init__(noise_dim)
@@ -437,12 +442,11 @@ class WganGpCifar10Generator(Generator):
         use_label: bool = True,
         sample_by_running: bool = False,
     ):
-        super().__init__(noise_dim, use_label)
+        super().__init__(noise_dim, NUM_CLASSES if use_label else 0)
         self.dim = dim
-        classes = NUM_CLASSES if use_label else 0
 
         def norm(channels):
-            return BatchNorm(channels, classes, sample_by_running)
+            return BatchNorm(channels, self.num_classes, sample_by_running)
 
         self.linear = linear(noise_dim, 4 * 4 * dim)
         self.blocks = nn.LayerList([ResidualBlock(dim, dim, norm, "up") for _ in range(3)])
@@ -737,9 +741,14 @@ def prepare_cifar10(images: np.ndarray, rng: Optional[np.random.Generator] = Non
     return scaled
 
 
-def prepare_mnist(images: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
-    """uint8 digits to [0, 1): `x / 256`, the values of mnist.pkl.gz; draws nothing from `rng`."""
-    return images.astype("float32") * (1 / 256)
+def prepare_mnist(
+    images: np.ndarray, rng: Optional[np.random.Generator] = None, low: float = 0.0
+) -> np.ndarray:
+    """uint8 digits to [low, 1): `x / 256`, the values of mnist.pkl.gz, if `low` is 0.
+
+    Draws nothing from `rng`.
+    """
+    return images.astype("float32") * ((1 - low) / 256) + low
 
 
 def read_cifar10(path: str) -> ImageSet:

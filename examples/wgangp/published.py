@@ -138,7 +138,7 @@ class PublishedCifar10Generator(Generator):
     """
 
     def __init__(self, dim: int = 128, noise_dim: int = 128, use_label: bool = True):
-        super().__init__(noise_dim, use_label)
+        super().__init__(noise_dim, NUM_CLASSES if use_label else 0)
 
         def norm():
             return StoredNorm(dim, NUM_CLASSES) if use_label else BatchNorm(dim)
@@ -190,6 +190,8 @@ class PublishedCifar10Discriminator(Critic):
 
 class PublishedMnistGenerator(Generator):
     """Noise [N, 128] -> digits [N, 1, 28, 28] in [0, 1], by 4 and 2 times, then `dim` channels."""
+
+    low = 0.0
 
     def __init__(self, dim: int = 64, noise_dim: int = 128):
         super().__init__(noise_dim)

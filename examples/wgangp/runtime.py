@@ -288,6 +288,8 @@ RANGES = {
     **dict.fromkeys(("dim", "noise_dim", "log_freq", "update_freq"), (1, math.inf)),
     **dict.fromkeys(("keep", "max_rollbacks"), (0, math.inf)),
     **dict.fromkeys(("save_freq", "learning_rate", "penalty_weight", "k", "p"), (0, math.inf)),
+    "num_classes": (1, math.inf),
+    "jitter": (0, 1),
     "clip": (1e-12, math.inf),
     "eval_num_samples": (1, math.inf),
     "decay": (1e-6, 1),
@@ -336,7 +338,7 @@ def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) ->
         missing = [key for key in flatten(default) if key not in flatten(given)]
         require(not missing, f"the configuration lacks {', '.join(missing)}.")
         require(
-            cfg.mode == "eval" or cfg.MODEL.arch == "paper",
+            cfg.mode != "train" or cfg.MODEL.arch != "published",
             "MODEL.arch=published is for mode=eval: those networks are not the paper's.",
         )
         settings = ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in SETTINGS)

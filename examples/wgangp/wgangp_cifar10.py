@@ -112,7 +112,6 @@ def make_validators(cfg, generator, critic, data, count):
             generator,
             inception.Inception(path, cfg.EVAL.inception_sha256),
             data.train_images,
-            -1.0,
             count,
             ("inception_score", "fid"),
         )
@@ -142,7 +141,7 @@ def train(cfg):
     if cfg.TRAIN.eval_during_train:
         count = cfg.TRAIN.eval_num_samples
         validators = make_validators(cfg, average.network, critic, data, count)
-    draw = evaluation.make_grid_drawer(cfg, average.network, low=-1.0)
+    draw = evaluation.make_grid_drawer(cfg, average.network)
     run = checkpoints.Run(cfg, critic_solver, generator_solver, average, data.describe())
     adversarial.train(run, validators, draw, checkpoint)
 
@@ -157,7 +156,7 @@ def evaluate(cfg):
     validators = {}
     if cfg.EVAL.inception or critic is not None:  # else no data is wanted
         validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
-    draw = evaluation.make_grid_drawer(cfg, generator, low=-1.0)
+    draw = evaluation.make_grid_drawer(cfg, generator)
     evaluation.report(cfg, generator, validators, draw)
 
 

@@ -19,6 +19,7 @@ import runtime
 CHOICES = {
     **runtime.CHOICES,
     "DATA.source": ("mnist", "digits"),
+    "MODEL.arch": ("paper", "wgan_lab", "published"),
     "TRAIN.best_metric": ("frechet_distance", "classifier_score"),
 }
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
@@ -30,6 +31,7 @@ import hydra
 
 import adversarial
 import checkpoints
+import dcgan
 import evaluation
 import files
 import functions
@@ -54,6 +56,11 @@ def make_networks(cfg):
             published.PublishedMnistGenerator(model.gen_net.dim, model.gen_net.noise_dim),
             published.PublishedMnistDiscriminator(model.dis_net.dim),
         )
+    if model.arch == "wgan_lab":
+        return (
+            dcgan.WganLabGenerator(model.gen_net.dim, model.gen_net.noise_dim),
+            dcgan.WganLabDiscriminator(model.dis_net.dim, model.dis_net.norm),
+        )
     generator = functions.WganGpMnistGenerator(model.gen_net.dim, model.gen_net.noise_dim)
     critic = functions.WganGpMnistDiscriminator(model.dis_net.dim, model.dis_net.norm)
     return generator, critic
@@ -75,10 +82,11 @@ def read(cfg):
     return functions.read_mnist(path)
 
 
-def real_images(data, length, seed):
-    return streams.shuffled_images(
-        data.train_images, data.train_labels, functions.prepare_mnist, length, seed
-    )
+def real_images(data, length, seed, low=0.0):
+    def prepare(images, rng):
+        return functions.prepare_mnist(images, rng, low)
+
+    return streams.shuffled_images(data.train_images, data.train_labels, prepare, length, seed)
 
 
 # --8<-- [end:data]
@@ -93,7 +101,6 @@ def make_validators(cfg, generator, critic, data, count):
             generator,
             mnist_classifier.load(cfg.EVAL.classifier_weights),
             data.train_images,
-            0.0,
             count,
             ("classifier_score", "frechet_distance"),
             digit_shares,
@@ -101,7 +108,7 @@ def make_validators(cfg, generator, critic, data, count):
         )
     }
     if critic is not None:
-        test_images = functions.prepare_mnist(data.test_images)
+        test_images = functions.prepare_mnist(data.test_images, low=generator.low)
         validators["critic"] = evaluation.make_critic_validator(
             cfg, generator, critic, test_images, data.test_labels, count
         )
@@ -123,14 +130,14 @@ def train(cfg):
     generator, critic = make_networks(cfg)
     data = read(cfg)
     critic_solver, generator_solver = adversarial.make_solvers(
-        cfg, generator, critic, lambda length, seed: real_images(data, length, seed)
+        cfg, generator, critic, lambda length, seed: real_images(data, length, seed, generator.low)
     )
     average = adversarial.make_average(cfg, generator)
     validators = {}
     if cfg.TRAIN.eval_during_train:
         count = cfg.TRAIN.eval_num_samples
         validators = make_validators(cfg, average.network, critic, data, count)
-    draw = evaluation.make_grid_drawer(cfg, average.network, low=0.0)
+    draw = evaluation.make_grid_drawer(cfg, average.network)
     run = checkpoints.Run(cfg, critic_solver, generator_solver, average, data.describe())
     adversarial.train(run, validators, draw, checkpoint)
 
@@ -143,7 +150,7 @@ def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
     validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
-    draw = evaluation.make_grid_drawer(cfg, generator, low=0.0)
+    draw = evaluation.make_grid_drawer(cfg, generator)
     evaluation.report(cfg, generator, validators, draw)
 
 

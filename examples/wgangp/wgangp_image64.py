@@ -1,0 +1,155 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""WGAN-GP on 64x64 pictures of your own: `python wgangp_image64.py DATA.data_path=FOLDER`."""
+
+import runtime
+
+CHOICES = {
+    **runtime.CHOICES,
+    "DATA.on_error": ("refuse", "skip"),
+    "MODEL.arch": ("dcgan", "resnet"),
+    "TRAIN.best_metric": ("inception_score", "fid"),
+}
+# Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
+runtime.prepare()
+if __name__ == "__main__":
+    runtime.check_command_line("wgangp_image64", CHOICES)
+
+import hydra
+
+import adversarial
+import checkpoints
+import dcgan
+import evaluation
+import files
+import image_folder
+import inception
+import resnet64
+import streams
+
+
+# --8<-- [start:model]
+def make_networks(cfg):
+    model = cfg.MODEL
+    generators = {"dcgan": dcgan.Dcgan64Generator, "resnet": resnet64.Resnet64Generator}
+    critics = {"dcgan": dcgan.Dcgan64Discriminator, "resnet": resnet64.Resnet64Discriminator}
+    classes = model.num_classes if model.use_label else 0
+    generator = generators[model.arch](model.gen_net.dim, model.gen_net.noise_dim, classes)
+    critic = critics[model.arch](model.dis_net.dim, model.dis_net.norm, classes)
+    return generator, critic
+
+
+# --8<-- [end:model]
+
+
+# --8<-- [start:data]
+def read(cfg):
+    data, model = cfg.DATA, cfg.MODEL
+    runtime.require(
+        data.data_path is not None,
+        "name your pictures by DATA.data_path=PLACE: a folder, a zip or a tar of them.",
+    )
+    pictures = image_folder.read_pictures(data.data_path, data.crop, data.on_error == "skip")
+    count = len(pictures.class_names)
+    runtime.require(
+        not model.use_label or model.num_classes == count,
+        f"{data.data_path} has pictures in {count} folders, which are their classes "
+        f"({', '.join(pictures.class_names[:10])}): set MODEL.num_classes={count}, or "
+        "MODEL.use_label=false.",
+    )
+    return pictures
+
+
+def real_images(cfg, data, length, seed):
+    prepare = image_folder.make_prepare(cfg.DATA)
+    return streams.shuffled_images(data.train_images, data.train_labels, prepare, length, seed)
+
+
+# --8<-- [end:data]
+
+
+# --8<-- [start:validators]
+def make_validators(cfg, generator, critic, data, count):
+    """By the Inception of 2015-12-05, and by the critic, as far as there are both."""
+    validators = {}
+    if cfg.EVAL.inception:
+        path = files.fetch(
+            cfg.EVAL.inception_weights,
+            inception.ADDRESSES,
+            cfg.EVAL.inception_sha256,
+            "EVAL.inception=false leaves Inception Score and FID out.",
+            "EVAL.inception_weights",
+        )
+        validators["generated"] = evaluation.make_feature_validator(
+            cfg,
+            generator,
+            inception.Inception(path, cfg.EVAL.inception_sha256),
+            image_folder.middle(data.train_images),
+            count,
+            ("inception_score", "fid"),
+        )
+    if critic is not None:
+        test_images = image_folder.middle(data.test_images).astype("float32") / 127.5 - 1
+        validators["critic"] = evaluation.make_critic_validator(
+            cfg, generator, critic, test_images, data.test_labels, count
+        )
+    return validators
+
+
+# --8<-- [end:validators]
+
+
+# --8<-- [start:train]
+def train(cfg):
+    checkpoint = checkpoints.find(cfg)
+    generator, critic = make_networks(cfg)
+    data = read(cfg)
+    critic_solver, generator_solver = adversarial.make_solvers(
+        cfg, generator, critic, lambda length, seed: real_images(cfg, data, length, seed)
+    )
+    average = adversarial.make_average(cfg, generator)
+    validators = {}
+    if cfg.TRAIN.eval_during_train:
+        count = cfg.TRAIN.eval_num_samples
+        validators = make_validators(cfg, average.network, critic, data, count)
+    draw = evaluation.make_grid_drawer(cfg, average.network)
+    run = checkpoints.Run(cfg, critic_solver, generator_solver, average, data.describe())
+    adversarial.train(run, validators, draw, checkpoint)
+
+
+# --8<-- [end:train]
+
+
+# --8<-- [start:evaluate]
+def evaluate(cfg):
+    generator, critic = make_networks(cfg)
+    critic = evaluation.load_networks(cfg, generator, critic)
+    validators = {}
+    if cfg.EVAL.inception or critic is not None:  # else no data is wanted
+        validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
+    draw = evaluation.make_grid_drawer(cfg, generator)
+    evaluation.report(cfg, generator, validators, draw)
+
+
+# --8<-- [end:evaluate]
+
+
+@hydra.main(version_base=None, config_path="./conf", config_name="wgangp_image64")
+def main(cfg):
+    runtime.launch(cfg, "wgangp_image64", CHOICES, train=train, eval=evaluate)
+
+
+if __name__ == "__main__":
+    main()
