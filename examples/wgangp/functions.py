@@ -301,15 +301,30 @@ class BatchNorm(nn.Layer):
 
     def forward(self, x, labels=None):
         by_running = self.sample_by_running and not self.training
+        if not paddle.in_dynamic_mode():
+            return self._exported(x, labels, by_running)
         running = self.running_mean, self.running_variance
         if not (self.training or by_running):
             running = tuple(part.clone() for part in running)  # which the operator would update
         affine = self.plain if self.conditional else (self.scale[0], self.offset[0])
         h = F.batch_norm(x, *running, *affine, training=not by_running, momentum=0.9, epsilon=1e-5)
-        if not self.conditional:
-            return h
+        return self._by_label(h, labels) if self.conditional else h
+
+    def _by_label(self, h, labels):
         scale, offset = (F.embedding(labels, rows) for rows in (self.scale, self.offset))
         return h * maps.spread(scale, h) + maps.spread(offset, h)
+
+    def _exported(self, x, labels, by_running):
+        # Written out, since ONNX has no form for an operator that takes the batch's statistics.
+        axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
+        mean, variance = self.running_mean.reshape(shape), self.running_variance.reshape(shape)
+        if not by_running:
+            mean = x.mean(axes, keepdim=True)
+            variance = (x - mean).square().mean(axes, keepdim=True)
+        h = (x - mean) / paddle.sqrt(variance + 1e-5)
+        if self.conditional:
+            return self._by_label(h, labels)
+        return h * self.scale.reshape(shape) + self.offset.reshape(shape)
 
 
 class LayerNorm(nn.Layer):

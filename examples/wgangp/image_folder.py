@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import lzma
 import os
 import tarfile
 import time
@@ -48,6 +49,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SIZE = 64
 MARGIN = 8  # how much larger a picture is that is to be cropped at random
 LARGEST = 1 << 28  # bytes of one file
+# what damaged archives raise
+DAMAGE = (*files.DAMAGE, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, ValueError)
 TEST_SHARE = 10  # one picture in so many is held out
 
 
@@ -57,6 +60,7 @@ class Picture(NamedTuple):
     name: str
     mark: str
     read: Callable[[], bytes]
+    place: int = 0  # where it begins in a tar
 
 
 # --8<-- [start:collect]
@@ -98,19 +102,31 @@ def collect(path: str) -> Tuple[List[Picture], contextlib.ExitStack]:
                             member.name,
                             f"{mark} {member.size} {member.offset}",
                             lambda m=member: tar.extractfile(m).read(),
+                            member.offset_data,
                         )
                     )
-    except (*files.DAMAGE, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
-        raise UserError(f"DATA.data_path: {path} can't be read ({error}).") from None
+            # at a member's head that is damaged, tarfile ends as it does behind the last member
+            tar.fileobj.seek(tar.offset)
+            if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise tarfile.TarError("a member's head is damaged")
+    except DAMAGE as error:
+        reason = str(error).split("\n")[0].rstrip(":")
+        raise UserError(f"DATA.data_path: {path} can't be read ({reason}).") from None
     found = [
         picture
         for picture in found
-        if picture.name.lower().endswith(SUFFIXES) and not osp.basename(picture.name)[0] == "."
+        if picture.name.lower().endswith(SUFFIXES) and not _is_hidden(picture.name)
     ]
     require(
         bool(found), f"DATA.data_path: there are no pictures ({', '.join(SUFFIXES)}) in {path}."
     )
     return sorted(found, key=lambda picture: picture.name), stack
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or a folder that it is in is, such as .ipynb_checkpoints."""
+    parts = name.replace(os.sep, "/").split("/")
+    return any(part.startswith(".") and part not in (".", "..") for part in parts)
 
 
 def _reader(path: str) -> Callable[[], bytes]:
@@ -136,6 +152,9 @@ def decode(content: bytes, size: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         picture = Image.open(io.BytesIO(content))
+        if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+            grey = np.asarray(picture).clip(0, 65535) >> 8
+            picture = Image.fromarray(grey.astype("uint8"))
         picture = ImageOps.exif_transpose(picture).convert("RGBA")
     ground = Image.new("RGBA", picture.size, "white")
     picture = Image.alpha_composite(ground, picture).convert("RGB")
@@ -155,9 +174,12 @@ def decode_all(pictures: List[Picture], size: int, skip: bool) -> Tuple[np.ndarr
         UserError: Names the first that is damaged, unless those are skipped.
     """
     images, kept, told = np.empty((len(pictures), 3, size, size), "uint8"), [], time.perf_counter()
-    for number, picture in enumerate(pictures):
+    # in the order of the tar: to go back in a compressed one is to unpack it from its start
+    order = sorted(range(len(pictures)), key=lambda number: pictures[number].place)
+    for count, number in enumerate(order):
+        picture = pictures[number]
         try:
-            images[len(kept)] = decode(picture.read(), size)
+            images[number] = decode(picture.read(), size)
             kept.append(number)
         except Exception as error:  # Pillow raises almost anything for what is damaged
             text = f"{picture.name} can't be decoded ({error})"
@@ -165,8 +187,9 @@ def decode_all(pictures: List[Picture], size: int, skip: bool) -> Tuple[np.ndarr
             logger.warning(f"{text}: it is left out.")
         if time.perf_counter() - told >= SILENCE:
             told = time.perf_counter()
-            logger.info(f"decoded {number + 1} of {len(pictures)} pictures")
-    return images[: len(kept)], kept
+            logger.info(f"decoded {count + 1} of {len(pictures)} pictures")
+    kept.sort()
+    return images if len(kept) == len(pictures) else images[kept], kept
 
 
 # --8<-- [end:decode]
@@ -194,7 +217,7 @@ def read_pictures(path: str, crop: bool, skip: bool) -> functions.ImageSet:
         for picture in pictures:
             digest.update(f"{picture.name}\0{picture.mark}\0".encode())
         kept_in = osp.expanduser(f"{files.CACHE}/datasets/wgangp/{digest.hexdigest()[:32]}.npy")
-        images, kept = _read_kept(kept_in, size)
+        images, kept = _read_kept(kept_in, size, len(pictures))
         if images is None:
             logger.info(f"Decoding {len(pictures)} pictures of {path}; they are kept in {kept_in}")
             images, kept = decode_all(pictures, size, skip)
@@ -211,16 +234,17 @@ def read_pictures(path: str, crop: bool, skip: bool) -> functions.ImageSet:
     return data
 
 
-def _read_kept(path: str, size: int) -> Tuple[Optional[np.ndarray], List[int]]:
-    """What `_keep` wrote, or None if it is absent or damaged."""
+def _read_kept(path: str, size: int, count: int) -> Tuple[Optional[np.ndarray], List[int]]:
+    """What `_keep` wrote of `count` pictures, or None if it is absent or damaged."""
     try:
         images = np.load(path, allow_pickle=False)
         kept = np.load(f"{path[:-4]}_numbers.npy", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        if images.dtype != np.uint8 or images.shape != (len(kept), 3, size, size):
+            return None, []
+        numbers = kept.astype("int64").tolist()
+        return (images, numbers) if set(numbers) <= set(range(count)) else (None, [])
+    except Exception:  # NumPy raises almost anything for what is damaged
         return None, []
-    if images.dtype != np.uint8 or images.shape != (len(kept), 3, size, size):
-        return None, []
-    return images, kept.tolist()
 
 
 def _keep(path: str, images: np.ndarray, kept: List[int]) -> None:

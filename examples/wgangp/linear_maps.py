@@ -47,10 +47,15 @@ def _apply(function: Callable, x, weight, bias):
 
 
 def _add(y, bias):
-    rows = bias.unsqueeze(0)
-    if y.place.is_cpu_place():
-        rows = paddle.ones([len(y), 1], bias.dtype) @ rows  # see `spread`
-    return y + (spread(rows.expand([len(y), len(bias)]), y) if y.ndim > 2 else rows)
+    if not _broadcasts_slowly(y):
+        return y + bias.reshape([1, -1] + [1] * (y.ndim - 2))
+    rows = paddle.ones([len(y), 1], bias.dtype) @ bias.unsqueeze(0)  # see `spread`
+    return y + (spread(rows, y) if y.ndim > 2 else rows)
+
+
+def _broadcasts_slowly(x: paddle.Tensor) -> bool:
+    """Whether it is on a CPU; an exported program, which has no place yet, is kept plain."""
+    return paddle.in_dynamic_mode() and x.place.is_cpu_place()
 
 
 def spread(columns: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
@@ -60,7 +65,7 @@ def spread(columns: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
     sum over places is one, too, in the backward pass.
     """
     count, channels = like.shape[:2]
-    if not like.place.is_cpu_place():
+    if not _broadcasts_slowly(like):
         return columns.reshape([count, channels] + [1] * (like.ndim - 2))
     ones = paddle.ones([1, math.prod(like.shape[2:])], columns.dtype)
     return (columns.reshape([count * channels, 1]) @ ones).reshape(like.shape)
@@ -104,6 +109,8 @@ def upsample_conv(x: paddle.Tensor, layer: nn.Conv2D) -> paddle.Tensor:
     """
     if layer.weight.shape[2] == 1:
         return upsample(conv(x, layer))
+    if not paddle.in_dynamic_mode():  # an exported program is kept plain
+        return conv(upsample(x), layer)
 
     def function(x, weight):
         kernel = _spread(weight.transpose([1, 0, 2, 3]), "upsample")

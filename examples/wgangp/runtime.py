@@ -272,7 +272,8 @@ def check_setting(
 
 # What every script's settings may be; a script adds its own.
 CHOICES = {
-    "mode": ("train", "eval"),
+    "mode": ("train", "eval", "export", "infer"),
+    "INFER.engine": ("native", "onnx"),
     "device": (None, "cpu", "gpu", "xpu", "sdaa"),
     "MODEL.arch": ("paper", "published"),
     "MODEL.dis_net.norm": (None, "layer", "batch"),
@@ -289,6 +290,7 @@ RANGES = {
     **dict.fromkeys(("keep", "max_rollbacks"), (0, math.inf)),
     **dict.fromkeys(("save_freq", "learning_rate", "penalty_weight", "k", "p"), (0, math.inf)),
     "num_classes": (1, math.inf),
+    "frames": (0, math.inf),
     "jitter": (0, 1),
     "clip": (1e-12, math.inf),
     "eval_num_samples": (1, math.inf),

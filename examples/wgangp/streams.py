@@ -25,7 +25,7 @@ from typing import Sequence
 import numpy as np
 
 # Each stream of random numbers has a number of its own, beside the run's seed.
-REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION = range(7)
+REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION, INFERENCE = range(8)
 
 
 failures: List[Exception] = []  # that reading met

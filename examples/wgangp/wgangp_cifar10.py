@@ -35,6 +35,7 @@ import numpy as np
 
 import adversarial
 import checkpoints
+import deploy
 import evaluation
 import files
 import functions
@@ -163,9 +164,23 @@ def evaluate(cfg):
 # --8<-- [end:evaluate]
 
 
+# --8<-- [start:deploy]
+def export(cfg):
+    deploy.export(cfg, make_networks(cfg)[0])
+
+
+def infer(cfg):
+    generator, _ = make_networks(cfg)
+    deploy.infer(cfg, generator, lambda x, folder: deploy.save_pictures(x, folder, generator.low))
+
+
+# --8<-- [end:deploy]
+
+
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_cifar10")
 def main(cfg):
-    runtime.launch(cfg, "wgangp_cifar10", CHOICES, train=train, eval=evaluate)
+    modes = {"train": train, "eval": evaluate, "export": export, "infer": infer}
+    runtime.launch(cfg, "wgangp_cifar10", CHOICES, **modes)
 
 
 if __name__ == "__main__":

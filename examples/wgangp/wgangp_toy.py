@@ -27,12 +27,15 @@ runtime.prepare()
 if __name__ == "__main__":
     runtime.check_command_line("wgangp_toy", CHOICES)
 
+from os import path as osp
+
 import hydra
 import numpy as np
 import paddle
 
 import adversarial
 import checkpoints
+import deploy
 import evaluation
 import functions
 import metrics
@@ -40,6 +43,7 @@ import pictures
 import published
 import streams
 import synthetic
+from runtime import require
 
 
 # --8<-- [start:model]
@@ -152,9 +156,31 @@ def evaluate(cfg):
 # --8<-- [end:evaluate]
 
 
+# --8<-- [start:deploy]
+def export(cfg):
+    deploy.export(cfg, make_networks(cfg)[0])
+
+
+def infer(cfg):
+    generator, _ = make_networks(cfg)
+    require(not cfg.INFER.frames, "INFER.frames is for pictures; points have no strip.")
+
+    def save(points, folder):
+        np.savetxt(osp.join(folder, "points.csv"), points, "%.6f", ",", header="x,y", comments="")
+        rng = np.random.default_rng((cfg.seed, streams.GRID))
+        real = synthetic.draw_toy(cfg.DATA.mode, rng, len(points))
+        pictures.draw_toy(real, points, None, osp.join(folder, "samples.png"))
+
+    deploy.infer(cfg, generator, save)
+
+
+# --8<-- [end:deploy]
+
+
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_toy")
 def main(cfg):
-    runtime.launch(cfg, "wgangp_toy", CHOICES, train=train, eval=evaluate)
+    modes = {"train": train, "eval": evaluate, "export": export, "infer": infer}
+    runtime.launch(cfg, "wgangp_toy", CHOICES, **modes)
 
 
 if __name__ == "__main__":
