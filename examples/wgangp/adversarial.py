@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
+import importlib.util
 import json
 import math
 import os
@@ -200,7 +201,14 @@ def make_solvers(
         {"labels": lambda data: data["labels"]} if use_label else {},
     )
 
-    def make_solver(network, constraint, steps, optimizer):
+    for key, package in (("use_tbd", "tensorboardX"), ("use_vdl", "visualdl")):
+        require(
+            not cfg[key] or importlib.util.find_spec(package) is not None,
+            f"{key}=true needs pip install {package}.",
+        )
+    is_first = dist.get_rank() == 0
+
+    def make_solver(network, constraint, steps, optimizer, **writers):
         solver = ppsci.solver.Solver(
             network,
             {constraint.name: constraint},
@@ -213,6 +221,8 @@ def make_solvers(
             log_freq=NEVER,  # one line for both networks is written by the loop
             seed=cfg.seed,
             device=cfg.device,
+            use_amp=cfg.use_amp,
+            **writers,
         )
         # train_epoch_func is called without Solver.train(), which would set max_steps; from
         # step 1 on, it does not write lines of its own
@@ -225,7 +235,15 @@ def make_solvers(
     optimizer = make_optimizer(cfg, generator, settings.optimizer, settings.learning_rate)
     return (
         make_solver(critic, critic_constraint, settings.n_critic, critic_optimizer),
-        make_solver(generator, generator_constraint, 1, optimizer),
+        make_solver(
+            generator,
+            generator_constraint,
+            1,
+            optimizer,
+            # ppsci's own writers, which only the first process can have
+            use_tbd=cfg.use_tbd and is_first,
+            use_vdl=cfg.use_vdl and is_first,
+        ),
     )
 
 
@@ -455,7 +473,12 @@ def draw_samples(run, draw: Callable[[str], None]) -> None:
     if dist.get_rank() == 0:
         width = len(str(run.cfg.TRAIN.epochs * run.cfg.TRAIN.iters_per_epoch))
         name = f"iteration_{run.iteration:0{width}d}.png"
-        draw(osp.join(run.cfg.output_dir, "samples", name))
+        path = osp.join(run.cfg.output_dir, "samples", name)
+        draw(path)
+        for writer in (run.generator_solver.tbd_writer, run.generator_solver.vdl_writer):
+            if writer is not None:
+                image = pictures.read_picture(path)
+                writer.add_image("samples", image, run.iteration, dataformats="HWC")
 
 
 def add_record(run, record: Dict[str, Any]) -> None:
@@ -469,8 +492,13 @@ def add_record(run, record: Dict[str, Any]) -> None:
         raise FileNotFoundError(errno.ENOENT, "was removed while the training ran", path)
     with open(path, "a", encoding="utf-8") as file:
         file.write(line)
+    solver = run.generator_solver
+    figures = {k: v for k, v in record.items() if isinstance(v, float) and k != "seconds"}
+    logger.scalar(figures, run.iteration, solver.vdl_writer, None, solver.tbd_writer)
     if run.iteration % run.cfg.TRAIN.iters_per_epoch == 0:
         pictures.draw_losses(run.cfg.output_dir)
+        if solver.tbd_writer is not None:  # VisualDL's writes at once
+            solver.tbd_writer.flush()
 
 
 def evaluate(run, evaluator, record: Dict[str, Any]) -> None:

@@ -394,11 +394,12 @@ def check_settings(cfg, checkpoint: Checkpoint) -> None:
         "(config.yaml has them), or train anew in another folder.",
     )
     # what neither the weights nor the records depend on
-    harmless = ("mode", "output_dir", "device", "DATA.data_path", "TRAIN.resume", "TRAIN.keep")
+    harmless = ("mode", "output_dir", "device", "use_tbd", "use_vdl", "DATA.data_path")
+    harmless += ("TRAIN.resume", "TRAIN.keep")
     others = [
         text
         for key, text in changes.items()
-        if key not in harmless and not key.startswith("EVAL.pretrained")
+        if key not in harmless and not key.startswith(("EVAL.pretrained", "INFER."))
     ]
     kept_machine = checkpoint.contents["machine"]
     others += [

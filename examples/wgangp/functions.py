@@ -657,10 +657,12 @@ class CriticLoss(AdversarialLoss):
         terms = {"critic_term": self.objective.critic_term(value_real, value_fake)}
         if self.objective.penalty is not None:
             weight, penalty = self.objective.penalty_weight, self.objective.penalty
-            mixed = interpolate(real, fake, output_dict["alpha"])
-            norm, terms["weighted_penalty"] = self.penalised_norm(
-                self.critic, mixed, lambda norm: weight * penalty(norm)
-            )
+            # In float32 under mixed precision, too: its gradient is one of a gradient.
+            with paddle.amp.auto_cast(enable=False):
+                mixed = interpolate(real, fake, output_dict["alpha"]).astype("float32")
+                norm, terms["weighted_penalty"] = self.penalised_norm(
+                    self.critic, mixed, lambda norm: weight * penalty(norm)
+                )
             self.remember(gradient_penalty=penalty(norm.detach()), gradient_norm=norm.mean())
         if logits_fake is not None:
             labels, logits = output_dict["labels"], output_dict["logits_real"]

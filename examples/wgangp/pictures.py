@@ -76,6 +76,11 @@ def save_grid(images: np.ndarray, path: str, low: float, enlarge: int = 2) -> No
     mpl_image.imsave(path, grid.repeat(enlarge, 0).repeat(enlarge, 1))
 
 
+def read_picture(path: str) -> np.ndarray:
+    """A PNG file as uint8 [H, W, 3]."""
+    return (mpl_image.imread(path)[..., :3] * 255).round().astype("uint8")
+
+
 # --8<-- [start:toy_picture]
 def draw_toy(
     real: np.ndarray,
