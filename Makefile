@@ -10,7 +10,7 @@ DEMO := $(CURDIR)/outputs_wgangp_demo
 DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 \
 	EVAL.inception=false EVAL.num_samples=200
 
-.PHONY: help setup torch demo test bench stress fuzz soak lint clean
+.PHONY: help setup torch onnx demo test bench stress fuzz soak lint clean
 
 help:
 	@echo "make demo   trains CIFAR-10's networks, narrowed, on drawn shapes; then evaluates them"
@@ -20,6 +20,7 @@ help:
 	@echo "make fuzz   feeds 3,000 damaged and hostile files to the readers (a quarter minute)"
 	@echo "make soak   trains for an hour and watches memory and files"
 	@echo "make torch  installs PyTorch beside it, for the tests that compare with it"
+	@echo "make onnx   installs what mode=export needs for ONNX, and TensorBoard's writer"
 	@echo "make setup  only installs, into $(VENV) (Paddle: $(PADDLE))"
 	@echo "make clean  removes $(VENV) and the demo's output"
 
@@ -47,6 +48,10 @@ endif
 torch: setup
 	$(RUN) -m pip install --quiet torch==2.13.0 pillow
 	$(RUN) -m pip install --quiet --no-deps torch-fidelity==0.4.0
+
+# paddle2onnx asks for neither of the last two, and works with no newer ones here.
+onnx: setup
+	$(RUN) -m pip install --quiet paddle2onnx==2.1.0 onnxruntime tensorboardX "numpy<2" "protobuf<5"
 
 demo: setup
 	rm -rf $(DEMO)

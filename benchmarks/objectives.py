@@ -31,7 +31,7 @@ SETTINGS = {
     "toy": ["DATA.mode=8gaussians", "TRAIN.epochs=4"],
     "mnist": [
         *("MODEL.gen_net.dim=16", "MODEL.dis_net.dim=16", "TRAIN.epochs=4"),
-        *("TRAIN.iters_per_epoch=250", "TRAIN.eval_freq=4", "TRAIN.eval_num_samples=10000"),
+        *("TRAIN.iters_per_epoch=75", "TRAIN.eval_freq=4", "TRAIN.eval_num_samples=10000"),
     ],
 }
 FIGURES = {
