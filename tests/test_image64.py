@@ -208,9 +208,9 @@ def test_decoding_scales_and_crops_at_the_middle(shape, size):
 
 @pytest.mark.parametrize("upright", [False, True])
 def test_what_is_cropped_off_leaves_no_trace(upright):
-    stripes = np.zeros((128, 3 * 128, 3), "uint8")
+    stripes = np.zeros((64, 3 * 64, 3), "uint8")
     for channel in range(3):
-        stripes[:, 128 * channel : 128 * (channel + 1), channel] = 255
+        stripes[:, 64 * channel : 64 * (channel + 1), channel] = 255
     picture = Image.fromarray(stripes.swapaxes(0, 1) if upright else stripes)
     found = image_folder.decode(encode(picture), 64)
     np.testing.assert_array_equal(found.max((1, 2)), [0, 255, 0])
@@ -608,7 +608,7 @@ def test_networks_at_full_width(arch, sizes, classes, configure):
         value, logits = critic.score(images)
     assert ("labels" in generator.input_keys) == (classes > 0)
     assert images.shape == [2, 3, 64, 64]
-    assert -1 <= float(images.min()) < 0 < float(images.max()) <= 1
+    assert -1 <= images.numpy().min() < 0 < images.numpy().max() <= 1
     assert value.shape == [2]
     assert logits.shape == [2, classes] if classes else logits is None
 
@@ -652,14 +652,12 @@ def layer_norm(x, norm):
 
 
 def batch_norm(x, norm, labels=None):
-    mean, variance = (
-        f([0, 2, 3], keepdim=True) for f in (x.mean, lambda *a, **k: x.var(*a, **k, unbiased=False))
-    )
     rows = [0] * len(x) if labels is None else labels
     scale, offset = (
-        paddle.stack([table[row] for row in rows]) for table in (norm.scale, norm.offset)
+        paddle.stack([part[row] for row in rows]) for part in (norm.scale, norm.offset)
     )
-    h = (x - mean) / paddle.sqrt(variance + 1e-5)
+    centred = x - x.mean([0, 2, 3], keepdim=True)
+    h = centred / paddle.sqrt(centred.square().mean([0, 2, 3], keepdim=True) + 1e-5)
     return h * scale[:, :, None, None] + offset[:, :, None, None]
 
 
@@ -827,9 +825,9 @@ def test_penalty_of_a_critic_with_layer_norm_differentiates_twice(name, float64)
     penalty().backward()
     rng = np.random.default_rng(4)
     weights = [weight for weight in critic.parameters() if weight.grad is not None]
-    assert sum(weight.ndim > 1 for weight in weights) == sum(
-        weight.ndim > 1 for weight in critic.parameters()
-    )
+    names = [name for name, weight in critic.named_parameters() if weight.grad is not None]
+    maps_ = [name for name, _ in critic.named_parameters() if name.endswith("weight")]
+    assert set(maps_) <= set(names) and len(maps_) in (5, 18)
     # a direction in the space of all weights at once
     directions = [rng.standard_normal(weight.shape) for weight in weights]
     slope = sum(float((w.grad.numpy() * d).sum()) for w, d in zip(weights, directions))
@@ -851,7 +849,7 @@ def test_networks_of_the_wgan_lab(configure):
     digits = generator({"noise": paddle.randn([5, 100])})["fake"]
     assert digits.shape == [5, 1, 28, 28]
     # tanh's range, and black is -1 in what is real beside it, too
-    assert -1 <= float(digits.min()) < -0.1 and 0.1 < float(digits.max()) <= 1
+    assert -1 <= digits.numpy().min() < -0.1 and 0.1 < digits.numpy().max() <= 1
     assert generator.low == -1
     value, logits = critic.score(digits)
     assert value.shape == [5] and logits is None
