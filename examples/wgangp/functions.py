@@ -787,14 +787,14 @@ def read_cifar10(path: str) -> ImageSet:
         try:
             # keys are bytes in the original, which Python 2 wrote
             batch = {files.as_text(key): value for key, value in batch.items()}
-            rows, labels = as_rows(batch["data"], 3072), as_labels(batch["labels"])
+            rows, labels = files.as_rows(batch["data"], 3072), files.as_labels(batch["labels"])
             images = rows.reshape(-1, *IMAGE_SIZE["cifar10"])
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(
                 f"{where}: expected a dictionary with `data`, uint8 rows of 3,072 numbers, "
                 "and `labels`, as in cifar-10-python.tar.gz."
             ) from None
-        check_images(images, labels, where)
+        files.check_images(images, labels, NUM_CLASSES, where)
         split = "train" if "data_batch_" in name else "test"
         parts[split].append((images, labels))
     for split, member in (("train", "data_batch_1"), ("test", "test_batch")):
@@ -824,54 +824,19 @@ def read_mnist(path: str) -> ImageSet:
     try:
         for split in (0, 2):
             rows, labels = sets[split]
-            pixels = np.rint(as_rows(rows, 784).astype("float32") * 256)
+            pixels = np.rint(files.as_rows(rows, 784).astype("float32") * 256)
             if not ((pixels >= 0) & (pixels <= 255)).all():
                 raise ValueError
             images = pixels.astype("uint8").reshape(-1, *IMAGE_SIZE["mnist"])
-            columns += [images, as_labels(labels)]
+            columns += [images, files.as_labels(labels)]
     except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         raise UserError(
             f"{path}: expected three pairs (images, labels), images being rows of 784 "
             "numbers in [0, 1), as in mnist.pkl.gz."
         ) from None
-    check_images(columns[0], columns[1], path)
-    check_images(columns[2], columns[3], path)
+    files.check_images(columns[0], columns[1], NUM_CLASSES, path)
+    files.check_images(columns[2], columns[3], NUM_CLASSES, path)
     return ImageSet(*columns)
-
-
-def as_rows(rows: np.ndarray, length: int) -> np.ndarray:
-    """Rows [N, length] as they are; raises ValueError for any other shape."""
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != length:
-        raise ValueError(f"expected rows of {length} numbers")
-    return rows
-
-
-def as_labels(labels) -> np.ndarray:
-    """Whole numbers, a list or an array, as int64; raises ValueError for other numbers."""
-    if not isinstance(labels, np.ndarray) and not (
-        isinstance(labels, list) and all(isinstance(label, (int, np.integer)) for label in labels)
-    ):
-        raise ValueError("labels are no list of whole numbers")
-    labels = np.asarray(labels)
-    if labels.size and labels.dtype.kind not in "iu":
-        raise ValueError("labels are no whole numbers")
-    return labels.astype("int64")
-
-
-def check_images(images: np.ndarray, labels: np.ndarray, where: str) -> None:
-    """Refuses pictures that are not uint8, or labels that do not fit them.
-
-    Raises:
-        UserError: Says what is wrong and where.
-    """
-    if images.dtype != np.uint8:
-        raise UserError(f"{where}: pictures are {images.dtype}, expected uint8.")
-    if not len(images):
-        raise UserError(f"{where}: there are no pictures inside.")
-    if labels.shape != (len(images),):
-        raise UserError(f"{where}: {len(images)} pictures, but labels of shape {labels.shape}.")
-    if not 0 <= labels.min() <= labels.max() < NUM_CLASSES:
-        raise UserError(f"{where}: labels from {labels.min()} to {labels.max()}, expected 0 to 9.")
 
 
 # --8<-- [end:image_data]
