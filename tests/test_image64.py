@@ -407,6 +407,7 @@ def test_pictures_are_decoded_once(suffix, folder, tmp_path, decoded):
     assert read(path, crop=True).train_images.shape[2:] == (72, 72)
     read(path, skip=True)
     read(path, crop=True)
+    read(path)
     assert decoded == [64, 72, 64]
     # another picture of the same size and number of bytes
     picture, before = folder / "owls" / "02.png", (folder / "owls" / "02.png").read_bytes()
