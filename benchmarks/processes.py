@@ -1,0 +1,65 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""One process against two of half the batch each, in turns: `python benchmarks/processes.py`."""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "examples" / "wgangp"
+CASES = {  # script, batch, generator iterations
+    "toy": ("wgangp_toy.py", 256, 60, []),
+    "mnist": ("wgangp_mnist.py", 50, 6, ["DATA.source=digits"]),
+}
+
+
+def seconds(case: str, processes: int, folder: Path) -> float:
+    """Seconds of an iteration, without the first, in which much is set up."""
+    script, batch, iterations, more = CASES[case]
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "paddle.distributed.launch", f"--nproc_per_node={processes}"]
+        command.append(f"--log_dir={folder}_log")
+    command += [script, *more, f"TRAIN.batch_size={batch // processes}", "TRAIN.epochs=1"]
+    command += [f"TRAIN.iters_per_epoch={iterations}", "TRAIN.eval_during_train=false"]
+    command += ["TRAIN.save_freq=0", "device=cpu", f"hydra.run.dir={folder}"]
+    subprocess.run(command, cwd=SCRIPTS, check=True, capture_output=True)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    first, last = json.loads(lines[0]), json.loads(lines[-1])
+    return (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=3)
+    repeat = parser.parse_args().repeat
+    print("| experiment, batch | one process | two processes | ratio |\n| --- | --- | --- | --- |")
+    for case, (_, batch, *_) in CASES.items():
+        with tempfile.TemporaryDirectory() as place:
+            rows = [
+                [seconds(case, n, Path(place) / f"{turn}_{n}") for n in (1, 2)]
+                for turn in range(repeat)
+            ]
+        one, two = (statistics.median(column) for column in zip(*rows))
+        print(f"| {case}, {batch} | {one:.3f} | {two:.3f} | {one / two:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
