@@ -14,7 +14,9 @@
 
 """Shared by all tests: the import path, tiny data, and the real data where it is there."""
 
+import importlib
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +75,22 @@ def configure(tmp_path):
             return compose(f"wgangp_{name}", [*overrides, "device=cpu", f"output_dir={tmp_path}"])
 
     return make
+
+
+@pytest.fixture
+def check_command(monkeypatch, tmp_path):
+    """Composes a command that a text shows, such as "wgangp_toy.py mode=eval"."""
+
+    def check(command):
+        monkeypatch.chdir(tmp_path)  # where the output folder would be
+        words = shlex.split(command)
+        monkeypatch.setattr(sys, "argv", words)
+        script = words[0][: -len(".py")]
+        runtime.check_command_line(script, importlib.import_module(script).CHOICES)
+        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+            compose(script, words[1:])
+
+    return check
 
 
 @pytest.fixture

@@ -14,16 +14,11 @@
 
 """The README's commands, keys, targets and files are real."""
 
-import importlib
 import re
-import shlex
-import sys
 
 import pytest
 from conftest import ROOT
 from conftest import SCRIPTS
-from hydra import compose
-from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 import runtime
@@ -40,14 +35,8 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_hydra_composes_each_command(command, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # where the output folder would be
-    words = shlex.split(command)
-    monkeypatch.setattr(sys, "argv", words)
-    script = words[0][: -len(".py")]
-    runtime.check_command_line(script, importlib.import_module(script).CHOICES)
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        compose(script, words[1:])
+def test_hydra_composes_each_command(command, check_command):
+    check_command(command)
 
 
 def test_each_key_of_the_configuration_table_exists():

@@ -15,18 +15,11 @@
 
 """The tutorial page shows code by named sections that exist, and commands that Hydra composes."""
 
-import importlib
 import re
-import shlex
-import sys
 
 import pytest
 from conftest import ROOT
 from conftest import SCRIPTS
-from hydra import compose
-from hydra import initialize_config_dir
-
-import runtime
 
 PAGE = ROOT / "docs" / "zh" / "examples" / "wgangp.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -66,14 +59,8 @@ def test_pictures_are_there():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_hydra_composes_each_command(command, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    words = shlex.split(command)
-    monkeypatch.setattr(sys, "argv", words)
-    script = words[0][: -len(".py")]
-    runtime.check_command_line(script, importlib.import_module(script).CHOICES)
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        compose(script, words[1:])
+def test_hydra_composes_each_command(command, check_command):
+    check_command(command)
 
 
 def test_there_are_commands_of_each_script_and_mode():
