@@ -975,3 +975,11 @@ def test_pictures_that_are_not_named_get_one_line(run_script, tmp_path):
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("Error: "))
     assert "DATA.data_path=PLACE: a folder, a zip or a tar" in line
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_zip_of_another_method_is_refused(tmp_path):
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a/1.png", b"0" * 1000)
+    with pytest.raises(UserError, match="a/1.png is compressed by another method"):
+        image_folder.collect(str(path))

@@ -90,6 +90,9 @@ def collect(path: str) -> Tuple[List[Picture], contextlib.ExitStack]:
         elif zipfile.is_zipfile(path):
             archive = stack.enter_context(zipfile.ZipFile(path))
             for member in archive.infolist():
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    # zipfile does not keep those to the size that they declare
+                    raise zipfile.BadZipFile(f"{member.filename} is compressed by another method")
                 mark = f"{member.file_size} {member.CRC}"
                 if member.file_size <= LARGEST and not member.is_dir():
                     found.append(Picture(member.filename, mark, lambda m=member: archive.read(m)))
