@@ -57,7 +57,7 @@ class Quadrants:
 
 def make(cfg, generator, network, data, count=20, **more):
     return evaluation.make_feature_validator(
-        cfg, generator, network, data.train_images, -1.0, count, ("score", "distance"), **more
+        cfg, generator, network, data.train_images, count, ("score", "distance"), **more
     )
 
 

@@ -446,8 +446,8 @@ def test_mode_eval_takes_published_weights(experiment, configure, tmp_path):
     script.evaluate(cfg)
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]
     if experiment != "toy":
-        low = {"cifar10": -1.0, "mnist": 0.0}[experiment]
-        evaluation.make_grid_drawer(cfg, networks[0], low)(str(tmp_path / "own.png"))
+        assert networks[0].low == {"cifar10": -1.0, "mnist": 0.0}[experiment]
+        evaluation.make_grid_drawer(cfg, networks[0])(str(tmp_path / "own.png"))
         assert (tmp_path / "own.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
     # and theirs refuse the paper's
     paper, _ = script.make_networks(configure(experiment, *tiny))

@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 
 import runtime
 
-SCRIPT_NAMES = ("wgangp_toy", "wgangp_mnist", "wgangp_cifar10")
+SCRIPT_NAMES = ("wgangp_toy", "wgangp_mnist", "wgangp_cifar10", "wgangp_image64")
 MODULES = {name: importlib.import_module(name) for name in SCRIPT_NAMES}
 
 
@@ -70,7 +70,7 @@ def launch(capsys, cfg, script="wgangp_toy"):
         (["TRAIN.learning_rate=nan"], ["must be at least 0"]),
         (["TRAIN.eval_during_train=maybe"], ["is not true or false"]),
         (["TRAIN.lr_schedule=cosine"], ["choose one of constant, linear"]),
-        (["mode=export"], ["choose one of train, eval"]),
+        (["mode=exports"], ["choose one of train, eval, export, infer"]),
         (["device=tpu"], ["null, cpu, gpu"]),
         (["DATA.mode=8gaussian"], ["choose one of 8gaussians, 25gaussians, swissroll"]),
         (["seed=4294967296"], ["seed=4294967296 must be at least 0 and below 4294967296"]),
@@ -153,6 +153,7 @@ def test_every_key_of_the_configurations_is_read(script):
         if key in ("mode", "EVAL.pretrained_gen_model_path", "EVAL.pretrained_dis_model_path"):
             continue  # read by `launch`, and by the tests of mode=eval
         owner = {"": "cfg", "TRAIN": r"(settings|cfg\.TRAIN)", "MODEL": "model", "LOSS": "loss"}
+        owner.update(INFER=r"(settings|INFER)", DATA="(DATA|data|settings)")
         owner = owner.get(group, group.rpartition(".")[2])
         assert re.search(rf"{owner}\.(get\(\")?{leaf}\b", code), key
 

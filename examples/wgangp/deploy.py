@@ -77,8 +77,10 @@ def export(cfg, generator) -> None:
     spec = [InputSpec([None, generator.noise_dim], "float32", "noise")]
     if generator.num_classes:
         spec.append(InputSpec([None], "int64", "labels"))
+    paddle.jit.enable_to_static(True)  # which a Solver turns off for the whole process
     program = paddle.jit.to_static(_Exported(generator), input_spec=spec, full_graph=True)
     paddle.jit.save(program, path)
+    paddle.jit.enable_to_static(False)
     written = {"native": f"{path}.json"}
     if importlib.util.find_spec("paddle2onnx") is None:
         logger.warning("ONNX is left out: it needs pip install paddle2onnx.")
