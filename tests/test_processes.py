@@ -70,12 +70,13 @@ def test_two_processes_are_one_with_the_batches_of_both(tmp_path):
     assert first.keys() == second.keys() and len(first) >= 12
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
-    assert_close(first, alone(tmp_path, 2))
+    both = alone(tmp_path, 2)
+    assert_close(first, both)
     # and not what one batch alone gives
     single = alone(tmp_path, 1)
     assert max(np.abs(single[name] - first[name]).max() for name in first) > 1e-4
     # accumulated batches are one larger batch, too
-    assert_close(alone(tmp_path, 1, update_freq=2), alone(tmp_path, 2))
+    assert_close(alone(tmp_path, 1, update_freq=2), both)
 
 
 TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16", "device=cpu"]

@@ -109,6 +109,8 @@ def test_train_then_evaluate(name, run_script, tmp_path):
         shares = [report["metrics"][f"digit_{digit}"]["value"] for digit in range(10)]
         assert sum(shares) == pytest.approx(1)
 
+    if name == "toy":
+        return
     # the generator alone is enough for what needs no critic
     alone = tmp_path / "alone"
     done = run_script(name, "mode=eval", *TINY[name], *TINY_RUN, named[0], f"hydra.run.dir={alone}")
