@@ -54,6 +54,13 @@ def quiet_and_seeded(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def float64():
+    paddle.set_default_dtype("float64")
+    yield
+    paddle.set_default_dtype("float32")
+
+
+@pytest.fixture
 def shared():
     """Real data beside the checkout; a test that wants it skips where it is absent."""
 

@@ -85,6 +85,14 @@ def test_what_is_exported_gives_the_same_samples(name, trained, tmp_path):
             np.testing.assert_allclose(sample(inputs), live(inputs), atol=1e-4)
 
 
+def test_a_place_that_cannot_be_written_to_is_named(trained, tmp_path):
+    cfg, generator = trained("mnist")
+    (tmp_path / "file").write_bytes(b"")
+    cfg.INFER.export_path = str(tmp_path / "file" / "g")
+    with pytest.raises(UserError, match="INFER.export_path=.*file/g can't be written to"):
+        deploy.export(cfg, generator)
+
+
 def test_an_export_that_differs_is_refused(trained, monkeypatch):
     cfg, generator = trained("mnist")
     monkeypatch.setattr(deploy, "live_sampler", lambda _: lambda x: np.zeros((1, 1, 28, 28)))

@@ -782,13 +782,6 @@ def test_critics_of_pictures_have_layer_normalisation_unless_asked(configure):
         resnet64.Resnet64Discriminator(1, "instance")
 
 
-@pytest.fixture
-def float64():
-    paddle.set_default_dtype("float64")
-    yield
-    paddle.set_default_dtype("float32")
-
-
 @pytest.mark.parametrize("name", ALL_CRITICS)
 def test_first_order_penalty_is_that_of_double_backward(name, float64):
     make, shape = ALL_CRITICS[name]

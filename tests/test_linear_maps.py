@@ -26,14 +26,6 @@ import objectives
 from runtime import UserError
 
 
-@pytest.fixture
-def float64():
-    paddle.set_default_dtype("float64")
-    maps._spreading.cache_clear()
-    yield
-    paddle.set_default_dtype("float32")
-
-
 def mean_pool(x):
     count, channels, height, width = x.shape
     return x.reshape([count, channels, height // 2, 2, width // 2, 2]).mean([3, 5])

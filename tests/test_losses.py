@@ -116,13 +116,6 @@ CRITICS = {
 }
 
 
-@pytest.fixture
-def float64():
-    paddle.set_default_dtype("float64")
-    yield
-    paddle.set_default_dtype("float32")
-
-
 @pytest.mark.parametrize("name", CRITICS)
 def test_double_backward_agrees_with_finite_differences(name, float64):
     build, shape = CRITICS[name]

@@ -369,8 +369,6 @@ def train(
         if run.iteration == 0:
             draw_samples(run, draw)
         while run.iteration < iterations:
-            if run.iteration % settings.iters_per_epoch == 0:
-                seek(cfg, solvers, run.iteration, run.rollbacks)
             rate = run.generator_solver.optimizer.get_lr()
             train_iteration(*solvers, run.iteration + 1)
             run.iteration += 1
@@ -416,6 +414,8 @@ def train(
                 checkpoints.save_best(run)
             if is_stopped and not is_last:
                 leave(run, signals)
+            if ends_epoch and not is_last:  # a data set is as long as an epoch
+                seek(cfg, solvers, run.iteration, run.rollbacks)
 
         share_buffers(run)
         if settings.ema.use_ema:

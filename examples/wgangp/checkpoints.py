@@ -211,8 +211,9 @@ def _number(path: str) -> int:
 def optimizer_state(network: nn.Layer, solver) -> Dict[Any, paddle.Tensor]:
     """An optimiser's tensors by (name of the weight in its network, kind such as "moment1")."""
     names = {parameter.name: name for name, parameter in network.named_parameters()}
+    state = solver.optimizer.state_dict()
     return {
-        (names[parameter], kind): solver.optimizer.state_dict()[key]
+        (names[parameter], kind): state[key]
         for (parameter, kind), key in _optimizer_keys(names, solver).items()
     }
 

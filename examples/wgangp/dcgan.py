@@ -137,7 +137,7 @@ class Dcgan64Discriminator(functions.Critic):
         self.convs = nn.LayerList(
             [nn.Conv2D(a, b, 4, stride=2, padding=1) for a, b in zip([3, *widths], widths)]
         )
-        # none before the picture's own first convolution has been seen
+        # none after the first convolution
         self.norms = nn.LayerList(
             [critic_norm(norm if number else None, width) for number, width in enumerate(widths)]
         )

@@ -73,7 +73,10 @@ def export(cfg, generator) -> None:
     """
     load(cfg, generator)
     path = osp.abspath(cfg.INFER.export_path)
-    os.makedirs(osp.dirname(path), exist_ok=True)
+    try:
+        os.makedirs(osp.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise UserError(f"INFER.export_path={path} can't be written to ({error}).") from None
     spec = [InputSpec([None, generator.noise_dim], "float32", "noise")]
     if generator.num_classes:
         spec.append(InputSpec([None], "int64", "labels"))

@@ -659,7 +659,8 @@ class CriticLoss(AdversarialLoss):
             weight, penalty = self.objective.penalty_weight, self.objective.penalty
             # In float32 under mixed precision, too: its gradient is one of a gradient.
             with paddle.amp.auto_cast(enable=False):
-                mixed = interpolate(real, fake, output_dict["alpha"]).astype("float32")
+                with paddle.no_grad():  # the penalty's graph begins at these points
+                    mixed = interpolate(real, fake, output_dict["alpha"]).astype("float32")
                 norm, terms["weighted_penalty"] = self.penalised_norm(
                     self.critic, mixed, lambda norm: weight * penalty(norm)
                 )

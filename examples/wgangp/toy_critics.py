@@ -79,7 +79,11 @@ def train_critic(name: str, objective, dim: int, hidden: int, steps: int, seed: 
     if objective.clip is None:
         optimizer = paddle.optimizer.Adam(1e-4, 0.5, 0.9, parameters=critic.parameters())
     else:
-        optimizer = paddle.optimizer.RMSProp(5e-5, rho=0.9, parameters=critic.parameters())
+        # Paddle's epsilon, not the 1e-10 of adversarial.make_optimizer: with it the pictures
+        # in README.md were made
+        optimizer = paddle.optimizer.RMSProp(
+            5e-5, rho=0.9, epsilon=1e-6, parameters=critic.parameters()
+        )
     start = told = time.perf_counter()
     for step in range(steps):
         real, fake, alpha = draw_batch(name, rng, 256)
