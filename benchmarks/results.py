@@ -1,0 +1,225 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Makes the results that README and tutorial show: `python benchmarks/results.py run GROUP`.
+
+`run GROUP` trains and evaluates each row of a group, and writes docs/results/GROUP.json; given
+again after an interruption, it goes on. `tables` writes the tables of those files into the pages,
+between marks that name them; `tables --check` only tells whether they are there.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable
+from typing import Dict
+from typing import List
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "examples" / "wgangp"
+RESULTS = ROOT / "docs" / "results"
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "zh" / "examples" / "wgangp.md",
+    ROOT / "docs" / "en" / "examples" / "wgangp.md",
+)
+
+
+@dataclasses.dataclass
+class Row:
+    """A training and the evaluation of its final weights.
+
+    Args:
+        script: Its experiment's script, without `wgangp_` and `.py`.
+        model: Settings that the evaluation needs, too.
+        training: Settings of the training alone.
+    """
+
+    script: str
+    model: List[str]
+    training: List[str] = dataclasses.field(default_factory=list)
+
+
+# The optimiser and rate of each objective's source; GAN also by the Adam of later practice. Each
+# rate is multiplied for runs as short as these, by the same factor for all.
+OBJECTIVES = {
+    "wgan_gp": ("wgan_gp", "Adam", 1e-4, []),
+    "wgan": ("wgan", "RMSProp", 5e-5, []),
+    "wgan_div": ("wgan_div", "Adam", 2e-4, []),
+    "gan": ("gan", "SGD", 2e-4, []),
+    "gan_adam": ("gan", "Adam", 2e-4, ["TRAIN.beta1=0.5", "TRAIN.beta2=0.999"]),
+}
+
+
+def objectives(script: str, model: List[str], factor: float, iterations: int) -> Dict[str, Row]:
+    """Rows with as many optimiser steps each, of critic and generator together."""
+    rows = {}
+    for name, (objective, optimizer, rate, more) in OBJECTIVES.items():
+        # five critic steps and one of the generator, or one of each
+        length = 3 * iterations if objective == "gan" else iterations
+        rows[name] = Row(
+            script,
+            model,
+            [
+                *(f"LOSS={objective}", f"TRAIN.optimizer={optimizer}"),
+                *(f"TRAIN.learning_rate={factor * rate:g}", "TRAIN.lr_schedule=linear"),
+                *("TRAIN.epochs=4", f"TRAIN.iters_per_epoch={length // 4}"),
+                *("TRAIN.eval_freq=1", *more),
+            ],
+        )
+    return rows
+
+
+MNIST_16 = ["MODEL.gen_net.dim=16", "MODEL.dis_net.dim=16"]
+GROUPS = {
+    "objectives_toy": objectives("toy", ["DATA.mode=8gaussians"], 10, 4000),
+    "objectives_mnist": objectives("mnist", MNIST_16, 3, 3000),
+}
+
+
+def run(group: str, output: Path, data: Dict[str, str]) -> None:
+    """Trains and evaluates what of a group is not yet in its file."""
+    path = RESULTS / f"{group}.json"
+    done = json.loads(path.read_text()) if path.exists() else {}
+    for name, row in GROUPS[group].items():
+        if name in done:
+            continue
+        folder = output / group / name
+        script = f"wgangp_{row.script}.py"
+        where = [f"DATA.data_path={data[row.script]}"] if row.script in data else []
+        train = [script, *row.model, *row.training]
+        start(train, *where, "TRAIN.resume=auto", f"hydra.run.dir={folder}")
+        weights = "EVAL.pretrained_{}_model_path={}/model_{}"
+        evaluate = [script, "mode=eval", *row.model]
+        start(
+            *(evaluate, *where, f"hydra.run.dir={folder}/evaluation"),
+            weights.format("gen", folder, "generator"),
+            weights.format("dis", folder, "discriminator"),
+        )
+        last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+        written = json.loads((folder / "evaluation" / "metrics.json").read_text())
+        done[name] = {
+            "train": shlex.join(["python", *train]),
+            "evaluate": shlex.join(["python", *evaluate]),
+            "seed": written["seed"],
+            "iterations": last["step"],
+            "seconds": round(last["seconds"]),
+            "cores": len(os.sched_getaffinity(0)),
+            "machine": machine(),
+            "metrics": written["metrics"],
+        }
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(done, indent=1) + "\n")
+
+
+def start(command: List[str], *more: str) -> None:
+    """Runs a script as a user does; its own message is the explanation if it fails."""
+    if subprocess.run([sys.executable, *command, *more, "device=cpu"], cwd=SCRIPTS).returncode:
+        sys.exit(f"{shlex.join(command)} failed. Given again, `run` goes on from its checkpoint.")
+
+
+def machine() -> str:
+    """The processor's name, as Linux tells it."""
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor()
+
+
+def mean(rows: List[dict], key: str, form: str) -> str:
+    """Mean over rows, with the deviation where there are several."""
+    found = [row["metrics"][key]["value"] for row in rows]
+    text = format(statistics.mean(found), form)
+    return f"{text} ± {statistics.stdev(found):{form}}" if len(found) > 1 else text
+
+
+# how each figure is written
+TOY = {"modes": "g", "high_quality": ".1%", "reverse_kl": ".4f", "wasserstein_2": ".3f"}
+MNIST = {"classifier_score": ".2f", "frechet_distance": ".2f", "digit_kl": ".4f"}
+
+
+def objectives_table(rows: Dict[str, dict], figures: Dict[str, str]) -> List[List[str]]:
+    """A row each, and one of real data below."""
+    lines = [["objective", "optimizer", "iterations", *(f"`{key}`" for key in figures)]]
+    for name, row in rows.items():
+        objective, optimizer, *_ = OBJECTIVES[name]
+        settings = [f"`{objective}`", optimizer, f"{row['iterations']:,}"]
+        lines.append(settings + [mean([row], key, form) for key, form in figures.items()])
+    real = next(iter(rows.values()))["metrics"]
+    lines.append(
+        ["real", "–", "–"] + [f"{real[k]['real']:{form}}" for k, (form, _) in figures.items()]
+    )
+    return lines
+
+
+TABLES: Dict[str, Callable[[dict], List[List[str]]]] = {
+    "objectives_toy": lambda rows: objectives_table(rows, TOY),
+    "objectives_mnist": lambda rows: objectives_table(rows, MNIST),
+}
+
+
+def render(text: str) -> str:
+    """The text of a page with the tables of RESULTS between their marks."""
+
+    def table(match) -> str:
+        name = match[1]
+        rows = json.loads((RESULTS / f"{name}.json").read_text())
+        head, *lines = TABLES[name](rows)
+        lines = [head, ["---"] * len(head), *lines]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"<!-- results: {name} -->\n\n{body}\n\n<!-- end of results -->"
+
+    return re.sub(r"<!-- results: (\w+) -->.*?<!-- end of results -->", table, text, flags=re.S)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    running = actions.add_parser("run", help="train and evaluate")
+    running.add_argument("group", choices=GROUPS)
+    running.add_argument("--output", type=Path, default=SCRIPTS / "outputs_wgangp_results")
+    running.add_argument("--mnist", type=os.path.abspath, help="mnist.pkl.gz, if not to be loaded")
+    tables = actions.add_parser("tables", help="write the tables into the pages")
+    tables.add_argument("--check", action="store_true", help="write nothing, fail if they differ")
+    options = parser.parse_args()
+    if options.action == "run":
+        data = {"mnist": options.mnist}
+        data = {key: path for key, path in data.items() if path}
+        run(options.group, options.output.absolute(), data)
+        return
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = render(old)
+        if new == old:
+            continue
+        if options.check:
+            sys.exit(f"{page}: its tables differ from docs/results; `make tables` writes them.")
+        page.write_text(new, encoding="utf-8")
+        print(f"Wrote {page}")
+
+
+if __name__ == "__main__":
+    main()
