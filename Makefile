@@ -10,7 +10,8 @@ DEMO := $(CURDIR)/outputs_wgangp_demo
 DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 \
 	EVAL.inception=false EVAL.num_samples=200
 
-.PHONY: help setup torch onnx demo test bench stress fuzz soak lint clean
+.PHONY: help setup torch onnx demo test bench stress fuzz soak lint docs docs-tools docs-serve \
+	browser results tables clean
 
 help:
 	@echo "make demo   trains CIFAR-10's networks, narrowed, on drawn shapes; then evaluates them"
@@ -19,6 +20,10 @@ help:
 	@echo "make stress kills trainings at twenty random moments and resumes them (three minutes)"
 	@echo "make fuzz   feeds 3,000 damaged and hostile files to the readers (a quarter minute)"
 	@echo "make soak   trains for an hour and watches memory and files"
+	@echo "make docs   builds the site of docs/ into site/; make docs-serve serves it (npm is needed)"
+	@echo "make results GROUP=toy   trains and evaluates a group of results (toy, mnist, ...)"
+	@echo "make tables writes the tables of docs/results into README and tutorial"
+	@echo "make browser   installs Debian's Chromium, for the tests of the site (as root)"
 	@echo "make torch  installs PyTorch beside it, for the tests that compare with it"
 	@echo "make onnx   installs what mode=export needs for ONNX, and TensorBoard's writer"
 	@echo "make setup  only installs, into $(VENV) (Paddle: $(PADDLE))"
@@ -84,5 +89,27 @@ fuzz: setup
 soak: setup
 	$(RUN) benchmarks/soak.py --minutes 60
 
+# What mkdocs needs, and what pages load in the browser
+docs-tools: setup
+	$(RUN) -m pip install --quiet -r requirements-docs.txt
+	npm ci --no-audit --no-fund --loglevel=error
+
+# mkdocs and Material print an advertisement of their successors otherwise
+docs: docs-tools
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
+
+docs-serve: docs-tools
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve
+
+browser:
+	apt-get update -qq && apt-get install -y -qq chromium chromium-driver fonts-noto-cjk
+
+results: setup
+	@test -n "$(GROUP)" || { echo "GROUP=... is missing; see benchmarks/results.py run --help"; exit 2; }
+	$(RUN) benchmarks/results.py run $(GROUP) $(if $(MNIST),--mnist $(MNIST))
+
+tables: setup
+	$(RUN) benchmarks/results.py tables
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) site node_modules

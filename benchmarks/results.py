@@ -90,10 +90,25 @@ def objectives(script: str, model: List[str], factor: float, iterations: int) ->
     return rows
 
 
-MNIST_16 = ["MODEL.gen_net.dim=16", "MODEL.dis_net.dim=16"]
+def width(channels: int) -> List[str]:
+    return [f"MODEL.gen_net.dim={channels}", f"MODEL.dis_net.dim={channels}"]
+
+
+TOY_SETS = ("8gaussians", "25gaussians", "swissroll")
 GROUPS = {
-    "objectives_toy": objectives("toy", ["DATA.mode=8gaussians"], 10, 4000),
-    "objectives_mnist": objectives("mnist", MNIST_16, 3, 3000),
+    "toy": {name: Row("toy", [f"DATA.mode={name}"]) for name in TOY_SETS},
+    "mnist": {
+        "wgan_gp": Row(
+            "mnist",
+            width(32),
+            [
+                *("TRAIN.epochs=16", "TRAIN.iters_per_epoch=250"),
+                *("TRAIN.learning_rate=3e-4", "TRAIN.lr_schedule=linear"),
+            ],
+        )
+    },
+    "objectives_toy": objectives("toy", ["DATA.mode=8gaussians", *width(256)], 10, 4000),
+    "objectives_mnist": objectives("mnist", width(16), 3, 3000),
 }
 
 
@@ -173,7 +188,55 @@ def objectives_table(rows: Dict[str, dict], figures: Dict[str, str]) -> List[Lis
     return lines
 
 
+def toy_table(rows: Dict[str, dict]) -> List[List[str]]:
+    """A set a row, beside the floor: the distance of two real draws."""
+    lines = [["set", "modes", "within 3σ", "reverse KL", "2-Wasserstein", "its floor"]]
+    for name, row in rows.items():
+        cells = [
+            mean([row], key, form) if key in row["metrics"] else "–" for key, form in TOY.items()
+        ]
+        floor = row["metrics"]["wasserstein_2"]["real"]
+        lines.append([f"`{name}`", *cells, f"{floor:{TOY['wasserstein_2']}}"])
+    return lines
+
+
+def mnist_table(rows: Dict[str, dict]) -> List[List[str]]:
+    """A figure a row, of generated and of as many real test digits."""
+    metrics = rows["wgan_gp"]["metrics"]
+    lines = [["figure", "generated", "real"]]
+    for key, form in MNIST.items():
+        value, deviation = metrics[key]["value"], metrics[key]["deviation"]
+        text = f"{value:{form}}" if deviation is None else f"{value:{form}} ± {deviation:{form}}"
+        lines.append([f"`{key}`", text, f"{metrics[key]['real']:{form}}"])
+    return lines
+
+
+def mistakes_table(rows: Dict[str, dict]) -> List[List[str]]:
+    """What benchmarks/mistakes.py measured; the first row is the truth."""
+    names = {
+        "right": "none",
+        "one_axis": "1. norm over one axis",
+        "alpha_per_pixel": "2. α per pixel",
+        "batch_norm": "3. batch norm in the critic",
+    }
+    lines = [["mistake", "estimated distance", "length of the gradient", "time of a step"]]
+    distance = rows["distance"]
+    best = 1 + distance / (2 * 10)  # of a critic with lambda 10, as the tutorial explains
+    lines.append(["(truth)", f"{distance:.2f}", "1", "–"])
+    lines.append(["(best critic of λ = 10)", f"{best * distance:.2f}", f"{best:.2f}", "–"])
+    for key, name in names.items():
+        row = rows[key]
+        length = f"{row['gradient_norm']:.2f} ± {row['gradient_norm_deviation']:.2f}"
+        lines.append([name, f"{row['wasserstein']:.2f}", length, "–"])
+    seconds = rows["graph"]["seconds"]
+    ratio = seconds["graph_left"] / seconds["detached"]
+    return [*lines, ["4. graph through the generator", "–", "–", f"x {ratio:.2f}"]]
+
+
 TABLES: Dict[str, Callable[[dict], List[List[str]]]] = {
+    "toy": toy_table,
+    "mnist": mnist_table,
+    "mistakes": mistakes_table,
     "objectives_toy": lambda rows: objectives_table(rows, TOY),
     "objectives_mnist": lambda rows: objectives_table(rows, MNIST),
 }

@@ -220,6 +220,18 @@ def test_labels_travel_only_where_they_are_used(solvers):
             assert ("labels" in constraint.input_keys) == conditional
 
 
+@pytest.mark.parametrize("factor", (1, 2, 3))
+def test_the_generators_batch_is_a_multiple_of_the_critics(configure, factor):
+    batch = [] if factor == 2 else [f"TRAIN.generator_batch_factor={factor}"]  # 2 by default
+    cfg = configure("cifar10", *TINY["cifar10"], *batch, "TRAIN.epochs=1")
+    sizes = []
+    for solver in cifar10_solvers(cfg):
+        (constraint,) = solver.constraint.values()
+        inputs, _, _ = next(constraint.data_iter)
+        sizes.append({len(array) for array in inputs.values()})
+    assert sizes == [{2}, {2 * factor}]
+
+
 def test_nothing_grows_with_the_iterations(solvers):
     for iteration in (1, 2, 3):
         adversarial.train_iteration(*solvers, iteration)

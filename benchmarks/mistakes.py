@@ -1,0 +1,151 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""What four classic mistakes do to a critic: `python benchmarks/mistakes.py --mnist mnist.pkl.gz`.
+
+The critic of MNIST is trained alone, between digits and a generator that always draws the same
+picture, c. The distance is then known: W1 = E||x - c||, by the critic D(x) = ||x - c||, whose
+gradient has length 1 everywhere. Estimate and length are measured on digits that it has not seen.
+Writes docs/results/mistakes.json, of which `results.py tables` makes the tutorial's table.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "examples" / "wgangp"))
+
+import runtime
+
+runtime.prepare()
+
+import numpy as np
+import paddle
+
+import functions
+
+BATCH, WIDTH, TEST = 50, 16, 1000
+
+
+def norm_over_one_axis(critic, samples):
+    """|dD/dpixel|, as `paddle.norm(gradient, axis=1)` has it for pictures of one channel."""
+    samples.stop_gradient = False
+    (gradient,) = paddle.grad(critic.score(samples)[0].sum(), samples, create_graph=True)
+    return (gradient.square().sum(1) + 1e-12).sqrt()
+
+
+def right(shape):
+    return [shape[0], 1, 1, 1]
+
+
+CASES = {  # norm in the penalty, shape of alpha, normalisation of the critic
+    "right": (functions.gradient_norm, right, None),
+    "one_axis": (norm_over_one_axis, right, None),
+    "alpha_per_pixel": (functions.gradient_norm, lambda shape: shape, None),
+    "batch_norm": (functions.gradient_norm, right, "batch"),
+}
+
+
+def train(digits, test, norm_of, alpha_shape, normalisation, steps):
+    """Figures of a critic after so many steps of Adam, whose rate falls to 0."""
+    paddle.seed(0)
+    rng = np.random.default_rng(0)
+    critic = functions.WganGpMnistDiscriminator(WIDTH, norm=normalisation)
+    rate = paddle.optimizer.lr.PolynomialDecay(1e-3, steps, 0.0)
+    adam = paddle.optimizer.Adam(rate, 0.5, 0.9, parameters=critic.parameters())
+    centre = paddle.to_tensor(digits.mean(0, keepdims=True))
+    for _ in range(steps):
+        real = paddle.to_tensor(digits[rng.integers(len(digits), size=BATCH)])
+        fake = centre.expand_as(real)
+        alpha = paddle.to_tensor(rng.random(alpha_shape(real.shape), "float32"))
+        norm = norm_of(critic, real + alpha * (fake - real))
+        estimate = functions.wasserstein_estimate(critic.score(real)[0], critic.score(fake)[0])
+        loss = 10.0 * functions.gradient_penalty(norm) - estimate
+        loss.backward()
+        adam.step()
+        adam.clear_grad()
+        rate.step()
+    real = paddle.to_tensor(test)
+    fake = centre.expand_as(real)
+    alpha = paddle.to_tensor(rng.random(right(real.shape), "float32"))
+    with paddle.no_grad():
+        estimate = functions.wasserstein_estimate(critic.score(real)[0], critic.score(fake)[0])
+    norm = functions.gradient_norm(critic, real + alpha * (fake - real))
+    return {
+        "wasserstein": float(estimate),
+        "gradient_norm": float(norm.mean()),
+        "gradient_norm_deviation": float(norm.std()),
+    }
+
+
+def graph_left(repeat=15):
+    """Time of a critic step of CIFAR-10's networks with a graph through the generator, and without.
+
+    In turns; medians.
+    """
+    generator = functions.WganGpCifar10Generator(32)
+    critic = functions.WganGpCifar10Discriminator(32)
+    real = paddle.rand([16, 3, 32, 32])
+    noise, labels = paddle.randn([16, 128]), paddle.randint(0, 10, [16])
+    seconds = {"detached": [], "graph_left": []}
+    gradients = {}
+    for _ in range(repeat):
+        for name, times in seconds.items():
+            begin = time.perf_counter()
+            fake = generator.generate(noise, labels)
+            fake = fake.detach() if name == "detached" else fake
+            mixed = functions.interpolate(real, fake, paddle.rand([16]))
+            penalty = functions.gradient_penalty(functions.gradient_norm(critic, mixed))
+            values = critic.score(real)[0], critic.score(fake)[0]
+            (10.0 * penalty - functions.wasserstein_estimate(*values)).backward()
+            times.append(time.perf_counter() - begin)
+            gradients[name] = any(weight.grad is not None for weight in generator.parameters())
+            for network in (critic, generator):
+                network.clear_gradients(set_to_zero=False)
+    return {
+        "seconds": {name: float(np.median(times[1:])) for name, times in seconds.items()},
+        "generator_has_gradients": gradients,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mnist", required=True, help="mnist.pkl.gz")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--output", default=ROOT / "docs" / "results" / "mistakes.json", type=Path)
+    options = parser.parse_args()
+    paddle.set_device("cpu")
+    images = functions.read_mnist(options.mnist)
+    digits = images.train_images.astype("float32") / 256
+    test = images.test_images[:TEST].astype("float32") / 256
+    distance = np.sqrt(((test - digits.mean(0)) ** 2).sum((1, 2, 3))).mean()
+    rows = {"steps": options.steps, "distance": float(distance)}
+    for name, case in CASES.items():
+        rows[name] = train(digits, test, *case, options.steps)
+        print(name, rows[name], flush=True)
+    rows["graph"] = graph_left()
+    print(rows["graph"])
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(rows, indent=1) + "\n")
+    print(f"Wrote {options.output}")
+
+
+if __name__ == "__main__":
+    main()
