@@ -526,7 +526,6 @@ def evaluate(run, evaluator, record: Dict[str, Any]) -> None:
         save_networks(run.cfg, name, run.average.network, run.networks["discriminator"])
 
 
-# --8<-- [start:divergence]
 def probe(run) -> paddle.Tensor:
     """A number that is NaN or infinite if a loss of the last iteration or a weight is.
 
@@ -589,9 +588,6 @@ def roll_back(run, rate: float) -> None:
     logger.warning(f"{message} Back to {run.checkpoint}, with other draws ({rollbacks}. time).")
     open_folder(run)
     seek(run.cfg, list(run.solvers.values()), run.iteration, rollbacks)
-
-
-# --8<-- [end:divergence]
 
 
 def last_checkpoint(run) -> str:

@@ -64,7 +64,6 @@ CONTENTS = {
 }
 
 
-# --8<-- [start:run]
 @dataclasses.dataclass
 class Run:
     """A training, and how far it has come.
@@ -118,10 +117,6 @@ class Run:
         return networks
 
 
-# --8<-- [end:run]
-
-
-# --8<-- [start:write]
 def write(run: Run, path: str) -> None:
     """Writes a checkpoint, a file of `files.write_npz`; with several processes, the first does.
 
@@ -187,9 +182,6 @@ def abandon_later(run: Run) -> None:
     for path in by_age(checkpoint_folder(run.cfg)):
         if _number(path) > run.iteration:
             os.replace(path, f"{path}.abandoned")
-
-
-# --8<-- [end:write]
 
 
 def checkpoint_folder(cfg) -> str:
@@ -272,7 +264,6 @@ def machine() -> Dict[str, str]:
     }
 
 
-# --8<-- [start:read]
 @dataclasses.dataclass
 class Checkpoint:
     """What a file of `write` holds.
@@ -415,10 +406,6 @@ def check_settings(cfg, checkpoint: Checkpoint) -> None:
         )
 
 
-# --8<-- [end:read]
-
-
-# --8<-- [start:restore]
 def restore(run: Run, checkpoint: Checkpoint) -> None:
     """Makes a training what it was when a checkpoint was written.
 
@@ -520,6 +507,3 @@ def _plain(optimizer):
 def best_name(cfg) -> str:
     """How the files of the best generator's weights begin."""
     return "best_average" if cfg.TRAIN.ema.use_ema else "best"
-
-
-# --8<-- [end:restore]

@@ -34,7 +34,6 @@ from functions import critic_norm
 from functions import linear
 
 
-# --8<-- [start:wgan_lab]
 class WganLabGenerator(functions.Generator):
     """Noise [N, 100] -> digits [N, 1, 28, 28] in [-1, 1].
 
@@ -80,9 +79,6 @@ class WganLabDiscriminator(functions.Critic):
         h = maps.relu(self.norm_2(maps.conv(h, self.conv_2)), 0.2)
         h = maps.relu(maps.linear(h.reshape([len(h), -1]), self.linear_1), 0.2)
         return maps.linear(h, self.linear_2).squeeze(1), None
-
-
-# --8<-- [end:wgan_lab]
 
 
 # --8<-- [start:dcgan]

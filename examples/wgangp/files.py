@@ -67,7 +67,6 @@ MODEL_HINT = (
 )
 
 
-# --8<-- [start:unpickle]
 class _Dtype:
     """Stands in for numpy.dtype in a pickle: plain numbers only, in a given byte order."""
 
@@ -325,10 +324,6 @@ def read_pth(path: str) -> Dict[str, np.ndarray]:
     return {as_text(name): value for name, value in state.items()}
 
 
-# --8<-- [end:unpickle]
-
-
-# --8<-- [start:npz]
 def write_npz(path: str, arrays: Dict[str, np.ndarray]) -> None:
     """Writes NumPy's `.npz` format, so that it ends in the SHA-256 of all before it.
 
@@ -379,9 +374,6 @@ def _read_npy(content: bytes) -> np.ndarray:
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-# --8<-- [end:npz]
-
-
 def read_tar(path: str, prefixes: Sequence[str]) -> List[Tuple[str, bytes]]:
     """Contents of a tar's members whose base names start with one of some prefixes.
 
@@ -430,7 +422,6 @@ def read_gzip(path: str) -> bytes:
         raise UserError(_damaged(path, error)) from None
 
 
-# --8<-- [start:arrays]
 def as_rows(rows: np.ndarray, length: int) -> np.ndarray:
     """Rows [N, length] as they are; raises ValueError for any other shape."""
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != length:
@@ -468,9 +459,6 @@ def check_images(images: np.ndarray, labels: np.ndarray, classes: int, where: st
         )
 
 
-# --8<-- [end:arrays]
-
-
 def _damaged(path: str, error: Exception) -> str:
     reason = str(error).split("\n")[0].rstrip(":")
     return (
@@ -479,7 +467,6 @@ def _damaged(path: str, error: Exception) -> str:
     )
 
 
-# --8<-- [start:download]
 def fetch(
     path: str,
     addresses: Sequence[str],
@@ -615,10 +602,6 @@ def replacing(path: str) -> Iterator[BinaryIO]:
             os.remove(partial)
 
 
-# --8<-- [end:download]
-
-
-# --8<-- [start:weights]
 def save_weights(network: nn.Layer, path: str) -> None:
     """Writes a network's weights and buffers as `.pdparams`, completely or not at all.
 
@@ -798,9 +781,6 @@ def check_fit(
 def _some(names: List[str], most: int = 4) -> str:
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
-
-
-# --8<-- [end:weights]
 
 
 def sha256(path: str) -> str:

@@ -64,7 +64,6 @@ class Picture(NamedTuple):
     place: int = 0  # where it begins in a tar
 
 
-# --8<-- [start:collect]
 def collect(path: str) -> Tuple[List[Picture], contextlib.ExitStack]:
     """The pictures of a folder or an archive, sorted by name; nothing is unpacked to disk.
 
@@ -141,10 +140,6 @@ def _reader(path: str) -> Callable[[], bytes]:
     return read
 
 
-# --8<-- [end:collect]
-
-
-# --8<-- [start:decode]
 def decode(content: bytes, size: int) -> np.ndarray:
     """A picture, scaled and cropped at its middle: uint8 [3, size, size].
 
@@ -194,9 +189,6 @@ def decode_all(pictures: List[Picture], size: int, skip: bool) -> Tuple[np.ndarr
             logger.info(f"decoded {count + 1} of {len(pictures)} pictures")
     kept.sort()
     return images if len(kept) == len(pictures) else images[kept], kept
-
-
-# --8<-- [end:decode]
 
 
 def read_pictures(path: str, crop: bool, skip: bool) -> functions.ImageSet:
@@ -261,7 +253,6 @@ def _keep(path: str, images: np.ndarray, kept: List[int]) -> None:
         logger.warning(f"The decoded pictures could not be kept ({error}).")
 
 
-# --8<-- [start:augment]
 def make_prepare(settings: Dict) -> Callable:
     """A function of uint8 pictures [N, 3, S, S] and a generator, to [N, 3, 64, 64] in [-1, 1].
 
@@ -298,6 +289,3 @@ def middle(images: np.ndarray) -> np.ndarray:
     """The middle 64x64 pixels of pictures [N, 3, S, S]."""
     start = (images.shape[2] - SIZE) // 2
     return images[:, :, start : start + SIZE, start : start + SIZE]
-
-
-# --8<-- [end:augment]

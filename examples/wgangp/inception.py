@@ -86,7 +86,6 @@ def resize(images: paddle.Tensor, size: int = SIZE) -> paddle.Tensor:
 # --8<-- [end:resize]
 
 
-# --8<-- [start:inception]
 class _Unit(nn.Layer):
     """Convolution, batch normalisation (epsilon 1e-3), ReLU; the second is folded into the first.
 
@@ -298,9 +297,6 @@ class Inception(nn.Layer):
     def logits(self, features: paddle.Tensor) -> paddle.Tensor:
         """Features [N, 2048] to logits [N, 1008], without the bias, as the score is defined."""
         return features @ self.last
-
-
-# --8<-- [end:inception]
 
 
 def main() -> None:

@@ -71,7 +71,6 @@ def spread(columns: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
     return (columns.reshape([count * channels, 1]) @ ones).reshape(like.shape)
 
 
-# --8<-- [start:maps]
 def linear(x: paddle.Tensor, layer: nn.Linear) -> paddle.Tensor:
     """`layer(x)`."""
     return _apply(paddle.matmul, x, layer.weight, layer.bias)
@@ -147,9 +146,6 @@ def relu(x: paddle.Tensor, slope: float = 0.0) -> paddle.Tensor:
     if _tape is not None:
         return _tape.gate(x, slope)
     return F.leaky_relu(x, slope) if slope else F.relu(x)
-
-
-# --8<-- [end:maps]
 
 
 # --8<-- [start:tape]

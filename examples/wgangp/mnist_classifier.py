@@ -52,7 +52,6 @@ WIDTHS = (16, 32, 64, 96)  # channels of the four convolutions
 BATCH, RATE, SHIFT = 200, 0.01, 2
 
 
-# --8<-- [start:classifier]
 class MnistClassifier(nn.Layer):
     """Digits to features [N, 96] and logits [N, 10]: four convolutions with batch norm, a mean."""
 
@@ -118,9 +117,6 @@ def load(path: Optional[str] = None) -> MnistClassifier:
     files.load_weights(network, path, setting)
     network.eval()
     return network
-
-
-# --8<-- [end:classifier]
 
 
 def accuracy(network: MnistClassifier, images: np.ndarray, labels: np.ndarray) -> float:

@@ -42,7 +42,6 @@ from functions import Critic
 from functions import Generator
 
 
-# --8<-- [start:published]
 class Upsample(nn.Layer):
     """Doubles height and width [N, C, H, W] by a pixel shuffle of four copies of the channels.
 
@@ -259,6 +258,3 @@ class PublishedToyDiscriminator(Critic):
 
     def score(self, samples):
         return self.discriminator(samples).squeeze(1), None
-
-
-# --8<-- [end:published]

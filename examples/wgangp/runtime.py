@@ -47,7 +47,6 @@ class UserError(Exception):
     """
 
 
-# --8<-- [start:prepare]
 def prepare() -> None:
     """Sets threads and matrix path, which Paddle reads once, while it is imported.
 
@@ -86,9 +85,6 @@ def _keep_memory() -> None:
         mallopt(top_pad, 64 << 20)
     except (OSError, AttributeError):
         pass  # another C library: only slower
-
-
-# --8<-- [end:prepare]
 
 
 def _is_amd_with_avx2() -> bool:
@@ -313,7 +309,6 @@ def require(holds: bool, message: str) -> None:
         raise UserError(message)
 
 
-# --8<-- [start:launch]
 def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) -> None:
     """Checks `cfg`, runs the function of its mode, turns a UserError into one line and status 2.
 
@@ -366,6 +361,3 @@ def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) ->
 def process_number() -> int:
     """This process's number among those that `paddle.distributed.launch` started; else 0."""
     return int(os.environ.get("PADDLE_TRAINER_ID", 0))
-
-
-# --8<-- [end:launch]

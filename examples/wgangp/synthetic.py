@@ -73,7 +73,6 @@ def draw_toy(name: str, rng: np.random.Generator, count: int) -> np.ndarray:
 # --8<-- [end:toy_data]
 
 
-# --8<-- [start:stand_ins]
 def digits_set() -> ImageSet:
     """scikit-learn's bundled 8x8 handwritten digits, enlarged to 28x28: 1,500 and 297 of them."""
     from scipy import ndimage
@@ -128,6 +127,3 @@ def synthetic_set(seed: int = 0, train: int = 5000, test: int = 1000) -> ImageSe
     ground = rng.uniform(0.0, 0.3, (count, 3, 1, 1))
     images = np.rint(255 * (ground + cover * (ink - ground))).astype("uint8")
     return ImageSet(images[:train], labels[:train], images[train:], labels[train:])
-
-
-# --8<-- [end:stand_ins]

@@ -48,7 +48,6 @@ ADDRESSES = ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)
 MD5 = "c58f30108f718f92721af3b95e74349a"
 
 
-# --8<-- [start:model]
 def make_networks(cfg):
     model = cfg.MODEL
     if model.arch == "published":
@@ -70,10 +69,6 @@ def make_networks(cfg):
     return generator, critic
 
 
-# --8<-- [end:model]
-
-
-# --8<-- [start:data]
 def read(cfg):
     if cfg.DATA.source == "synthetic":
         return synthetic.synthetic_set()
@@ -93,10 +88,6 @@ def real_images(data, length, seed):
     )
 
 
-# --8<-- [end:data]
-
-
-# --8<-- [start:validators]
 def make_validators(cfg, generator, critic, data, count):
     """By the Inception of 2015-12-05, and by the critic, as far as there are both."""
     validators = {}
@@ -126,10 +117,6 @@ def make_validators(cfg, generator, critic, data, count):
     return validators
 
 
-# --8<-- [end:validators]
-
-
-# --8<-- [start:train]
 def train(cfg):
     checkpoint = checkpoints.find(cfg)
     generator, critic = make_networks(cfg)
@@ -147,10 +134,6 @@ def train(cfg):
     adversarial.train(run, validators, draw, checkpoint)
 
 
-# --8<-- [end:train]
-
-
-# --8<-- [start:evaluate]
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
@@ -161,10 +144,6 @@ def evaluate(cfg):
     evaluation.report(cfg, generator, validators, draw)
 
 
-# --8<-- [end:evaluate]
-
-
-# --8<-- [start:deploy]
 def export(cfg):
     deploy.export(cfg, make_networks(cfg)[0])
 
@@ -172,9 +151,6 @@ def export(cfg):
 def infer(cfg):
     generator, _ = make_networks(cfg)
     deploy.infer(cfg, generator, lambda x, folder: deploy.save_pictures(x, folder, generator.low))
-
-
-# --8<-- [end:deploy]
 
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_cifar10")

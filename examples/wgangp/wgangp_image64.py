@@ -41,7 +41,6 @@ import resnet64
 import streams
 
 
-# --8<-- [start:model]
 def make_networks(cfg):
     model = cfg.MODEL
     generators = {"dcgan": dcgan.Dcgan64Generator, "resnet": resnet64.Resnet64Generator}
@@ -52,10 +51,6 @@ def make_networks(cfg):
     return generator, critic
 
 
-# --8<-- [end:model]
-
-
-# --8<-- [start:data]
 def read(cfg):
     data, model = cfg.DATA, cfg.MODEL
     runtime.require(
@@ -78,10 +73,6 @@ def real_images(cfg, data, length, seed):
     return streams.shuffled_images(data.train_images, data.train_labels, prepare, length, seed)
 
 
-# --8<-- [end:data]
-
-
-# --8<-- [start:validators]
 def make_validators(cfg, generator, critic, data, count):
     """By the Inception of 2015-12-05, and by the critic, as far as there are both."""
     validators = {}
@@ -109,10 +100,6 @@ def make_validators(cfg, generator, critic, data, count):
     return validators
 
 
-# --8<-- [end:validators]
-
-
-# --8<-- [start:train]
 def train(cfg):
     checkpoint = checkpoints.find(cfg)
     generator, critic = make_networks(cfg)
@@ -130,10 +117,6 @@ def train(cfg):
     adversarial.train(run, validators, draw, checkpoint)
 
 
-# --8<-- [end:train]
-
-
-# --8<-- [start:evaluate]
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
@@ -144,10 +127,6 @@ def evaluate(cfg):
     evaluation.report(cfg, generator, validators, draw)
 
 
-# --8<-- [end:evaluate]
-
-
-# --8<-- [start:deploy]
 def export(cfg):
     deploy.export(cfg, make_networks(cfg)[0])
 
@@ -155,9 +134,6 @@ def export(cfg):
 def infer(cfg):
     generator, _ = make_networks(cfg)
     deploy.infer(cfg, generator, lambda x, folder: deploy.save_pictures(x, folder, generator.low))
-
-
-# --8<-- [end:deploy]
 
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_image64")

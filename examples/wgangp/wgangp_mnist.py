@@ -49,7 +49,6 @@ ADDRESSES = (
 MD5 = "a02cd19f81d51c426d7ca14024243ce9"
 
 
-# --8<-- [start:model]
 def make_networks(cfg):
     model = cfg.MODEL
     if model.arch == "published":
@@ -67,10 +66,6 @@ def make_networks(cfg):
     return generator, critic
 
 
-# --8<-- [end:model]
-
-
-# --8<-- [start:data]
 def read(cfg):
     if cfg.DATA.source == "digits":
         return synthetic.digits_set()
@@ -90,10 +85,6 @@ def real_images(data, length, seed, low=0.0):
     return streams.shuffled_images(data.train_images, data.train_labels, prepare, length, seed)
 
 
-# --8<-- [end:data]
-
-
-# --8<-- [start:validators]
 def make_validators(cfg, generator, critic, data, count):
     """By a classifier of digits, beside real test digits; and by the critic if there is one."""
     validators = {
@@ -122,10 +113,6 @@ def digit_shares(predicted):
     return {"digit_kl": kl, **{f"digit_{digit}": share for digit, share in enumerate(shares)}}
 
 
-# --8<-- [end:validators]
-
-
-# --8<-- [start:train]
 def train(cfg):
     checkpoint = checkpoints.find(cfg)
     generator, critic = make_networks(cfg)
@@ -143,10 +130,6 @@ def train(cfg):
     adversarial.train(run, validators, draw, checkpoint)
 
 
-# --8<-- [end:train]
-
-
-# --8<-- [start:evaluate]
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
@@ -155,10 +138,6 @@ def evaluate(cfg):
     evaluation.report(cfg, generator, validators, draw)
 
 
-# --8<-- [end:evaluate]
-
-
-# --8<-- [start:deploy]
 def export(cfg):
     deploy.export(cfg, make_networks(cfg)[0])
 
@@ -166,9 +145,6 @@ def export(cfg):
 def infer(cfg):
     generator, _ = make_networks(cfg)
     deploy.infer(cfg, generator, lambda x, folder: deploy.save_pictures(x, folder, generator.low))
-
-
-# --8<-- [end:deploy]
 
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_mnist")

@@ -46,7 +46,6 @@ import synthetic
 from runtime import require
 
 
-# --8<-- [start:model]
 def make_networks(cfg):
     model = cfg.MODEL
     if model.arch == "published":
@@ -59,10 +58,6 @@ def make_networks(cfg):
     return generator, critic
 
 
-# --8<-- [end:model]
-
-
-# --8<-- [start:data]
 def real_points(cfg, length, seed):
     """Fresh points at each read, as the authors do: not a fixed set."""
 
@@ -72,10 +67,6 @@ def real_points(cfg, length, seed):
     return {"real": streams.Stream(length, seed, draw)}
 
 
-# --8<-- [end:data]
-
-
-# --8<-- [start:validators]
 def make_validators(cfg, generator, count):
     """Compares generated points with as many real ones by the measures of metrics.py."""
     rng = np.random.default_rng((cfg.seed, streams.EVALUATION))
@@ -101,10 +92,6 @@ def make_validators(cfg, generator, count):
     return {"generated": validator}
 
 
-# --8<-- [end:validators]
-
-
-# --8<-- [start:drawer]
 def make_drawer(cfg, generator, critic, count=1000):
     """A function that writes the paper's picture of a set to a path."""
     rng = np.random.default_rng((cfg.seed, streams.GRID))
@@ -122,10 +109,6 @@ def make_drawer(cfg, generator, critic, count=1000):
     return draw
 
 
-# --8<-- [end:drawer]
-
-
-# --8<-- [start:train]
 def train(cfg):
     checkpoint = checkpoints.find(cfg)
     generator, critic = make_networks(cfg)
@@ -141,10 +124,6 @@ def train(cfg):
     adversarial.train(run, validators, draw, checkpoint)
 
 
-# --8<-- [end:train]
-
-
-# --8<-- [start:evaluate]
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
     critic = evaluation.load_networks(cfg, generator, critic)
@@ -153,10 +132,6 @@ def evaluate(cfg):
     evaluation.report(cfg, generator, validators, draw)
 
 
-# --8<-- [end:evaluate]
-
-
-# --8<-- [start:deploy]
 def export(cfg):
     deploy.export(cfg, make_networks(cfg)[0])
 
@@ -172,9 +147,6 @@ def infer(cfg):
         pictures.draw_toy(real, points, None, osp.join(folder, "samples.png"))
 
     deploy.infer(cfg, generator, save)
-
-
-# --8<-- [end:deploy]
 
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_toy")
