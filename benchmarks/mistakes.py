@@ -93,7 +93,7 @@ def train(digits, test, norm_of, alpha_shape, normalisation, steps):
     }
 
 
-def graph_left(repeat=15):
+def graph_left(repeat):
     """Time of a critic step of CIFAR-10's networks with a graph through the generator, and without.
 
     In turns; medians.
@@ -129,6 +129,7 @@ def main():
     )
     parser.add_argument("--mnist", required=True, help="mnist.pkl.gz")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--repeat", type=int, default=15, help="of what is timed")
     parser.add_argument("--output", default=ROOT / "docs" / "results" / "mistakes.json", type=Path)
     options = parser.parse_args()
     paddle.set_device("cpu")
@@ -140,7 +141,7 @@ def main():
     for name, case in CASES.items():
         rows[name] = train(digits, test, *case, options.steps)
         print(name, rows[name], flush=True)
-    rows["graph"] = graph_left()
+    rows["graph"] = graph_left(options.repeat)
     print(rows["graph"])
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(rows, indent=1) + "\n")

@@ -246,8 +246,10 @@ def render(text: str) -> str:
     """The text of a page with the tables of RESULTS between their marks."""
 
     def table(match) -> str:
-        name = match[1]
-        rows = json.loads((RESULTS / f"{name}.json").read_text())
+        name, path = match[1], RESULTS / f"{match[1]}.json"
+        if name not in TABLES or not path.exists():
+            sys.exit(f"{path} is missing: `make results GROUP={name}` makes it. Known: {[*TABLES]}")
+        rows = json.loads(path.read_text())
         head, *lines = TABLES[name](rows)
         lines = [head, ["---"] * len(head), *lines]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -14,11 +14,21 @@
 
 """The benchmark runs, with what is installed; how fast anything is, no test says."""
 
+import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from test_data import write_mnist
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import results
+
+TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8"]
+SHORT = ["TRAIN.epochs=1", "TRAIN.iters_per_epoch=2", "TRAIN.batch_size=8"]
 
 
 @pytest.mark.parametrize("experiment", ["toy:8:4", "cifar10:4:2"])
@@ -37,3 +47,65 @@ def test_each_side_takes_its_turn(experiment, tmp_path):
         for side in ("ours", "plain"):
             assert [what, side] in rows, done.stdout
     assert "GFLOP/s" in done.stdout
+
+
+def test_a_row_is_trained_evaluated_and_tabled(tmp_path, monkeypatch):
+    row = results.Row("toy", ["DATA.mode=swissroll", *TINY], SHORT)
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(results, "GROUPS", {"toy": {"swissroll": row}})
+    results.run("toy", tmp_path / "runs", {})
+    written = (tmp_path / "results" / "toy.json").read_text()
+    found = json.loads(written)["swissroll"]
+    assert found["iterations"] == 2
+    assert found["train"].startswith("python wgangp_toy.py DATA.mode=swissroll MODEL")
+    assert str(tmp_path) not in written
+    page = "before <!-- results: toy -->old<!-- end of results --> after"
+    distance = found["metrics"]["wasserstein_2"]
+    line = f"| `swissroll` | – | – | – | {distance['value']:.3f} | {distance['real']:.3f} |"
+    assert line in results.render(page).splitlines()
+    assert "old" not in results.render(page)
+    assert results.render(results.render(page)) == results.render(page)
+
+    def fail(*command):
+        raise AssertionError(command)
+
+    monkeypatch.setattr(results, "start", fail)
+    results.run("toy", tmp_path / "runs", {})  # it is done
+
+
+def test_objectives_have_as_many_steps_each():
+    for group in ("objectives_toy", "objectives_mnist"):
+        steps = set()
+        for name, row in results.GROUPS[group].items():
+            epochs, length = (int(word.split("=")[1]) for word in row.training[4:6])
+            steps.add(epochs * length * (2 if name.startswith("gan") else 6))
+        assert len(steps) == 1
+
+
+def test_a_table_without_its_results_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    with pytest.raises(SystemExit, match="toy.json is missing: `make results GROUP=toy`"):
+        results.render("<!-- results: toy --><!-- end of results -->")
+
+
+def test_mistakes_are_measured_and_tabled(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    sets = [(rng.integers(256, size=(60, 784)) / 256, np.arange(60) % 10) for _ in range(3)]
+    path = tmp_path / "mnist.pkl.gz"
+    write_mnist(path, sets)
+    command = ["--mnist", path, "--steps", "2", "--repeat", "2", "--output"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "mistakes.py", *command, tmp_path / "mistakes.json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads((tmp_path / "mistakes.json").read_text())
+    train, test = sets[0][0], sets[2][0]
+    expected = np.sqrt(((test - train.mean(0)) ** 2).sum(1)).mean()
+    assert rows["distance"] == pytest.approx(expected, rel=1e-4)
+    assert rows["graph"]["generator_has_gradients"] == {"detached": False, "graph_left": True}
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    table = results.render("<!-- results: mistakes --><!-- end of results -->")
+    assert f"{expected:.2f}" in table and "batch norm in the critic" in table
