@@ -11,7 +11,7 @@ DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16
 	EVAL.inception=false EVAL.num_samples=200
 
 .PHONY: help setup torch onnx demo test bench stress fuzz soak lint docs docs-tools docs-serve \
-	browser results tables clean
+	browser results reproduce-cifar10 tables clean
 
 help:
 	@echo "make demo   trains CIFAR-10's networks, narrowed, on drawn shapes; then evaluates them"
@@ -22,6 +22,7 @@ help:
 	@echo "make soak   trains for an hour and watches memory and files"
 	@echo "make docs   builds the site of docs/ into site/; make docs-serve serves it (npm is needed)"
 	@echo "make results GROUP=toy   trains and evaluates a group of results (toy, mnist, ...)"
+	@echo "make reproduce-cifar10   trains CIFAR-10 as the paper, both ways, and compares (a GPU)"
 	@echo "make tables writes the tables of docs/results into README and tutorial"
 	@echo "make browser   installs Debian's Chromium, for the tests of the site (as root)"
 	@echo "make torch  installs PyTorch beside it, for the tests that compare with it"
@@ -106,7 +107,11 @@ browser:
 
 results: setup
 	@test -n "$(GROUP)" || { echo "GROUP=... is missing; see benchmarks/results.py run --help"; exit 2; }
-	$(RUN) benchmarks/results.py run $(GROUP) $(if $(MNIST),--mnist $(MNIST))
+	$(RUN) benchmarks/results.py run $(GROUP) $(if $(DATA),--data $(DATA)) $(if $(SET),--set $(SET))
+
+# Both of the paper's trainings on CIFAR-10, and a verdict; given again, it goes on
+reproduce-cifar10:
+	$(MAKE) results GROUP=cifar10
 
 tables: setup
 	$(RUN) benchmarks/results.py tables

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Callable
 from typing import Dict
 from typing import List
+from typing import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "examples" / "wgangp"
@@ -107,35 +108,47 @@ GROUPS = {
             ],
         )
     },
+    "lab": {"wgan_lab": Row("mnist", ["preset=wgan_lab"])},
+    # the paper's own, as the defaults are
+    "cifar10": {
+        "unconditional": Row("cifar10", ["MODEL.use_label=false"]),
+        "conditional": Row("cifar10", ["MODEL.use_label=true"]),
+    },
     "objectives_toy": objectives("toy", ["DATA.mode=8gaussians", *width(256)], 10, 4000),
     "objectives_mnist": objectives("mnist", width(16), 3, 3000),
 }
 
 
-def run(group: str, output: Path, data: Dict[str, str]) -> None:
-    """Trains and evaluates what of a group is not yet in its file."""
-    path = RESULTS / f"{group}.json"
+def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> None:
+    """Trains and evaluates what of a group is not yet in its file.
+
+    Args:
+        group: A key of GROUPS.
+        output: Where the runs' folders are.
+        results: Where GROUP.json is.
+        more: Settings for all runs and evaluations, such as where the data are.
+    """
+    path = results / f"{group}.json"
     done = json.loads(path.read_text()) if path.exists() else {}
     for name, row in GROUPS[group].items():
         if name in done:
             continue
         folder = output / group / name
         script = f"wgangp_{row.script}.py"
-        where = [f"DATA.data_path={data[row.script]}"] if row.script in data else []
-        train = [script, *row.model, *row.training]
-        start(train, *where, "TRAIN.resume=auto", f"hydra.run.dir={folder}")
+        train, evaluate = [script, *row.model, *row.training], [script, "mode=eval", *row.model]
+        start(*train, *more, "TRAIN.resume=auto", f"hydra.run.dir={folder}")
         weights = "EVAL.pretrained_{}_model_path={}/model_{}"
-        evaluate = [script, "mode=eval", *row.model]
         start(
-            *(evaluate, *where, f"hydra.run.dir={folder}/evaluation"),
+            *(*evaluate, *more, f"hydra.run.dir={folder}/evaluation"),
             weights.format("gen", folder, "generator"),
             weights.format("dis", folder, "discriminator"),
         )
         last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
         written = json.loads((folder / "evaluation" / "metrics.json").read_text())
+        settings = [word for word in more if not word.startswith("DATA.data_path=")]
         done[name] = {
-            "train": shlex.join(["python", *train]),
-            "evaluate": shlex.join(["python", *evaluate]),
+            "train": shlex.join(["python", *train, *settings]),
+            "evaluate": shlex.join(["python", *evaluate, *settings]),
             "seed": written["seed"],
             "iterations": last["step"],
             "seconds": round(last["seconds"]),
@@ -143,13 +156,15 @@ def run(group: str, output: Path, data: Dict[str, str]) -> None:
             "machine": machine(),
             "metrics": written["metrics"],
         }
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(done, indent=1) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(done, indent=1) + "\n")
+        new.replace(path)  # all of it or nothing
 
 
-def start(command: List[str], *more: str) -> None:
+def start(*command: str) -> None:
     """Runs a script as a user does; its own message is the explanation if it fails."""
-    if subprocess.run([sys.executable, *command, *more, "device=cpu"], cwd=SCRIPTS).returncode:
+    if subprocess.run([sys.executable, *command], cwd=SCRIPTS).returncode:
         sys.exit(f"{shlex.join(command)} failed. Given again, `run` goes on from its checkpoint.")
 
 
@@ -171,7 +186,7 @@ def mean(rows: List[dict], key: str, form: str) -> str:
 
 # how each figure is written
 TOY = {"modes": "g", "high_quality": ".1%", "reverse_kl": ".4f", "wasserstein_2": ".3f"}
-MNIST = {"classifier_score": ".2f", "frechet_distance": ".2f", "digit_kl": ".4f"}
+MNIST = {"classifier_score": ".2f", "frechet_distance": ".3g", "digit_kl": ".4f"}
 
 
 def objectives_table(rows: Dict[str, dict], figures: Dict[str, str]) -> List[List[str]]:
@@ -202,12 +217,29 @@ def toy_table(rows: Dict[str, dict]) -> List[List[str]]:
 
 def mnist_table(rows: Dict[str, dict]) -> List[List[str]]:
     """A figure a row, of generated and of as many real test digits."""
-    metrics = rows["wgan_gp"]["metrics"]
+    (row,) = rows.values()
+    metrics = row["metrics"]
     lines = [["figure", "generated", "real"]]
     for key, form in MNIST.items():
         value, deviation = metrics[key]["value"], metrics[key]["deviation"]
         text = f"{value:{form}}" if deviation is None else f"{value:{form}} ± {deviation:{form}}"
         lines.append([f"`{key}`", text, f"{metrics[key]['real']:{form}}"])
+    return lines
+
+
+PAPER = {"unconditional": 7.86, "conditional": 8.42}  # table 3
+
+
+def cifar10_table(rows: Dict[str, dict]) -> List[List[str]]:
+    """A run a row, beside the paper's score; accepted is what is at most 10% below it."""
+    lines = [["run", "iterations", "Inception Score", "the paper's", "FID", "verdict"]]
+    for name, row in rows.items():
+        score, paper = row["metrics"]["inception_score"], PAPER[name]
+        share = score["value"] / paper
+        verdict = f"{'within 10%' if share >= 0.9 else 'NOT within 10%'} ({share:.0%})"
+        text = f"{score['value']:.2f} ± {score['deviation']:.2f}"
+        fid = f"{row['metrics']['fid']['value']:.2f}"
+        lines.append([name, f"{row['iterations']:,}", text, f"{paper:.2f}", fid, verdict])
     return lines
 
 
@@ -236,26 +268,65 @@ def mistakes_table(rows: Dict[str, dict]) -> List[List[str]]:
 TABLES: Dict[str, Callable[[dict], List[List[str]]]] = {
     "toy": toy_table,
     "mnist": mnist_table,
+    "lab": mnist_table,
+    "cifar10": cifar10_table,
     "mistakes": mistakes_table,
     "objectives_toy": lambda rows: objectives_table(rows, TOY),
     "objectives_mnist": lambda rows: objectives_table(rows, MNIST),
 }
 
 
-def render(text: str) -> str:
-    """The text of a page with the tables of RESULTS between their marks."""
+CHINESE = {
+    "set": "数据集",
+    "modes": "捕获的模式",
+    "within 3σ": "3σ 以内",
+    "reverse KL": "反向 KL",
+    "2-Wasserstein": "2-Wasserstein 距离",
+    "its floor": "下限",
+    "figure": "指标",
+    "generated": "生成",
+    "real": "真实",
+    "objective": "目标函数",
+    "optimizer": "优化器",
+    "iterations": "迭代次数",
+    "mistake": "错误",
+    "estimated distance": "估计的距离",
+    "length of the gradient": "梯度长度",
+    "time of a step": "一步的时间",
+    "(truth)": "（真值）",
+    "(best critic of λ = 10)": "（λ = 10 的最优评论家）",
+    "none": "无",
+    "1. norm over one axis": "1. 只沿一个轴求范数",
+    "2. α per pixel": "2. 每个像素一个 α",
+    "3. batch norm in the critic": "3. 评论家用批归一化",
+    "4. graph through the generator": "4. 保留生成器的计算图",
+}
 
-    def table(match) -> str:
-        name, path = match[1], RESULTS / f"{match[1]}.json"
-        if name not in TABLES or not path.exists():
-            sys.exit(f"{path} is missing: `make results GROUP={name}` makes it. Known: {[*TABLES]}")
-        rows = json.loads(path.read_text())
-        head, *lines = TABLES[name](rows)
-        lines = [head, ["---"] * len(head), *lines]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"<!-- results: {name} -->\n\n{body}\n\n<!-- end of results -->"
 
-    return re.sub(r"<!-- results: (\w+) -->.*?<!-- end of results -->", table, text, flags=re.S)
+def table(name: str, results: Path, chinese: bool = False) -> str:
+    """The table of a file of results, in Markdown."""
+    path = results / f"{name}.json"
+    if name not in TABLES:
+        sys.exit(f"There is no table {name!r}; there are {', '.join(TABLES)}.")
+    if not path.exists():
+        way = f"`make results GROUP={name}`" if name in GROUPS else f"benchmarks/{name}.py"
+        sys.exit(f"{path} is missing: {way} makes it.")
+    head, *lines = TABLES[name](json.loads(path.read_text()))
+    lines = [head, ["---"] * len(head), *lines]
+    if chinese:
+        lines = [[CHINESE.get(cell, cell) for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def render(text: str, results: Path = RESULTS, chinese: bool = False) -> str:
+    """The text of a page with the tables of its results between their marks."""
+
+    def marked(match) -> str:
+        body = table(match[1], results, chinese)
+        return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
+
+    marks = r"<!-- results: (\w+) -->.*?<!-- end of results -->"
+    return re.sub(marks, marked, text, flags=re.S)
 
 
 def main():
@@ -265,19 +336,21 @@ def main():
     actions = parser.add_subparsers(dest="action", required=True)
     running = actions.add_parser("run", help="train and evaluate")
     running.add_argument("group", choices=GROUPS)
+    running.add_argument("--data", type=os.path.abspath, help="DATA.data_path of all runs")
     running.add_argument("--output", type=Path, default=SCRIPTS / "outputs_wgangp_results")
-    running.add_argument("--mnist", type=os.path.abspath, help="mnist.pkl.gz, if not to be loaded")
+    running.add_argument("--results", type=Path, default=RESULTS, help="where GROUP.json goes")
+    running.add_argument("--set", nargs="*", default=[], help="more settings for all: KEY=VALUE")
     tables = actions.add_parser("tables", help="write the tables into the pages")
     tables.add_argument("--check", action="store_true", help="write nothing, fail if they differ")
     options = parser.parse_args()
     if options.action == "run":
-        data = {"mnist": options.mnist}
-        data = {key: path for key, path in data.items() if path}
-        run(options.group, options.output.absolute(), data)
+        more = options.set + ([f"DATA.data_path={options.data}"] if options.data else [])
+        run(options.group, options.output.absolute(), options.results.absolute(), more)
+        print(table(options.group, options.results))
         return
     for page in PAGES:
         old = page.read_text(encoding="utf-8")
-        new = render(old)
+        new = render(old, chinese="zh" in page.parts)
         if new == old:
             continue
         if options.check:

@@ -15,12 +15,14 @@
 """The benchmark runs, with what is installed; how fast anything is, no test says."""
 
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from test_data import write_cifar
 from test_data import write_mnist
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -28,7 +30,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import results
 
 TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8"]
-SHORT = ["TRAIN.epochs=1", "TRAIN.iters_per_epoch=2", "TRAIN.batch_size=8"]
+SHORT = ["TRAIN.epochs=1", "TRAIN.iters_per_epoch=2", "TRAIN.batch_size=4"]
 
 
 @pytest.mark.parametrize("experiment", ["toy:8:4", "cifar10:4:2"])
@@ -51,9 +53,9 @@ def test_each_side_takes_its_turn(experiment, tmp_path):
 
 def test_a_row_is_trained_evaluated_and_tabled(tmp_path, monkeypatch):
     row = results.Row("toy", ["DATA.mode=swissroll", *TINY], SHORT)
-    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(results, "GROUPS", {"toy": {"swissroll": row}})
-    results.run("toy", tmp_path / "runs", {})
+    folders = tmp_path / "runs", tmp_path / "results"
+    results.run("toy", *folders, ["EVAL.num_samples=100", "TRAIN.eval_during_train=false"])
     written = (tmp_path / "results" / "toy.json").read_text()
     found = json.loads(written)["swissroll"]
     assert found["iterations"] == 2
@@ -62,15 +64,16 @@ def test_a_row_is_trained_evaluated_and_tabled(tmp_path, monkeypatch):
     page = "before <!-- results: toy -->old<!-- end of results --> after"
     distance = found["metrics"]["wasserstein_2"]
     line = f"| `swissroll` | – | – | – | {distance['value']:.3f} | {distance['real']:.3f} |"
-    assert line in results.render(page).splitlines()
-    assert "old" not in results.render(page)
-    assert results.render(results.render(page)) == results.render(page)
+    rendered = results.render(page, folders[1])
+    assert line in rendered.splitlines()
+    assert "old" not in rendered
+    assert results.render(rendered, folders[1]) == rendered
 
     def fail(*command):
         raise AssertionError(command)
 
     monkeypatch.setattr(results, "start", fail)
-    results.run("toy", tmp_path / "runs", {})  # it is done
+    results.run("toy", *folders)  # it is done
 
 
 def test_objectives_have_as_many_steps_each():
@@ -82,13 +85,12 @@ def test_objectives_have_as_many_steps_each():
         assert len(steps) == 1
 
 
-def test_a_table_without_its_results_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
+def test_a_table_without_its_results_is_named(tmp_path):
     with pytest.raises(SystemExit, match="toy.json is missing: `make results GROUP=toy`"):
-        results.render("<!-- results: toy --><!-- end of results -->")
+        results.render("<!-- results: toy --><!-- end of results -->", tmp_path)
 
 
-def test_mistakes_are_measured_and_tabled(tmp_path, monkeypatch):
+def test_mistakes_are_measured_and_tabled(tmp_path):
     rng = np.random.default_rng(0)
     sets = [(rng.integers(256, size=(60, 784)) / 256, np.arange(60) % 10) for _ in range(3)]
     path = tmp_path / "mnist.pkl.gz"
@@ -106,6 +108,39 @@ def test_mistakes_are_measured_and_tabled(tmp_path, monkeypatch):
     expected = np.sqrt(((test - train.mean(0)) ** 2).sum(1)).mean()
     assert rows["distance"] == pytest.approx(expected, rel=1e-4)
     assert rows["graph"]["generator_has_gradients"] == {"detached": False, "graph_left": True}
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
-    table = results.render("<!-- results: mistakes --><!-- end of results -->")
+    table = results.table("mistakes", tmp_path)
     assert f"{expected:.2f}" in table and "batch norm in the critic" in table
+
+
+def test_cifar10_is_reproduced_in_small_with_a_verdict(tmp_path, inception_weights):
+    """All of `make reproduce-cifar10` but its size, its data and the Inception's weights."""
+    path, sha256 = inception_weights
+    archive = tmp_path / "tiny.tar.gz"
+    write_cifar(archive, {"data_batch_1": 12, "test_batch": 3})
+    settings = [*TINY, *SHORT, "EVAL.num_samples=20", "EVAL.batch_size=10"]
+    settings += ["TRAIN.eval_during_train=false", f"EVAL.inception_weights={path}"]
+    settings += [f"EVAL.inception_sha256={sha256}"]
+    folders = ["--data", archive, "--output", tmp_path / "runs", "--results", tmp_path / "results"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "benchmarks" / "results.py",
+            "run",
+            "cifar10",
+            *folders,
+            "--set",
+            *settings,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| unconditional", "| conditional"]
+    assert all(" NOT within 10% (" in row for row in rows[2:])
+    rows = json.loads((tmp_path / "results" / "cifar10.json").read_text())
+    rows["conditional"]["metrics"]["inception_score"]["value"] = 7.58
+    verdicts = [line[-1] for line in results.cifar10_table(rows)]
+    assert verdicts[2] == "within 10% (90%)"

@@ -28,6 +28,7 @@ from sklearn.datasets import make_swiss_roll
 import files
 import functions
 import synthetic
+import wgangp_cifar10
 from runtime import UserError
 
 
@@ -281,6 +282,11 @@ def test_dequantisation_is_drawn_anew_and_stays_in_its_level():
         assert (noisy - levels).mean() == pytest.approx(1 / 256, rel=0.05)
     assert (one != two).mean() > 0.9
     np.testing.assert_allclose(functions.prepare_cifar10(images), levels, atol=1e-6)
+    # and as the training reads: the same pictures in two passes
+    data = functions.ImageSet(images, np.arange(4), images, np.arange(4))
+    real = wgangp_cifar10.real_images(data, 8, (0,))["real"]
+    passes = [np.sort(real[np.arange(i, i + 4)].reshape(4, -1)[:, 0]) for i in (0, 4)]
+    assert (passes[0] != passes[1]).all() and np.abs(passes[0] - passes[1]).max() <= 1 / 128
 
 
 def test_digits_are_ten_classes_of_28x28():

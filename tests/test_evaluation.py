@@ -28,6 +28,7 @@ import metrics
 import pictures
 import synthetic
 import wgangp_cifar10
+import wgangp_image64
 import wgangp_mnist
 import wgangp_toy
 from runtime import UserError
@@ -326,7 +327,7 @@ def test_statistics_that_cannot_be_kept_are_used_all_the_same(cifar10, tmp_path,
 
 
 def test_best_metrics_have_a_direction():
-    for script in (wgangp_toy, wgangp_mnist, wgangp_cifar10):
+    for script in (wgangp_toy, wgangp_mnist, wgangp_cifar10, wgangp_image64):
         for name in script.CHOICES["TRAIN.best_metric"]:
             assert evaluation.BETTER[name] in ("higher", "lower")
     assert evaluation.is_better("inception_score", 2, 1) and evaluation.is_better("fid", 1, 2)

@@ -52,7 +52,13 @@ def test_mnist_networks():
     digits = generator({"noise": paddle.randn([3, 128])})["fake"]
     assert digits.shape == [3, 1, 28, 28]
     assert 0 <= float(digits.min()) <= float(digits.max()) <= 1
-    assert critic.score(digits)[0].shape == [3]
+    h = digits
+    # TensorFlow's padding, 28 -> 14 -> 7 -> 4
+    for layer, before in ((critic.conv_1, 1), (critic.conv_2, 1), (critic.conv_3, 2)):
+        h = F.pad(h, [before, 2, before, 2])
+        h = F.leaky_relu(F.conv2d(h, layer.weight, layer.bias, stride=2), 0.2)
+    expected = F.linear(h.flatten(1), critic.linear.weight, critic.linear.bias).squeeze(1)
+    np.testing.assert_allclose(critic.score(digits)[0].numpy(), expected.numpy(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("use_label", [True, False])
@@ -198,7 +204,9 @@ def test_conditional_batch_norm_scales_per_label():
     labels = np.array([2, 7, 7, 0])
     expected = plain(x).numpy() * scale.numpy()[labels][:, :, None, None]
     expected += offset.numpy()[labels][:, :, None, None]
-    np.testing.assert_allclose(norm(x, paddle.to_tensor(labels)).numpy(), expected, atol=1e-5)
+    for mode in (norm.train, norm.eval):  # by the batch's statistics in both
+        mode()
+        np.testing.assert_allclose(norm(x, paddle.to_tensor(labels)).numpy(), expected, atol=1e-5)
 
 
 def test_layer_norm_against_paddle():

@@ -20,6 +20,7 @@ import json
 import numpy as np
 import paddle
 import pytest
+from PIL import Image
 
 import adversarial
 import functions
@@ -178,3 +179,17 @@ def test_batch_normalisation_with_a_penalty_draws_a_warning(configure, monkeypat
         assert any("ties samples together" in text for text in said) == warns
     with pytest.raises(UserError, match="choose null, layer or batch"):
         functions.critic_norm("instance", 4)
+
+
+def test_the_papers_toy_critics_as_a_command(run_script, tmp_path):
+    sizes = ["--steps", "3", "--dim", "8", "--deep-dim", "4"]
+    run_script("toy_critics", "--output", str(tmp_path), *sizes)
+    numbers = json.loads((tmp_path / "toy_critics.json").read_text())
+    assert set(numbers["gradients"]) == {
+        *("clipping 0.1", "clipping 0.01", "clipping 0.001", "gradient penalty")
+    }
+    assert all(len(layers) == 11 for layers in numbers["gradients"].values())
+    for name in ("toy_critics", "toy_gradients"):
+        assert Image.open(tmp_path / f"{name}.png").size[0] > 500
+    done = run_script("toy_critics", "--output", str(tmp_path), "--steps", "0", status=2)
+    assert "--steps, --dim and --deep-dim must be at least 1" in done.stdout + done.stderr

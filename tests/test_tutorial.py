@@ -22,6 +22,7 @@ import sys
 import pytest
 from conftest import ROOT
 from conftest import SCRIPTS
+from omegaconf import OmegaConf
 
 PAGES = {language: ROOT / "docs" / language / "examples" / "wgangp.md" for language in ("zh", "en")}
 TEXTS = {language: path.read_text(encoding="utf-8") for language, path in PAGES.items()}
@@ -135,6 +136,23 @@ def test_the_tests_named_as_evidence_exist(language):
     assert len(named) >= 12
     for file, name in named:
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(), name
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_the_table_of_defaults_is_the_configurations(language):
+    for script, label in (("toy", "toy"), ("mnist", "MNIST"), ("cifar10", "CIFAR-10")) + (
+        ("image64", "64x64"),
+    ):
+        settings = OmegaConf.load(SCRIPTS / "conf" / f"wgangp_{script}.yaml").TRAIN
+        rate = f"{settings.learning_rate:.0e}".replace("e-0", "e-")
+        rate += " → 0" if settings.lr_schedule == "linear" else ""
+        batch = settings.batch_size
+        row = [
+            *(label, f"{settings.penalty_weight:g}", rate, f"{settings.beta1}/{settings.beta2}"),
+            f"{batch}/{batch * settings.generator_batch_factor}",
+            f"{settings.epochs * settings.iters_per_epoch:,}",
+        ]
+        assert f"| {' | '.join(row)} |" in TEXTS[language].splitlines()
 
 
 def test_tables_are_those_of_the_results():

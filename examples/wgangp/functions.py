@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the three WGAN-GP experiments share: networks, losses, readers, Inception Score.
+"""What the WGAN-GP experiments share: networks, losses, readers, Inception Score.
 
 "The paper" is Gulrajani et al., "Improved Training of Wasserstein GANs"
 (arXiv 1704.00028); "the authors' code" is igul222/improved_wgan_training.
@@ -138,7 +138,7 @@ class Generator(ppsci.arch.Arch):
 class Critic(ppsci.arch.Arch):
     """A critic: one unbounded value a sample, and class logits where it has an AC-GAN head.
 
-    A subclass defines `score(samples)`, which returns (values [N], logits [N, 10] or None).
+    A subclass defines `score(samples)`, which returns (values [N], logits [N, K] or None).
     It is piecewise linear if it is made of linear maps and (leaky) ReLUs only, by way of
     linear_maps.py; then the penalty needs no second derivatives.
     """
@@ -731,7 +731,7 @@ class ImageSet:
 
     Args:
         train_images: uint8 [N, C, H, W].
-        train_labels: int64 [N], 0 to 9.
+        train_labels: int64 [N], from 0.
         test_images: uint8 [M, C, H, W].
         test_labels: int64 [M].
     """

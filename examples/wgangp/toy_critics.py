@@ -13,7 +13,7 @@
 # limitations under the License.
 
 
-"""What clipping and what the penalty make of a critic: the paper's figures 1 and 2, drawn anew.
+"""What clipping and what the penalty make of a critic: the paper's figures 1a and 1b, drawn anew.
 
 `python toy_critics.py --output FOLDER` trains critics alone, against a generator that is held fixed
 at real points plus standard normal noise (section 3 of the paper), and writes
