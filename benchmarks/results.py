@@ -152,7 +152,7 @@ def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> No
             "seed": written["seed"],
             "iterations": last["step"],
             "seconds": round(last["seconds"]),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": cores(),
             "machine": machine(),
             "metrics": written["metrics"],
         }
@@ -166,6 +166,13 @@ def start(*command: str) -> None:
     """Runs a script as a user does; its own message is the explanation if it fails."""
     if subprocess.run([sys.executable, *command], cwd=SCRIPTS).returncode:
         sys.exit(f"{shlex.join(command)} failed. Given again, `run` goes on from its checkpoint.")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def machine() -> str:

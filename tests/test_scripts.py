@@ -18,8 +18,10 @@ import json
 import re
 
 import matplotlib.image
+import numpy as np
 import pytest
 from conftest import SCRIPTS
+from PIL import Image
 
 TINY_RUN = ["TRAIN.epochs=2", "TRAIN.iters_per_epoch=2", "log_freq=1", "TRAIN.eval_freq=1"]
 TINY_RUN += ["TRAIN.eval_num_samples=50", "EVAL.num_samples=50"]
@@ -209,3 +211,26 @@ def test_pictures_alone_want_no_data(run_script, tmp_path):
         f"hydra.run.dir={tmp_path}/x",
     )
     assert "Wrote" in done.stdout and (tmp_path / "x" / "samples.png").is_file()
+
+
+def test_a_runs_pictures_as_an_animation(run_script, tmp_path):
+    for number, grey in ((0, 0), (10000, 250), (9999, 120)):
+        Image.new("L", (80, 40), grey).save(tmp_path / f"iteration_{number:04d}.png")
+    path = tmp_path / "run.gif"
+    done = run_script("animate", str(tmp_path), "--output", str(path), "--width", "20")
+    assert "3 pictures" in done.stdout
+    with Image.open(path) as animation:
+        assert animation.size == (20, 10) and animation.n_frames == 3
+        shades = []
+        for frame in range(3):
+            animation.seek(frame)
+            shades.append(animation.convert("L").getpixel((5, 5)))
+    assert np.abs(np.array(shades) - [0, 120, 250]).max() <= 2
+    (tmp_path / "empty").mkdir()
+    slips = (("nothing", "No such file"), ("empty", "holds no PNG files"))
+    for folder, part in slips:
+        done = run_script(
+            *("animate", str(tmp_path / folder), "--output", str(path)),
+            status=2,
+        )
+        assert part in done.stderr and "Traceback" not in done.stderr

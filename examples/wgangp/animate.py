@@ -1,0 +1,58 @@
+# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Makes a GIF of a run's pictures: `python animate.py RUN/samples --output run.gif`."""
+
+import argparse
+import os
+from os import path as osp
+
+from PIL import Image
+
+import runtime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("samples", help="a run's folder samples/, of iteration_N.png")
+    parser.add_argument("--output", required=True, help="the GIF to write")
+    parser.add_argument("--width", type=int, default=400, help="pixels; 400 by default")
+    parser.add_argument("--milliseconds", type=int, default=200, help="of a picture; 200")
+    options = parser.parse_args()
+    if options.width < 1 or options.milliseconds < 20:
+        runtime.fail("--width must be at least 1, --milliseconds at least 20.")
+    try:
+        names = sorted(n for n in os.listdir(options.samples) if n.endswith(".png"))
+        # iterations of more digits than others come last
+        names.sort(key=len)
+        if not names:
+            runtime.fail(f"{options.samples} holds no PNG files: is it the samples/ of a run?")
+        frames = []
+        for name in names:
+            with Image.open(osp.join(options.samples, name)) as picture:
+                size = options.width, max(1, options.width * picture.height // picture.width)
+                # one palette a frame, without dots between its colours, which GIFs store badly
+                small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+                frames.append(small.quantize(64, dither=Image.Dither.NONE))
+        durations = [options.milliseconds] * (len(frames) - 1) + [10 * options.milliseconds]
+        more = {"save_all": True, "append_images": frames[1:], "loop": 0}
+        frames[0].save(options.output, "GIF", duration=durations, **more)
+    except OSError as error:
+        runtime.fail(str(error))
+    print(f"Wrote {options.output}: {len(frames)} pictures, {osp.getsize(options.output):,} bytes")
+
+
+if __name__ == "__main__":
+    main()
