@@ -27,7 +27,6 @@ import os
 import platform
 import re
 import shlex
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -184,11 +183,8 @@ def machine() -> str:
     return found[1] if found else platform.processor()
 
 
-def mean(rows: List[dict], key: str, form: str) -> str:
-    """Mean over rows, with the deviation where there are several."""
-    found = [row["metrics"][key]["value"] for row in rows]
-    text = format(statistics.mean(found), form)
-    return f"{text} ± {statistics.stdev(found):{form}}" if len(found) > 1 else text
+def value(row: dict, key: str, form: str) -> str:
+    return format(row["metrics"][key]["value"], form)
 
 
 # how each figure is written
@@ -202,12 +198,10 @@ def objectives_table(rows: Dict[str, dict], figures: Dict[str, str]) -> List[Lis
     for name, row in rows.items():
         objective, optimizer, *_ = OBJECTIVES[name]
         settings = [f"`{objective}`", optimizer, f"{row['iterations']:,}"]
-        lines.append(settings + [mean([row], key, form) for key, form in figures.items()])
+        lines.append(settings + [value(row, key, form) for key, form in figures.items()])
     real = next(iter(rows.values()))["metrics"]
-    lines.append(
-        ["real", "–", "–"] + [f"{real[k]['real']:{form}}" for k, (form, _) in figures.items()]
-    )
-    return lines
+    best = [format(real[key]["real"], form) for key, form in figures.items()]
+    return [*lines, ["real", "–", "–", *best]]
 
 
 def toy_table(rows: Dict[str, dict]) -> List[List[str]]:
@@ -215,7 +209,7 @@ def toy_table(rows: Dict[str, dict]) -> List[List[str]]:
     lines = [["set", "modes", "within 3σ", "reverse KL", "2-Wasserstein", "its floor"]]
     for name, row in rows.items():
         cells = [
-            mean([row], key, form) if key in row["metrics"] else "–" for key, form in TOY.items()
+            value(row, key, form) if key in row["metrics"] else "–" for key, form in TOY.items()
         ]
         floor = row["metrics"]["wasserstein_2"]["real"]
         lines.append([f"`{name}`", *cells, f"{floor:{TOY['wasserstein_2']}}"])
@@ -228,8 +222,8 @@ def mnist_table(rows: Dict[str, dict]) -> List[List[str]]:
     metrics = row["metrics"]
     lines = [["figure", "generated", "real"]]
     for key, form in MNIST.items():
-        value, deviation = metrics[key]["value"], metrics[key]["deviation"]
-        text = f"{value:{form}}" if deviation is None else f"{value:{form}} ± {deviation:{form}}"
+        text, deviation = value(row, key, form), metrics[key]["deviation"]
+        text += "" if deviation is None else f" ± {deviation:{form}}"
         lines.append([f"`{key}`", text, f"{metrics[key]['real']:{form}}"])
     return lines
 
