@@ -92,6 +92,7 @@ soak: setup
 
 # What mkdocs needs, and what pages load in the browser
 docs-tools: setup
+	@command -v npm >/dev/null || { echo "npm is missing: Node.js has it (18 or newer)"; exit 1; }
 	$(RUN) -m pip install --quiet -r requirements-docs.txt
 	npm ci --no-audit --no-fund --loglevel=error
 
