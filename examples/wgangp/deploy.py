@@ -173,7 +173,9 @@ def exported_sampler(cfg, engine: str) -> Sampler:
         if engine == "onnx":
             import onnxruntime
 
-            session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+            quiet = onnxruntime.SessionOptions()
+            quiet.log_severity_level = 3  # errors: it warns of each constant that it does not need
+            session = onnxruntime.InferenceSession(file, quiet, ["CPUExecutionProvider"])
             return lambda inputs: session.run(None, inputs)[0]
         program = paddle.jit.load(path)
         return lambda inputs: program(*(paddle.to_tensor(x) for x in inputs.values())).numpy()
