@@ -10,8 +10,8 @@ DEMO := $(CURDIR)/outputs_wgangp_demo
 DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 \
 	EVAL.inception=false EVAL.num_samples=200
 
-.PHONY: help setup torch onnx demo test bench stress fuzz soak lint docs docs-tools docs-serve \
-	browser results reproduce-cifar10 tables clean
+.PHONY: help setup torch onnx demo test bench stress fuzz soak lint docs docs-npm docs-tools docs-serve \
+	browser results results-group reproduce-cifar10 tables clean
 
 help:
 	@echo "make demo   trains CIFAR-10's networks, narrowed, on drawn shapes; then evaluates them"
@@ -28,7 +28,7 @@ help:
 	@echo "make torch  installs PyTorch beside it, for the tests that compare with it"
 	@echo "make onnx   installs what mode=export needs for ONNX, and TensorBoard's writer"
 	@echo "make setup  only installs, into $(VENV) (Paddle: $(PADDLE))"
-	@echo "make clean  removes $(VENV) and the demo's output"
+	@echo "make clean  removes $(VENV), the demo's output and what make docs made"
 
 # The stamp names the build, and the environment starts empty: CPU and GPU builds do not mix.
 STAMP := $(VENV)/.ready-$(PADDLE)-$(CUDA)
@@ -91,8 +91,10 @@ soak: setup
 	$(RUN) benchmarks/soak.py --minutes 60
 
 # What mkdocs needs, and what pages load in the browser
-docs-tools: setup
+docs-npm:
 	@command -v npm >/dev/null || { echo "npm is missing: Node.js has it (18 or newer)"; exit 1; }
+
+docs-tools: docs-npm setup
 	$(RUN) -m pip install --quiet -r requirements-docs.txt
 	npm ci --no-audit --no-fund --loglevel=error
 
@@ -106,9 +108,12 @@ docs-serve: docs-tools
 browser:
 	apt-get update -qq && apt-get install -y -qq chromium chromium-driver fonts-noto-cjk
 
-results: setup
-	@test -n "$(GROUP)" || { echo "GROUP=... is missing; see benchmarks/results.py run --help"; exit 2; }
-	$(RUN) benchmarks/results.py run $(GROUP) $(if $(DATA),--data $(DATA)) $(if $(SET),--set $(SET))
+# What is needed is asked for before anything is installed.
+results-group:
+	@test -n "$(GROUP)" || { echo "GROUP=... is missing: toy, mnist, lab, cifar10 and others"; exit 2; }
+
+results: results-group setup
+	$(RUN) benchmarks/results.py run $(GROUP) $(if $(DATA),--data "$(DATA)") $(if $(SET),--set $(SET))
 
 # Both of the paper's trainings on CIFAR-10, and a verdict; given again, it goes on
 reproduce-cifar10:

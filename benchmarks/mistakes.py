@@ -132,8 +132,14 @@ def main():
     parser.add_argument("--repeat", type=int, default=15, help="of what is timed")
     parser.add_argument("--output", default=ROOT / "docs" / "results" / "mistakes.json", type=Path)
     options = parser.parse_args()
+    if options.steps < 1 or options.repeat < 2:
+        runtime.fail("--steps must be at least 1, --repeat at least 2.")
     paddle.set_device("cpu")
-    images = functions.read_mnist(options.mnist)
+    try:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        images = functions.read_mnist(options.mnist)
+    except (OSError, runtime.UserError) as error:
+        runtime.fail(str(error))
     digits = images.train_images.astype("float32") / 256
     test = images.test_images[:TEST].astype("float32") / 256
     distance = np.sqrt(((test - digits.mean(0)) ** 2).sum((1, 2, 3))).mean()
@@ -143,7 +149,6 @@ def main():
         print(name, rows[name], flush=True)
     rows["graph"] = graph_left(options.repeat)
     print(rows["graph"])
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(rows, indent=1) + "\n")
     print(f"Wrote {options.output}")
 

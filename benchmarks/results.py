@@ -27,6 +27,7 @@ import os
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -128,13 +129,22 @@ def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> No
         more: Settings for all runs and evaluations, such as where the data are.
     """
     path = results / f"{group}.json"
-    done = json.loads(path.read_text()) if path.exists() else {}
+    done = read(path) if path.exists() else {}
+    # paths are the user's own
+    settings = [word for word in more if not re.match(r"[\w.]*(path|weights)=", word)]
     for name, row in GROUPS[group].items():
-        if name in done:
-            continue
-        folder = output / group / name
         script = f"wgangp_{row.script}.py"
         train, evaluate = [script, *row.model, *row.training], [script, "mode=eval", *row.model]
+        command = shlex.join(["python", *train, *settings])
+        folder = output / group / name
+        if name in done:
+            if done[name]["train"] != command:
+                sys.exit(
+                    f"{path}: {name} was made by another command, {done[name]['train']}: "
+                    "--results=FOLDER --output=FOLDER keep these apart."
+                )
+            print(f"{name} is there already: remove {path} and {folder} to make it anew.")
+            continue
         start(*train, *more, "TRAIN.resume=auto", f"hydra.run.dir={folder}")
         weights = "EVAL.pretrained_{}_model_path={}/model_{}"
         start(
@@ -144,9 +154,8 @@ def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> No
         )
         last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
         written = json.loads((folder / "evaluation" / "metrics.json").read_text())
-        settings = [word for word in more if not word.startswith("DATA.data_path=")]
         done[name] = {
-            "train": shlex.join(["python", *train, *settings]),
+            "train": command,
             "evaluate": shlex.join(["python", *evaluate, *settings]),
             "seed": written["seed"],
             "iterations": last["step"],
@@ -162,9 +171,34 @@ def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> No
 
 
 def start(*command: str) -> None:
-    """Runs a script as a user does; its own message is the explanation if it fails."""
-    if subprocess.run([sys.executable, *command], cwd=SCRIPTS).returncode:
-        sys.exit(f"{shlex.join(command)} failed. Given again, `run` goes on from its checkpoint.")
+    """Runs a script as a user does, and lets it save what it has when a signal comes."""
+    process = subprocess.Popen([sys.executable, *command], cwd=SCRIPTS)
+    told = []
+
+    def pass_on(number, frame):
+        told.append(number)
+        if number == signal.SIGTERM:  # a terminal sends SIGINT to both
+            process.send_signal(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, pass_on) for number in signals}
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if told:
+        sys.exit("Interrupted: the same command goes on from here.")
+    if status:
+        sys.exit(f"{shlex.join(command)} failed, as it says above. What was finished is kept.")
+
+
+def read(path: Path) -> Dict[str, dict]:
+    """A file of results."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path} can't be read ({error}): restore it, or remove it to make it anew.")
 
 
 def cores() -> int:
@@ -235,11 +269,13 @@ def cifar10_table(rows: Dict[str, dict]) -> List[List[str]]:
     """A run a row, beside the paper's score; accepted is what is at most 10% below it."""
     lines = [["run", "iterations", "Inception Score", "the paper's", "FID", "verdict"]]
     for name, row in rows.items():
-        score, paper = row["metrics"]["inception_score"], PAPER[name]
-        share = score["value"] / paper
-        verdict = f"{'within 10%' if share >= 0.9 else 'NOT within 10%'} ({share:.0%})"
-        text = f"{score['value']:.2f} ± {score['deviation']:.2f}"
-        fid = f"{row['metrics']['fid']['value']:.2f}"
+        paper, fid, verdict, text = PAPER[name], "–", "not measured", "–"
+        if "inception_score" in row["metrics"]:
+            score = row["metrics"]["inception_score"]
+            share = score["value"] / paper
+            verdict = f"{'within 10%' if share >= 0.9 else 'NOT within 10%'} ({share:.1%})"
+            text = f"{score['value']:.2f} ± {score['deviation']:.2f}"
+            fid = value(row, "fid", ".2f")
         lines.append([name, f"{row['iterations']:,}", text, f"{paper:.2f}", fid, verdict])
     return lines
 
@@ -301,6 +337,9 @@ CHINESE = {
     "2. α per pixel": "2. 每个像素一个 α",
     "3. batch norm in the critic": "3. 评论家用批归一化",
     "4. graph through the generator": "4. 保留生成器的计算图",
+    "run": "训练",
+    "the paper's": "论文",
+    "verdict": "结论",
 }
 
 
@@ -312,7 +351,10 @@ def table(name: str, results: Path, chinese: bool = False) -> str:
     if not path.exists():
         way = f"`make results GROUP={name}`" if name in GROUPS else f"benchmarks/{name}.py"
         sys.exit(f"{path} is missing: {way} makes it.")
-    head, *lines = TABLES[name](json.loads(path.read_text()))
+    try:
+        head, *lines = TABLES[name](read(path))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        sys.exit(f"{path} is not what `run` writes ({error!r}): restore it, or make it anew.")
     lines = [head, ["---"] * len(head), *lines]
     if chinese:
         lines = [[CHINESE.get(cell, cell) for cell in line] for line in lines]
@@ -326,8 +368,11 @@ def render(text: str, results: Path = RESULTS, chinese: bool = False) -> str:
         body = table(match[1], results, chinese)
         return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
 
-    marks = r"<!-- results: (\w+) -->.*?<!-- end of results -->"
-    return re.sub(marks, marked, text, flags=re.S)
+    marks = r"<!-- results: (\S+) -->(?:(?!<!-- results:).)*?<!-- end of results -->"
+    text, count = re.subn(marks, marked, text, flags=re.S)
+    if not count == text.count("<!-- results:") == text.count("<!-- end of results"):
+        sys.exit("A mark of a table lacks its other end: <!-- results: NAME -->, end of results.")
+    return text
 
 
 def main():
@@ -337,21 +382,31 @@ def main():
     actions = parser.add_subparsers(dest="action", required=True)
     running = actions.add_parser("run", help="train and evaluate")
     running.add_argument("group", choices=GROUPS)
-    running.add_argument("--data", type=os.path.abspath, help="DATA.data_path of all runs")
+    running.add_argument("--data", type=Path, help="DATA.data_path of all runs")
     running.add_argument("--output", type=Path, default=SCRIPTS / "outputs_wgangp_results")
     running.add_argument("--results", type=Path, default=RESULTS, help="where GROUP.json goes")
-    running.add_argument("--set", nargs="*", default=[], help="more settings for all: KEY=VALUE")
+    running.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        help="more settings for all, KEY=VALUE; paths in them must be absolute",
+    )
     tables = actions.add_parser("tables", help="write the tables into the pages")
     tables.add_argument("--check", action="store_true", help="write nothing, fail if they differ")
     options = parser.parse_args()
     if options.action == "run":
-        more = options.set + ([f"DATA.data_path={options.data}"] if options.data else [])
+        more = list(options.set)
+        if options.data:
+            more.append(f"DATA.data_path='{options.data.expanduser().absolute()}'")
         run(options.group, options.output.absolute(), options.results.absolute(), more)
         print(table(options.group, options.results))
         return
     for page in PAGES:
         old = page.read_text(encoding="utf-8")
-        new = render(old, chinese="zh" in page.parts)
+        try:
+            new = render(old, chinese="zh" in page.parts)
+        except SystemExit as error:
+            sys.exit(f"{page}: {error}")
         if new == old:
             continue
         if options.check:

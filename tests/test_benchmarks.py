@@ -16,13 +16,16 @@
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_data import write_cifar
 from test_data import write_mnist
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -51,31 +54,6 @@ def test_each_side_takes_its_turn(experiment, tmp_path):
     assert "GFLOP/s" in done.stdout
 
 
-def test_a_row_is_trained_evaluated_and_tabled(tmp_path, monkeypatch):
-    row = results.Row("toy", ["DATA.mode=swissroll", *TINY], SHORT)
-    monkeypatch.setattr(results, "GROUPS", {"toy": {"swissroll": row}})
-    folders = tmp_path / "runs", tmp_path / "results"
-    results.run("toy", *folders, ["EVAL.num_samples=100", "TRAIN.eval_during_train=false"])
-    written = (tmp_path / "results" / "toy.json").read_text()
-    found = json.loads(written)["swissroll"]
-    assert found["iterations"] == 2
-    assert found["train"].startswith("python wgangp_toy.py DATA.mode=swissroll MODEL")
-    assert str(tmp_path) not in written
-    page = "before <!-- results: toy -->old<!-- end of results --> after"
-    distance = found["metrics"]["wasserstein_2"]
-    line = f"| `swissroll` | – | – | – | {distance['value']:.3f} | {distance['real']:.3f} |"
-    rendered = results.render(page, folders[1])
-    assert line in rendered.splitlines()
-    assert "old" not in rendered
-    assert results.render(rendered, folders[1]) == rendered
-
-    def fail(*command):
-        raise AssertionError(command)
-
-    monkeypatch.setattr(results, "start", fail)
-    results.run("toy", *folders)  # it is done
-
-
 def test_objectives_have_as_many_steps_each():
     for group in ("objectives_toy", "objectives_mnist"):
         steps = set()
@@ -101,6 +79,7 @@ def test_mistakes_are_measured_and_tabled(tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads((tmp_path / "mistakes.json").read_text())
@@ -112,35 +91,126 @@ def test_mistakes_are_measured_and_tabled(tmp_path):
     assert f"{expected:.2f}" in table and "batch norm in the critic" in table
 
 
-def test_cifar10_is_reproduced_in_small_with_a_verdict(tmp_path, inception_weights):
-    """All of `make reproduce-cifar10` but its size, its data and the Inception's weights."""
-    path, sha256 = inception_weights
-    archive = tmp_path / "tiny.tar.gz"
-    write_cifar(archive, {"data_batch_1": 12, "test_batch": 3})
-    settings = [*TINY, *SHORT, "EVAL.num_samples=20", "EVAL.batch_size=10"]
-    settings += ["TRAIN.eval_during_train=false", f"EVAL.inception_weights={path}"]
-    settings += [f"EVAL.inception_sha256={sha256}"]
-    folders = ["--data", archive, "--output", tmp_path / "runs", "--results", tmp_path / "results"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "benchmarks" / "results.py",
-            "run",
-            "cifar10",
-            *folders,
-            "--set",
-            *settings,
-        ],
+def run_results(tmp_path, *arguments):
+    """`results.py run` of CIFAR-10 in small, on shapes and without the Inception."""
+    settings = [*TINY, *SHORT, "DATA.source=synthetic", "EVAL.inception=false", "device=cpu"]
+    settings += ["TRAIN.eval_during_train=false", "EVAL.num_samples=10", "EVAL.batch_size=10"]
+    settings += [f"EVAL.inception_weights={tmp_path}/none.pth"]
+    folders = ["--output", tmp_path / "runs", "--results", tmp_path / "results"]
+    command = [sys.executable, ROOT / "benchmarks" / "results.py", "run", "cifar10", *folders]
+    return subprocess.run(
+        [*command, "--set", *settings, *arguments],
         capture_output=True,
         text=True,
         check=False,
+        timeout=200,
         env={**os.environ, "HOME": str(tmp_path)},
     )
+
+
+def test_cifar10_is_reproduced_in_small(tmp_path):
+    """All of `make reproduce-cifar10` but its size, its data and the score."""
+    done = run_results(tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert [row.split(" | ")[0] for row in rows[2:]] == ["| unconditional", "| conditional"]
-    assert all(" NOT within 10% (" in row for row in rows[2:])
-    rows = json.loads((tmp_path / "results" / "cifar10.json").read_text())
-    rows["conditional"]["metrics"]["inception_score"]["value"] = 7.58
-    verdicts = [line[-1] for line in results.cifar10_table(rows)]
-    assert verdicts[2] == "within 10% (90%)"
+    assert rows[2:] == [
+        "| unconditional | 2 | – | 7.86 | – | not measured |",
+        "| conditional | 2 | – | 8.42 | – | not measured |",
+    ]
+    text = (tmp_path / "results" / "cifar10.json").read_text()
+    assert str(tmp_path) not in text
+    row = json.loads(text)["conditional"]
+    assert row["train"].startswith("python wgangp_cifar10.py MODEL.use_label=true MODEL.gen_net")
+    again = run_results(tmp_path)
+    assert "conditional is there already" in again.stdout and "ppsci" not in again.stdout
+    other = run_results(tmp_path, "seed=1")
+    assert other.returncode == 1 and "was made by another command" in other.stderr
+
+
+def test_the_verdict_on_cifar10():
+    def row(score):
+        figures = {"inception_score": {"value": score, "deviation": 0.1}, "fid": {"value": 20.0}}
+        return {"iterations": 100000, "metrics": figures}
+
+    table = results.cifar10_table({"unconditional": row(7.08), "conditional": row(7.57)})
+    assert [line[-1] for line in table[1:]] == ["within 10% (90.1%)", "NOT within 10% (89.9%)"]
+    assert {*table[0]} - {"Inception Score", "FID"} <= {*results.CHINESE}
+
+
+def test_an_interrupt_is_passed_on_and_waited_for(tmp_path, monkeypatch):
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import signal, sys, time, pathlib\n"
+        "def save(*_):\n"
+        "    time.sleep(1)\n"
+        "    pathlib.Path('saved').touch()\n"
+        "    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.setattr(results, "SCRIPTS", tmp_path)
+
+    def terminate():
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate).start()
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        results.start("slow.py")
+    assert (tmp_path / "saved").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_what_is_published_is_what_the_groups_train():
+    for path in results.RESULTS.glob("*.json"):
+        if path.stem in results.GROUPS:
+            rows = json.loads(path.read_text())
+            assert list(rows) == list(results.GROUPS[path.stem])
+            for name, row in results.GROUPS[path.stem].items():
+                words = [f"wgangp_{row.script}.py", *row.model, *row.training]
+                assert rows[name]["train"] == shlex.join(["python", *words])
+
+
+@pytest.mark.parametrize(
+    "text, part",
+    (
+        ("<!-- results: toy -->", "lacks its other end"),
+        ("<!-- results: toy --> <!-- results: mnist --><!-- end of results -->", "lacks its other"),
+        ("<!-- end of results -->", "lacks its other end"),
+        ("<!-- results: objectives-toy --><!-- end of results -->", "There is no table"),
+    ),
+)
+def test_marks_that_cannot_be_are_refused(text, part):
+    with pytest.raises(SystemExit, match=part):
+        results.render(text)
+
+
+@pytest.mark.parametrize("content", ("", "[]", '{"a": 1}', '{"swissroll": {"metrics": {}}}'))
+def test_damaged_results_are_named(content, tmp_path):
+    (tmp_path / "toy.json").write_text(content)
+    with pytest.raises(SystemExit, match="toy.json .*restore it"):
+        results.table("toy", tmp_path)
+
+
+def test_tables_that_differ_are_found_and_written(tmp_path, monkeypatch):
+    page = tmp_path / "zh" / "page.md"
+    page.parent.mkdir()
+    page.write_text("before <!-- results: toy -->old<!-- end of results --> after")
+    monkeypatch.setattr(results, "PAGES", [page])
+    monkeypatch.setattr(sys, "argv", ["results.py", "tables", "--check"])
+    with pytest.raises(SystemExit, match="its tables differ"):
+        results.main()
+    monkeypatch.setattr(sys, "argv", ["results.py", "tables"])
+    results.main()
+    lines = page.read_text().splitlines()
+    assert lines[0] == "before <!-- results: toy -->" and "old" not in page.read_text()
+    row = json.loads((results.RESULTS / "toy.json").read_text())["swissroll"]["metrics"]
+    distance = row["wasserstein_2"]
+    assert (
+        f"| `swissroll` | – | – | – | {distance['value']:.3f} | {distance['real']:.3f} |" in lines
+    )
+    assert "| 数据集 | 捕获的模式 |" in page.read_text()
+    monkeypatch.setattr(sys, "argv", ["results.py", "tables", "--check"])
+    results.main()

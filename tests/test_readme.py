@@ -61,8 +61,15 @@ def test_links_into_the_repository_and_make_targets():
 
 
 def test_the_other_programs_have_the_options_shown():
-    commands = set(re.findall(r"python (inception|mnist_classifier)\.py([^`\n]*)", TEXT))
-    assert {name for name, _ in commands} == {"inception", "mnist_classifier"}
+    commands = set(
+        re.findall(r"python (inception|mnist_classifier|toy_critics|animate)\.py([^`\n]*)", TEXT)
+    )
+    assert {name for name, _ in commands} == {
+        "inception",
+        "mnist_classifier",
+        "toy_critics",
+        "animate",
+    }
     for name, arguments in commands:
         source = (SCRIPTS / f"{name}.py").read_text()
         for option in re.findall(r"--\w+", arguments):

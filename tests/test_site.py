@@ -161,7 +161,9 @@ def test_formulas_are_typeset(page):
     assert page.ask(count, ".arithmatex .katex-html") == marked
     assert page.ask(count, ".katex-error") == 0
     if marked:
-        assert page.ask("document.fonts.check('16px KaTeX_Math')")
+        loaded = "[...document.fonts].filter(f => f.status == 'loaded').map(f => f.family)"
+        families = {family.strip("\"'") for family in page.ask(loaded)}
+        assert {"KaTeX_Math", "Roboto", "Roboto Mono"} <= families
         # what is not code or a formula holds no TeX
         shown = page.ask(
             "[...document.querySelectorAll('article p, article li, article td')].map(e => {"

@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=400, help="pixels; 400 by default")
     parser.add_argument("--milliseconds", type=int, default=200, help="of a picture; 200")
     options = parser.parse_args()
-    if options.width < 1 or options.milliseconds < 20:
-        runtime.fail("--width must be at least 1, --milliseconds at least 20.")
+    if options.width < 1 or not 20 <= options.milliseconds <= 60000:
+        runtime.fail("--width must be at least 1, --milliseconds from 20 to 60,000.")
     try:
         names = sorted(n for n in os.listdir(options.samples) if n.endswith(".png"))
         # iterations of more digits than others come last
@@ -46,7 +46,9 @@ def main() -> None:
                 # one palette a frame, without dots between its colours, which GIFs store badly
                 small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
                 frames.append(small.quantize(64, dither=Image.Dither.NONE))
-        durations = [options.milliseconds] * (len(frames) - 1) + [10 * options.milliseconds]
+        durations = [options.milliseconds] * (len(frames) - 1) + [
+            min(10 * options.milliseconds, 60000)
+        ]
         more = {"save_all": True, "append_images": frames[1:], "loop": 0}
         frames[0].save(options.output, "GIF", duration=durations, **more)
     except OSError as error:
