@@ -5,6 +5,10 @@ VENV ?= .venv
 PADDLE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 # cu126 or cu118: CUDA release of the GPU build
 CUDA ?= cu126
+# What a group of results is told; variables of the environment by these names are not meant.
+GROUP :=
+DATA :=
+SET :=
 RUN := $(abspath $(VENV))/bin/python
 DEMO := $(CURDIR)/outputs_wgangp_demo
 DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 \

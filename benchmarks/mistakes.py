@@ -49,15 +49,15 @@ def norm_over_one_axis(critic, samples):
     return (gradient.square().sum(1) + 1e-12).sqrt()
 
 
-def right(shape):
+def one_per_sample(shape):
     return [shape[0], 1, 1, 1]
 
 
 CASES = {  # norm in the penalty, shape of alpha, normalisation of the critic
-    "right": (functions.gradient_norm, right, None),
-    "one_axis": (norm_over_one_axis, right, None),
+    "right": (functions.gradient_norm, one_per_sample, None),
+    "one_axis": (norm_over_one_axis, one_per_sample, None),
     "alpha_per_pixel": (functions.gradient_norm, lambda shape: shape, None),
-    "batch_norm": (functions.gradient_norm, right, "batch"),
+    "batch_norm": (functions.gradient_norm, one_per_sample, "batch"),
 }
 
 
@@ -82,14 +82,14 @@ def train(digits, test, norm_of, alpha_shape, normalisation, steps):
         rate.step()
     real = paddle.to_tensor(test)
     fake = centre.expand_as(real)
-    alpha = paddle.to_tensor(rng.random(right(real.shape), "float32"))
+    alpha = paddle.to_tensor(rng.random(one_per_sample(real.shape), "float32"))
     with paddle.no_grad():
         estimate = functions.wasserstein_estimate(critic.score(real)[0], critic.score(fake)[0])
-    norm = functions.gradient_norm(critic, real + alpha * (fake - real))
+    norm = functions.gradient_norm(critic, real + alpha * (fake - real)).numpy()
     return {
         "wasserstein": float(estimate),
         "gradient_norm": float(norm.mean()),
-        "gradient_norm_deviation": float(norm.std()),
+        "gradient_norm_deviation": float(norm.std(ddof=1)),
     }
 
 

@@ -137,6 +137,12 @@ def test_the_verdict_on_cifar10():
     assert {*table[0]} - {"Inception Score", "FID"} <= {*results.CHINESE}
 
 
+def test_headings_of_all_tables_have_chinese_words():
+    for path in results.RESULTS.glob("*.json"):
+        head, *_ = results.TABLES[path.stem](json.loads(path.read_text()))
+        assert {cell for cell in head if not cell.startswith("`")} <= {*results.CHINESE}
+
+
 def test_an_interrupt_is_passed_on_and_waited_for(tmp_path, monkeypatch):
     script = tmp_path / "slow.py"
     script.write_text(
