@@ -25,7 +25,7 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "examples" / "wgangp"
 CASES = {  # script, batch, generator iterations
-    "toy": ("wgangp_toy.py", 256, 60, []),
+    "toy": ("wgangp_toy.py", 256, 60, ["preset=paper"]),
     "mnist": ("wgangp_mnist.py", 50, 6, ["DATA.source=digits"]),
 }
 

@@ -28,6 +28,7 @@ import platform
 import re
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -96,15 +97,20 @@ def width(channels: int) -> List[str]:
 
 
 TOY_SETS = ("8gaussians", "25gaussians", "swissroll")
+SEEDS = range(3)
 GROUPS = {
-    "toy": {name: Row("toy", [f"DATA.mode={name}"]) for name in TOY_SETS},
+    "toy": {
+        f"{name}_{seed}": Row("toy", [f"DATA.mode={name}", f"seed={seed}"])
+        for name in TOY_SETS
+        for seed in SEEDS
+    },
     "mnist": {
         "wgan_gp": Row(
             "mnist",
-            width(32),
+            width(16),
             [
-                *("TRAIN.epochs=16", "TRAIN.iters_per_epoch=250"),
-                *("TRAIN.learning_rate=3e-4", "TRAIN.lr_schedule=linear"),
+                *("TRAIN.learning_rate=3e-3", "TRAIN.n_critic=2", "TRAIN.epochs=16"),
+                *("TRAIN.iters_per_epoch=750", "TRAIN.lr_schedule=linear"),
             ],
         )
     },
@@ -114,7 +120,9 @@ GROUPS = {
         "unconditional": Row("cifar10", ["MODEL.use_label=false"]),
         "conditional": Row("cifar10", ["MODEL.use_label=true"]),
     },
-    "objectives_toy": objectives("toy", ["DATA.mode=8gaussians", *width(256)], 10, 4000),
+    "objectives_toy": objectives(
+        "toy", ["DATA.mode=8gaussians", "preset=paper", *width(256)], 10, 4000
+    ),
     "objectives_mnist": objectives("mnist", width(16), 3, 3000),
 }
 
@@ -222,8 +230,17 @@ def value(row: dict, key: str, form: str) -> str:
 
 
 # how each figure is written
-TOY = {"modes": "g", "high_quality": ".1%", "reverse_kl": ".4f", "wasserstein_2": ".3f"}
+TOY = {"modes": ".1f", "high_quality": ".1%", "reverse_kl": ".4f", "wasserstein_2": ".3f"}
+# modes, share within 3σ and reverse KL, tabled by PacGAN (arXiv 1712.04086), on sets of this shape
+PUBLISHED = {
+    "GAN": {"8gaussians": ["6.3", "98.2%", "0.45"], "25gaussians": ["17.3", "94.8%", "0.70"]},
+    "ALI": {"8gaussians": ["6.6", "97.6%", "0.36"], "25gaussians": ["24.1", "95.7%", "0.14"]},
+    "VEEGAN": {"8gaussians": ["8", "52.9%", "–"], "25gaussians": ["24.6", "40%", "–"]},
+    "PacGAN2": {"8gaussians": ["7.9", "95.6%", "0.07"], "25gaussians": ["23.8", "91.3%", "0.13"]},
+    "PacGAN4": {"8gaussians": ["7.8", "95.9%", "0.07"], "25gaussians": ["24.8", "93.6%", "0.04"]},
+}
 MNIST = {"classifier_score": ".2f", "frechet_distance": ".3g", "digit_kl": ".4f"}
+DIGITS = {f"digit_{digit}": ".1%" for digit in range(10)}
 
 
 def objectives_table(rows: Dict[str, dict], figures: Dict[str, str]) -> List[List[str]]:
@@ -239,26 +256,44 @@ def objectives_table(rows: Dict[str, dict], figures: Dict[str, str]) -> List[Lis
 
 
 def toy_table(rows: Dict[str, dict]) -> List[List[str]]:
-    """A set a row, beside the floor: the distance of two real draws."""
-    lines = [["set", "modes", "within 3σ", "reverse KL", "2-Wasserstein", "its floor"]]
-    for name, row in rows.items():
-        cells = [
-            value(row, key, form) if key in row["metrics"] else "–" for key, form in TOY.items()
-        ]
-        floor = row["metrics"]["wasserstein_2"]["real"]
-        lines.append([f"`{name}`", *cells, f"{floor:{TOY['wasserstein_2']}}"])
+    """Mean and deviation of a set's figures over its seeds, and what is published below.
+
+    The floor is the distance of two real draws.
+    """
+    lines = [
+        ["set", "method", "runs", "modes", "within 3σ", "reverse KL", "2-Wasserstein", "its floor"]
+    ]
+    for name in TOY_SETS:
+        runs = [row["metrics"] for key, row in rows.items() if key.split("_")[0] == name]
+        cells = []
+        for key, form in TOY.items():
+            values = [run[key]["value"] for run in runs if key in run]
+            cells.append(spread(values, form) if values else "–")
+        floors = [run["wasserstein_2"]["real"] for run in runs]
+        floor = format(statistics.mean(floors), TOY["wasserstein_2"])
+        lines.append([f"`{name}`", "WGAN-GP, default", str(len(runs)), *cells, floor])
+        for method, figures in PUBLISHED.items():
+            if name in figures:
+                lines.append([f"`{name}`", method, "10", *figures[name], "–", "–"])
     return lines
 
 
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean and, of several, the deviation."""
+    text = format(statistics.mean(values), form)
+    return f"{text} ± {statistics.stdev(values):{form}}" if len(values) > 1 else text
+
+
 def mnist_table(rows: Dict[str, dict]) -> List[List[str]]:
-    """A figure a row, of generated and of as many real test digits."""
-    (row,) = rows.values()
-    metrics = row["metrics"]
-    lines = [["figure", "generated", "real"]]
-    for key, form in MNIST.items():
-        text, deviation = value(row, key, form), metrics[key]["deviation"]
-        text += "" if deviation is None else f" ± {deviation:{form}}"
-        lines.append([f"`{key}`", text, f"{metrics[key]['real']:{form}}"])
+    """A figure a row, of each run and of as many real test digits."""
+    runs = list(rows.values())
+    real = runs[0]["metrics"]
+    lines = [["figure", *(f"`{name}`" for name in rows), "real"]]
+    lines.append(["iterations", *(f"{run['iterations']:,}" for run in runs), "–"])
+    lines.append(["minutes", *(f"{run['seconds'] / 60:.0f}" for run in runs), "–"])
+    for key, form in {**MNIST, **DIGITS}.items():
+        cells = [value(run, key, form) for run in runs]
+        lines.append([f"`{key}`", *cells, f"{real[key]['real']:{form}}"])
     return lines
 
 
@@ -315,6 +350,10 @@ TABLES: Dict[str, Callable[[dict], List[List[str]]]] = {
 
 CHINESE = {
     "set": "数据集",
+    "method": "方法",
+    "runs": "训练次数",
+    "minutes": "分钟",
+    "WGAN-GP, default": "WGAN-GP，默认设置",
     "modes": "捕获的模式",
     "within 3σ": "3σ 以内",
     "reverse KL": "反向 KL",

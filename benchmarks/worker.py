@@ -43,6 +43,8 @@ def compose():
         *("device=cpu", "output_dir=none", f"TRAIN.batch_size={BATCH}"),
         *(f"MODEL.gen_net.dim={WIDTH}", f"MODEL.dis_net.dim={WIDTH}"),
     ]
+    if NAME == "toy":
+        overrides.insert(0, "preset=paper")  # five critic steps and equal batches, as the others
     with initialize_config_dir(osp.abspath(osp.join(SUITE, "conf")), version_base=None):
         return compose(f"wgangp_{NAME}", overrides)
 

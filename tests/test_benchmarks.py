@@ -137,6 +137,35 @@ def test_the_verdict_on_cifar10():
     assert {*table[0]} - {"Inception Score", "FID"} <= {*results.CHINESE}
 
 
+def toy_row(modes, share, distance, floor):
+    figures = {"modes": modes, "high_quality": share, "reverse_kl": 0.01}
+    figures = {key: {"value": value} for key, value in figures.items() if value is not None}
+    figures["wasserstein_2"] = {"value": distance, "real": floor}
+    return {"metrics": figures}
+
+
+def test_toy_runs_are_summed_up_by_set():
+    rows = {
+        "8gaussians_0": toy_row(8, 0.9, 0.25, 0.1),
+        "8gaussians_1": toy_row(7, 0.96, 0.35, 0.2),
+        "25gaussians_0": toy_row(25, 0.95, 0.2, 0.2),
+        "swissroll_0": toy_row(None, None, 0.1, 0.125),
+        "swissroll_1": toy_row(None, None, 0.1, 0.135),
+    }
+    rows["swissroll_0"]["metrics"].pop("reverse_kl")
+    rows["swissroll_1"]["metrics"].pop("reverse_kl")
+    lines = results.toy_table(rows)
+    deviation = 0.06 / 2**0.5  # of two numbers
+    share = f"93.0% ± {deviation:.1%}"
+    cells = ["2", "7.5 ± 0.7", share, "0.0100 ± 0.0000", "0.300 ± 0.071", "0.150"]
+    assert lines[1] == ["`8gaussians`", "WGAN-GP, default", *cells]
+    cells = ["1", "25.0", "95.0%", "0.0100", "0.200", "0.200"]
+    assert ["`25gaussians`", "WGAN-GP, default", *cells] in lines
+    assert ["`25gaussians`", "PacGAN4", "10", "24.8", "93.6%", "0.04", "–", "–"] in lines
+    assert lines[-1][2:] == ["2", "–", "–", "–", "0.100 ± 0.000", "0.130"]
+    assert {len(line) for line in lines} == {8}
+
+
 def test_headings_of_all_tables_have_chinese_words():
     for path in results.RESULTS.glob("*.json"):
         head, *_ = results.TABLES[path.stem](json.loads(path.read_text()))
@@ -193,7 +222,9 @@ def test_marks_that_cannot_be_are_refused(text, part):
         results.render(text)
 
 
-@pytest.mark.parametrize("content", ("", "[]", '{"a": 1}', '{"swissroll": {"metrics": {}}}'))
+@pytest.mark.parametrize(
+    "content", ("", "[]", '{"swissroll_0": 1}', '{"swissroll_0": {"metrics": {}}}')
+)
 def test_damaged_results_are_named(content, tmp_path):
     (tmp_path / "toy.json").write_text(content)
     with pytest.raises(SystemExit, match="toy.json .*restore it"):
@@ -203,7 +234,7 @@ def test_damaged_results_are_named(content, tmp_path):
 def test_tables_that_differ_are_found_and_written(tmp_path, monkeypatch):
     page = tmp_path / "zh" / "page.md"
     page.parent.mkdir()
-    page.write_text("before <!-- results: toy -->old<!-- end of results --> after")
+    page.write_text("before <!-- results: mistakes -->old<!-- end of results --> after")
     monkeypatch.setattr(results, "PAGES", [page])
     monkeypatch.setattr(sys, "argv", ["results.py", "tables", "--check"])
     with pytest.raises(SystemExit, match="its tables differ"):
@@ -211,12 +242,9 @@ def test_tables_that_differ_are_found_and_written(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["results.py", "tables"])
     results.main()
     lines = page.read_text().splitlines()
-    assert lines[0] == "before <!-- results: toy -->" and "old" not in page.read_text()
-    row = json.loads((results.RESULTS / "toy.json").read_text())["swissroll"]["metrics"]
-    distance = row["wasserstein_2"]
-    assert (
-        f"| `swissroll` | – | – | – | {distance['value']:.3f} | {distance['real']:.3f} |" in lines
-    )
-    assert "| 数据集 | 捕获的模式 |" in page.read_text()
+    assert lines[0] == "before <!-- results: mistakes -->" and "old" not in page.read_text()
+    row = json.loads((results.RESULTS / "mistakes.json").read_text())
+    assert f"| （真值） | {row['distance']:.2f} | 1 | – |" in lines
+    assert "| 错误 | 估计的距离 |" in page.read_text()
     monkeypatch.setattr(sys, "argv", ["results.py", "tables", "--check"])
     results.main()

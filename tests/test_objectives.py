@@ -81,7 +81,7 @@ def solvers_of(cfg):
 @pytest.mark.parametrize(
     ("name", "kind", "rate"),
     [
-        ("wgan_gp", "Adam", 1e-3),
+        ("wgan_gp", "Adam", 5e-3),
         ("wgan", "RMSProp", 5e-5),
         ("wgan_div", "Adam", 2e-4),
         ("gan", "Momentum", 2e-4),
@@ -95,6 +95,20 @@ def test_each_brings_its_optimiser(name, kind, rate, configure):
             assert (solver.optimizer._beta1, solver.optimizer._beta2) == (0.5, 0.999)
         if name == "gan":
             assert solver.optimizer._momentum == 0.9 and solver.epochs == 1
+
+
+def test_the_papers_preset_is_the_authors_recipe(configure):
+    cfg = configure("toy", "preset=paper")
+    train = cfg.TRAIN
+    assert (cfg.MODEL.gen_net.dim, cfg.MODEL.dis_net.dim) == (512, 512)
+    assert (train.batch_size, train.generator_batch_factor, train.n_critic) == (256, 1, 5)
+    assert (train.optimizer, train.learning_rate, train.lr_schedule) == ("Adam", 1e-4, "constant")
+    assert (train.beta1, train.beta2, train.penalty_weight) == (0.5, 0.9, 0.1)
+    assert train.epochs * train.iters_per_epoch == 100_000
+    # an objective that is typed brings its own optimiser and steps
+    train = configure("toy", "LOSS=gan", "preset=paper").TRAIN
+    assert (train.optimizer, train.learning_rate, train.n_critic) == ("SGD", 2e-4, 1)
+    assert train.batch_size == 256
 
 
 def test_the_critics_optimiser_can_be_another(configure):

@@ -100,6 +100,7 @@ def toy(network, n_out):
     }
 
 
+SCRIPTS = {"cifar10": wgangp_cifar10, "mnist": wgangp_mnist, "toy": wgangp_toy}
 full_size = pytest.mark.parametrize(
     ("make", "shapes"),
     [
@@ -121,6 +122,21 @@ full_size = pytest.mark.parametrize(
 @full_size
 def test_names_and_shapes_are_those_of_the_published_files(make, shapes):
     assert {name: value.shape for name, value in make().state_dict().items()} == shapes
+
+
+@pytest.mark.parametrize(
+    ("experiment", "shapes"),
+    [
+        ("cifar10", (cifar10_generator(True), cifar10_discriminator(True))),
+        ("mnist", (mnist_generator(), mnist_discriminator())),
+        ("toy", (toy("generator", 2), toy("discriminator", 1))),
+    ],
+)
+def test_the_default_configuration_fits_the_published_files(experiment, shapes, configure):
+    networks = SCRIPTS[experiment].make_networks(configure(experiment, "MODEL.arch=published"))
+    for network, expected in zip(networks, shapes):
+        state = network.state_dict()
+        assert {name: value.shape for name, value in state.items()} == expected
 
 
 def randomise(network):
@@ -424,7 +440,6 @@ def test_a_file_of_another_network_is_refused(make, make_other, problem, tmp_pat
         np.testing.assert_array_equal(value.numpy(), before[name])
 
 
-SCRIPTS = {"cifar10": wgangp_cifar10, "mnist": wgangp_mnist, "toy": wgangp_toy}
 TINY = ["MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4", "EVAL.num_samples=50", "mode=eval"]
 MORE = {"cifar10": ["DATA.source=synthetic", "EVAL.inception=false"], "toy": []}
 MORE["mnist"] = ["DATA.source=digits"]

@@ -77,6 +77,7 @@ def launch(capsys, cfg, script="wgangp_toy"):
         (["+hydraulics=3"], ["unknown setting hydraulics"]),
         (["EVAL.pretrained_gen_model_path=3"], ["is not a path"]),
         (["EVAL.pretrained_gen_model_path=/a/b=c"], ["can't be read", "quotes"]),
+        (["preset=wgan_lab"], ["preset=wgan_lab is unknown: choose one of null, paper."]),
         (["preset=paper", "TRAIN.epochz=3"], ["unknown setting TRAIN.epochz"]),
         (["--multirun", "TRAIN.epoch=1,2"], ["Did you mean TRAIN.epochs?"]),
     ],

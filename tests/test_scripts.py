@@ -131,7 +131,7 @@ def test_weights_of_another_network_are_refused_in_one_line(run_script, tmp_path
         status=2,
     )
     assert "does not fit WganGpToyGenerator" in done.stderr
-    assert "[2, 8] where [2, 512] is expected" in done.stderr
+    assert "[2, 8] where [2, 128] is expected" in done.stderr
     assert "does not fit" in (tmp_path / "x" / "eval.log").read_text()
     assert "Traceback" not in done.stdout + done.stderr
 

@@ -138,7 +138,9 @@ def check_command_line(script: str, choices: Dict[str, Sequence]) -> None:
                 folder = str(override.value())
             resumes = resumes or text == "TRAIN.resume=auto"
             if osp.isdir(osp.join(CONF, key)) or re.match(r"hydra([./]|$)", key):
-                continue  # Hydra's to judge
+                if not (override.is_delete() or override.is_sweep_override()):
+                    _check_choice(key, override.value(), choices)
+                continue  # the rest is Hydra's to judge
             if key in _groups(default):
                 names = [name for name in flatten(default) if name.startswith(f"{key}.")]
                 require(
@@ -243,9 +245,7 @@ def check_setting(
     require(key in known, unknown_key(key, default))
     if isinstance(value, str) and "${" in value:
         return
-    if key in choices:
-        names = ", ".join("null" if choice is None else choice for choice in choices[key])
-        require(value in choices[key], f"{key}={shown} is unknown: choose one of {names}.")
+    _check_choice(key, value, choices)
     expected = known[key]
     if key.endswith(("_path", "_weights", ".resume")):
         is_path = isinstance(value, str) or (value is None and expected is None)
@@ -264,6 +264,15 @@ def check_setting(
         isinstance(value, bool) or least <= value < bound,
         f"{key}={shown} must be at least {least}{upper}.",
     )
+
+
+def _check_choice(key: str, value: Any, choices: Dict[str, Sequence]) -> None:
+    if key in choices:
+        shown, *names = ("null" if name is None else name for name in (value, *choices[key]))
+        require(
+            value in choices[key],
+            f"{key}={shown} is unknown: choose one of {', '.join(names)}.",
+        )
 
 
 # What every script's settings may be; a script adds its own.

@@ -18,6 +18,7 @@ import runtime
 
 CHOICES = {
     **runtime.CHOICES,
+    "preset": (None, "wgan_lab"),
     "DATA.source": ("mnist", "digits"),
     "MODEL.arch": ("paper", "wgan_lab", "published"),
     "TRAIN.best_metric": ("frechet_distance", "classifier_score"),

@@ -18,6 +18,7 @@ import runtime
 
 CHOICES = {
     **runtime.CHOICES,
+    "preset": (None, "paper"),
     "DATA.mode": ("8gaussians", "25gaussians", "swissroll"),
     # the others are best where modes are missing
     "TRAIN.best_metric": ("wasserstein_2", "modes"),
@@ -49,10 +50,7 @@ from runtime import require
 def make_networks(cfg):
     model = cfg.MODEL
     if model.arch == "published":
-        return (
-            published.PublishedToyGenerator(model.gen_net.dim),
-            published.PublishedToyDiscriminator(model.dis_net.dim),
-        )
+        return published.PublishedToyGenerator(), published.PublishedToyDiscriminator()
     generator = functions.WganGpToyGenerator(model.gen_net.dim)
     critic = functions.WganGpToyDiscriminator(model.dis_net.dim)
     return generator, critic
