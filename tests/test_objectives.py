@@ -135,7 +135,8 @@ def test_rmsprop_is_tensorflows(configure):
 
 
 def test_weights_are_clipped_after_each_critic_step(configure):
-    critic_solver, generator_solver = solvers_of(configure("toy", *TINY, "LOSS=wgan"))
+    cfg = configure("toy", *TINY, "LOSS=wgan", "TRAIN.n_critic=5")
+    critic_solver, generator_solver = solvers_of(cfg)
     sizes, step = [], critic_solver.optimizer.step
 
     def watched():
