@@ -293,6 +293,8 @@ def mnist_table(rows: Dict[str, dict]) -> List[List[str]]:
     lines.append(["minutes", *(f"{run['seconds'] / 60:.0f}" for run in runs), "–"])
     for key, form in {**MNIST, **DIGITS}.items():
         cells = [value(run, key, form) for run in runs]
+        deviations = [run["metrics"][key]["deviation"] for run in runs]
+        cells = [c if d is None else f"{c} ± {d:{form}}" for c, d in zip(cells, deviations)]
         lines.append([f"`{key}`", *cells, f"{real[key]['real']:{form}}"])
     return lines
 

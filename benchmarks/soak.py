@@ -32,7 +32,8 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "examples" / "wgangp"
 SETTINGS = [
     *("MODEL.gen_net.dim=128", "MODEL.dis_net.dim=128", "TRAIN.iters_per_epoch=200"),
     *("TRAIN.epochs=100000", "TRAIN.eval_num_samples=1000", "TRAIN.ema.use_ema=true"),
-    *("TRAIN.lr_schedule=constant", "device=cpu"),
+    *("TRAIN.lr_schedule=constant", "TRAIN.learning_rate=1e-3", "device=cpu"),
+    *("TRAIN.batch_size=256", "TRAIN.generator_batch_factor=1", "TRAIN.n_critic=5"),
 ]
 
 

@@ -137,27 +137,23 @@ def test_the_verdict_on_cifar10():
     assert {*table[0]} - {"Inception Score", "FID"} <= {*results.CHINESE}
 
 
-def toy_row(modes, share, distance, floor):
-    figures = {"modes": modes, "high_quality": share, "reverse_kl": 0.01}
-    figures = {key: {"value": value} for key, value in figures.items() if value is not None}
-    figures["wasserstein_2"] = {"value": distance, "real": floor}
-    return {"metrics": figures}
+def toy_row(distance, floor, **figures):
+    figures = {key: {"value": value} for key, value in figures.items()}
+    return {"metrics": {**figures, "wasserstein_2": {"value": distance, "real": floor}}}
 
 
 def test_toy_runs_are_summed_up_by_set():
     rows = {
-        "8gaussians_0": toy_row(8, 0.9, 0.25, 0.1),
-        "8gaussians_1": toy_row(7, 0.96, 0.35, 0.2),
-        "25gaussians_0": toy_row(25, 0.95, 0.2, 0.2),
-        "swissroll_0": toy_row(None, None, 0.1, 0.125),
-        "swissroll_1": toy_row(None, None, 0.1, 0.135),
+        "8gaussians_0": toy_row(0.25, 0.1, modes=8, high_quality=0.9, reverse_kl=0.01),
+        "8gaussians_1": toy_row(0.35, 0.2, modes=7, high_quality=0.96, reverse_kl=0.03),
+        "25gaussians_0": toy_row(0.2, 0.2, modes=25, high_quality=0.95, reverse_kl=0.01),
+        "swissroll_0": toy_row(0.1, 0.125),
+        "swissroll_1": toy_row(0.1, 0.135),
     }
-    rows["swissroll_0"]["metrics"].pop("reverse_kl")
-    rows["swissroll_1"]["metrics"].pop("reverse_kl")
     lines = results.toy_table(rows)
     deviation = 0.06 / 2**0.5  # of two numbers
     share = f"93.0% ± {deviation:.1%}"
-    cells = ["2", "7.5 ± 0.7", share, "0.0100 ± 0.0000", "0.300 ± 0.071", "0.150"]
+    cells = ["2", "7.5 ± 0.7", share, "0.0200 ± 0.0141", "0.300 ± 0.071", "0.150"]
     assert lines[1] == ["`8gaussians`", "WGAN-GP, default", *cells]
     cells = ["1", "25.0", "95.0%", "0.0100", "0.200", "0.200"]
     assert ["`25gaussians`", "WGAN-GP, default", *cells] in lines
