@@ -16,6 +16,7 @@
 """The objectives: plain NumPy formulas, their optimisers, and clipping after each step."""
 
 import json
+import sys
 
 import numpy as np
 import paddle
@@ -25,6 +26,7 @@ from PIL import Image
 import adversarial
 import functions
 import objectives
+import toy_critics
 import wgangp_mnist
 import wgangp_toy
 from runtime import UserError
@@ -206,3 +208,12 @@ def test_the_papers_toy_critics_as_a_command(run_script, tmp_path):
     assert all(len(layers) == 11 for layers in numbers["gradients"].values())
     for name in ("toy_critics", "toy_gradients"):
         assert Image.open(tmp_path / f"{name}.png").size[0] > 500
+
+
+def test_the_toy_critics_refuse_sizes_that_cannot_be(monkeypatch, capsys, tmp_path):
+    arguments = ["toy_critics.py", "--output", str(tmp_path), "--steps", "0"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as stop:
+        toy_critics.main()
+    assert stop.value.code == 2
+    assert "--steps, --dim and --deep-dim must be at least 1" in capsys.readouterr().err
