@@ -80,7 +80,7 @@ lint: setup
 	$(RUN) -m ruff format --check .
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2
 
 bench: torch
 	$(RUN) benchmarks/speed.py

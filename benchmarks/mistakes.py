@@ -38,6 +38,7 @@ import numpy as np
 import paddle
 
 import functions
+import linear_maps as maps
 
 BATCH, WIDTH, TEST = 50, 16, 1000
 
@@ -45,7 +46,8 @@ BATCH, WIDTH, TEST = 50, 16, 1000
 def norm_over_one_axis(critic, samples):
     """|dD/dpixel|, as `paddle.norm(gradient, axis=1)` has it for pictures of one channel."""
     samples.stop_gradient = False
-    (gradient,) = paddle.grad(critic.score(samples)[0].sum(), samples, create_graph=True)
+    with maps.twice_differentiable():
+        (gradient,) = paddle.grad(critic.score(samples)[0].sum(), samples, create_graph=True)
     return (gradient.square().sum(1) + 1e-12).sqrt()
 
 

@@ -60,6 +60,46 @@ def test_maps_are_their_plain_formulas(fast, size, float64):
         np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
 
 
+SAMES = {  # convolutions of stride 2, as functions.py and dcgan.py make them
+    "same": (maps.conv, lambda: functions.conv(3, 5, 5, 2)),
+    "padded": (maps.conv, lambda: nn.Conv2D(3, 5, 4, stride=2, padding=1)),
+    "transposed 5x5": (maps.conv_transpose, lambda: functions.conv_transpose(3, 5, 5)),
+    "transposed 4x4": (maps.conv_transpose, lambda: functions.conv_transpose(3, 5, 4)),
+}
+
+
+@pytest.mark.parametrize("shape", [[2, 3, 6, 8], [2, 3, 5, 9]])
+@pytest.mark.parametrize("name", SAMES)
+def test_small_convolutions_are_products(name, shape, float64, monkeypatch):
+    fast, make = SAMES[name]
+    layer = make()
+    layer.bias.set_value(paddle.randn([5]))
+    results = []
+    for function in (fast, lambda x, layer: layer(x)):
+        paddle.seed(1)
+        x = paddle.randn(shape)
+        x.stop_gradient = False
+        y = function(x, layer)
+        variables = [x, layer.weight, layer.bias]
+        gradients = paddle.grad((y * paddle.randn(y.shape)).sum(), variables)
+        results.append([y.numpy(), *(gradient.numpy() for gradient in gradients)])
+    for value, expected in zip(*results):
+        np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
+
+    # and are so only where they are small, and need no second derivative
+    def refuse(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(F, "unfold", refuse)
+    monkeypatch.setattr(F, "fold", refuse)
+    with pytest.raises(AssertionError):
+        fast(x, layer)
+    with maps.twice_differentiable():
+        np.testing.assert_allclose(fast(x, layer).numpy(), results[1][0], rtol=1e-10, atol=1e-12)
+    monkeypatch.setattr(maps, "FEW", 5)
+    np.testing.assert_allclose(fast(x, layer).numpy(), results[1][0], rtol=1e-10, atol=1e-12)
+
+
 def test_linear_and_its_bias(float64):
     layer, x = nn.Linear(4, 6), paddle.randn([7, 4])
     layer.bias.set_value(paddle.randn([6]))

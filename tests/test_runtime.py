@@ -105,7 +105,8 @@ def test_a_slip_is_refused_in_one_line(capsys, monkeypatch, arguments, parts):
         ["--shell-completion", "install=bash"],
     ],
 )
-def test_what_is_right_passes(capsys, monkeypatch, arguments):
+def test_what_is_right_passes(capsys, monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)  # where the output folder is made
     assert check(capsys, monkeypatch, *arguments) is None
 
 

@@ -54,8 +54,8 @@ class WganLabGenerator(functions.Generator):
     def generate(self, noise, labels=None):
         h = F.relu(self.norm_1(self.linear_1(noise)))
         h = F.relu(self.norm_2(self.linear_2(h))).reshape([-1, 2 * self.dim, 7, 7])
-        h = F.relu(self.norm_3(self.deconv_1(h)))
-        return F.tanh(self.deconv_2(h))
+        h = F.relu(self.norm_3(maps.conv_transpose(h, self.deconv_1)))
+        return F.tanh(maps.conv_transpose(h, self.deconv_2))
 
 
 class WganLabDiscriminator(functions.Critic):
@@ -113,7 +113,7 @@ class Dcgan64Generator(functions.Generator):
     def generate(self, noise, labels=None):
         h = self.linear(noise).reshape([-1, 8 * self.dim, 4, 4])
         for norm, deconv in zip(self.norms, self.deconvs):
-            h = deconv(F.relu(norm(h, labels)))
+            h = maps.conv_transpose(F.relu(norm(h, labels)), deconv)
         return F.tanh(h)
 
 

@@ -234,9 +234,9 @@ class WganGpMnistGenerator(Generator):
 
     def generate(self, noise, labels=None):
         h = F.relu(self.linear(noise)).reshape([-1, 4 * self.dim, 4, 4])
-        h = F.relu(self.deconv_1(h))[:, :, :7, :7]
-        h = F.relu(self.deconv_2(h))
-        return F.sigmoid(self.deconv_3(h))
+        h = F.relu(maps.conv_transpose(h, self.deconv_1))[:, :, :7, :7]
+        h = F.relu(maps.conv_transpose(h, self.deconv_2))
+        return F.sigmoid(maps.conv_transpose(h, self.deconv_3))
 
 
 class WganGpMnistDiscriminator(Critic):
@@ -551,8 +551,9 @@ def gradient_norm(critic: Critic, samples: paddle.Tensor) -> paddle.Tensor:
     """
     samples = samples.detach()
     samples.stop_gradient = False
-    value, _ = critic.score(samples)
-    (gradient,) = paddle.grad(value.sum(), samples, create_graph=True)
+    with maps.twice_differentiable():
+        value, _ = critic.score(samples)
+        (gradient,) = paddle.grad(value.sum(), samples, create_graph=True)
     return maps.length(gradient)
 
 

@@ -14,9 +14,10 @@
 
 """Linear maps and gates, of which the networks are made; and what being made of them allows.
 
-Three exact rewrites, each proved by a test against the plain formula:
+Exact rewrites, each proved by a test against the plain formula:
 
 - a convolution and a mean pool, or a doubling and a convolution, are one convolution;
+- a convolution of few places is one batch of matrix products on a CPU;
 - a bias is added by a matrix product, which Paddle does faster on a CPU than broadcasting;
 - the gradient penalty's gradient is had without second derivatives (`Tape`).
 """
@@ -29,6 +30,7 @@ import math
 from typing import Callable
 from typing import List
 from typing import Optional
+from typing import Sequence
 from typing import Tuple
 
 import numpy as np
@@ -37,6 +39,21 @@ import paddle.nn.functional as F
 from paddle import nn
 
 _tape: Optional[Tape] = None  # of the pass that is going on
+_is_differentiated_twice = False
+# Places (height times width) up to which a convolution's products are made in one batch. At more
+# the patches, nine times a picture or more, cost what the batch gains.
+FEW = 49
+
+
+@contextlib.contextmanager
+def twice_differentiable():
+    """Within it, maps are made of operators that have second derivatives in Paddle."""
+    global _is_differentiated_twice
+    before, _is_differentiated_twice = _is_differentiated_twice, True
+    try:
+        yield
+    finally:
+        _is_differentiated_twice = before
 
 
 def _apply(function: Callable, x, weight, bias):
@@ -47,15 +64,57 @@ def _apply(function: Callable, x, weight, bias):
 
 
 def _add(y, bias):
-    if not _broadcasts_slowly(y):
+    if not _is_on_cpu(y):
         return y + bias.reshape([1, -1] + [1] * (y.ndim - 2))
     rows = paddle.ones([len(y), 1], bias.dtype) @ bias.unsqueeze(0)  # see `spread`
     return y + (spread(rows, y) if y.ndim > 2 else rows)
 
 
-def _broadcasts_slowly(x: paddle.Tensor) -> bool:
-    """Whether it is on a CPU; an exported program, which has no place yet, is kept plain."""
+def _is_on_cpu(x: paddle.Tensor) -> bool:
+    """Whether it is; an exported program, which has no place yet, is kept plain."""
     return paddle.in_dynamic_mode() and x.place.is_cpu_place()
+
+
+def _goes_by_batch(x: paddle.Tensor, weight: paddle.Tensor, places: int) -> bool:
+    if weight.shape[2] == 1 or _is_differentiated_twice or not _is_on_cpu(x):
+        return False
+    return places <= FEW
+
+
+def _convolve(x, weight, stride: int, padding):
+    """`F.conv2d(x, weight, None, stride, padding)`, on a CPU by one batch of products if small.
+
+    Paddle's own multiplies a picture at a time, for which its threads must wait for each other.
+    """
+    if not paddle.in_dynamic_mode():
+        return F.conv2d(x, weight, None, stride, padding)
+    size, around, out = weight.shape[2], [], []
+    for length in x.shape[2:]:
+        if padding == "SAME":  # as in TensorFlow
+            lacking = max((-(-length // stride) - 1) * stride + size - length, 0)
+            around.append((lacking // 2, lacking - lacking // 2))
+        else:
+            around.append((padding, padding))
+        out.append((length + sum(around[-1]) - size) // stride + 1)
+    if not _goes_by_batch(x, weight, math.prod(out)):
+        return F.conv2d(x, weight, None, stride, padding)
+    (top, bottom), (left, right) = around
+    patches = F.unfold(x, size, stride, [top, left, bottom, right])
+    return (weight.reshape([len(weight), -1]) @ patches).reshape([len(x), -1, *out])
+
+
+def _convolve_transposed(x, weight, padding: Sequence[int]):
+    """`F.conv2d_transpose` of stride 2, padding [top, bottom, left, right]; as `_convolve`."""
+    if not paddle.in_dynamic_mode() or not _goes_by_batch(x, weight, math.prod(x.shape[2:])):
+        return F.conv2d_transpose(x, weight, None, 2, list(padding))
+    size = weight.shape[2]
+    top, bottom, left, right = padding
+    height, width = (2 * length - 2 + size for length in x.shape[2:])
+    flat = weight.reshape([len(weight), -1])
+    patches = paddle.matmul(flat, x.reshape([*x.shape[:2], -1]), transpose_x=True)
+    # whose own padding is alike on all sides
+    whole = F.fold(patches, [height, width], size, 2)
+    return whole[:, :, top : height - bottom, left : width - right]
 
 
 def spread(columns: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
@@ -65,7 +124,7 @@ def spread(columns: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
     sum over places is one, too, in the backward pass.
     """
     count, channels = like.shape[:2]
-    if not _broadcasts_slowly(like):
+    if not _is_on_cpu(like):
         return columns.reshape([count, channels] + [1] * (like.ndim - 2))
     ones = paddle.ones([1, math.prod(like.shape[2:])], columns.dtype)
     return (columns.reshape([count * channels, 1]) @ ones).reshape(like.shape)
@@ -80,7 +139,16 @@ def conv(x: paddle.Tensor, layer: nn.Conv2D) -> paddle.Tensor:
     """`layer(x)`."""
 
     def function(x, weight):
-        return F.conv2d(x, weight, None, layer._stride, layer._padding)
+        return _convolve(x, weight, layer._stride[0], layer._padding)
+
+    return _apply(function, x, layer.weight, layer.bias)
+
+
+def conv_transpose(x: paddle.Tensor, layer: nn.Conv2DTranspose) -> paddle.Tensor:
+    """`layer(x)`, of a layer of stride 2 (see `functions.conv_transpose`)."""
+
+    def function(x, weight):
+        return _convolve_transposed(x, weight, layer._padding)
 
     return _apply(function, x, layer.weight, layer.bias)
 
@@ -95,7 +163,7 @@ def conv_mean_pool(x: paddle.Tensor, layer: nn.Conv2D) -> paddle.Tensor:
         return conv(F.avg_pool2d(x, 2), layer)
 
     def function(x, weight):
-        return F.conv2d(x, _spread(weight, "pool"), None, stride=2, padding=1)
+        return _convolve(x, _spread(weight, "pool"), stride=2, padding=1)
 
     return _apply(function, x, layer.weight, layer.bias)
 
@@ -113,7 +181,7 @@ def upsample_conv(x: paddle.Tensor, layer: nn.Conv2D) -> paddle.Tensor:
 
     def function(x, weight):
         kernel = _spread(weight.transpose([1, 0, 2, 3]), "upsample")
-        return F.conv2d_transpose(x, kernel, None, stride=2, padding=1)
+        return _convolve_transposed(x, kernel, [1, 1, 1, 1])
 
     return _apply(function, x, layer.weight, layer.bias)
 
