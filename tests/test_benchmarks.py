@@ -187,11 +187,12 @@ def test_an_interrupt_is_passed_on_and_waited_for(tmp_path, monkeypatch):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=terminate).start()
     with pytest.raises(SystemExit, match="the same command goes on"):
         results.start("slow.py")
     assert (tmp_path / "saved").exists()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_what_is_published_is_what_the_groups_train():
