@@ -42,25 +42,33 @@ PLAIN = {
 }
 
 
+def values_and_gradients(function, layer, shape):
+    """What `function(x, layer)` gives, and its gradients in x, weight and bias."""
+    paddle.seed(1)
+    x = paddle.randn(shape)
+    x.stop_gradient = False
+    y = function(x, layer)
+    variables = [x, layer.weight, layer.bias]
+    gradients = paddle.grad((y * paddle.randn(y.shape)).sum(), variables)
+    return [y.numpy(), *(gradient.numpy() for gradient in gradients)]
+
+
+def assert_alike(results, expected):
+    for value, plain in zip(results, expected):
+        np.testing.assert_allclose(value, plain, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("fast", PLAIN, ids=lambda fast: fast.__name__)
 def test_maps_are_their_plain_formulas(fast, size, float64):
     layer = nn.Conv2D(3, 5, size, padding=size // 2)
     layer.bias.set_value(paddle.randn([5]))
-    results = []
-    for function in (fast, PLAIN[fast]):
-        paddle.seed(1)
-        x = paddle.randn([2, 3, 6, 8])
-        x.stop_gradient = False
-        y = function(x, layer)
-        variables = [x, layer.weight, layer.bias]
-        gradients = paddle.grad((y * paddle.randn(y.shape)).sum(), variables)
-        results.append([y.numpy(), *(gradient.numpy() for gradient in gradients)])
-    for value, expected in zip(*results):
-        np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
+    shape = [2, 3, 6, 8]
+    expected = values_and_gradients(PLAIN[fast], layer, shape)
+    assert_alike(values_and_gradients(fast, layer, shape), expected)
 
 
-SAMES = {  # convolutions of stride 2, as functions.py and dcgan.py make them
+STRIDED = {  # convolutions of stride 2, as functions.py and dcgan.py make them
     "same": (maps.conv, lambda: functions.conv(3, 5, 5, 2)),
     "padded": (maps.conv, lambda: nn.Conv2D(3, 5, 4, stride=2, padding=1)),
     "transposed 5x5": (maps.conv_transpose, lambda: functions.conv_transpose(3, 5, 5)),
@@ -69,35 +77,26 @@ SAMES = {  # convolutions of stride 2, as functions.py and dcgan.py make them
 
 
 @pytest.mark.parametrize("shape", [[2, 3, 6, 8], [2, 3, 5, 9]])
-@pytest.mark.parametrize("name", SAMES)
+@pytest.mark.parametrize("name", STRIDED)
 def test_small_convolutions_are_products(name, shape, float64, monkeypatch):
-    fast, make = SAMES[name]
+    fast, make = STRIDED[name]
     layer = make()
     layer.bias.set_value(paddle.randn([5]))
-    results = []
-    for function in (fast, lambda x, layer: layer(x)):
-        paddle.seed(1)
-        x = paddle.randn(shape)
-        x.stop_gradient = False
-        y = function(x, layer)
-        variables = [x, layer.weight, layer.bias]
-        gradients = paddle.grad((y * paddle.randn(y.shape)).sum(), variables)
-        results.append([y.numpy(), *(gradient.numpy() for gradient in gradients)])
-    for value, expected in zip(*results):
-        np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
+    expected = values_and_gradients(lambda x, layer: layer(x), layer, shape)
+    assert_alike(values_and_gradients(fast, layer, shape), expected)
 
     # and are so only where they are small, and need no second derivative
     def refuse(*_):
-        raise AssertionError
+        raise RuntimeError("by patches")
 
     monkeypatch.setattr(F, "unfold", refuse)
     monkeypatch.setattr(F, "fold", refuse)
-    with pytest.raises(AssertionError):
-        fast(x, layer)
+    with pytest.raises(RuntimeError, match="by patches"):
+        values_and_gradients(fast, layer, shape)
     with maps.twice_differentiable():
-        np.testing.assert_allclose(fast(x, layer).numpy(), results[1][0], rtol=1e-10, atol=1e-12)
+        assert_alike(values_and_gradients(fast, layer, shape), expected)
     monkeypatch.setattr(maps, "FEW", 5)
-    np.testing.assert_allclose(fast(x, layer).numpy(), results[1][0], rtol=1e-10, atol=1e-12)
+    assert_alike(values_and_gradients(fast, layer, shape), expected)
 
 
 def test_linear_and_its_bias(float64):

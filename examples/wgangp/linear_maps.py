@@ -86,8 +86,6 @@ def _convolve(x, weight, stride: int, padding):
 
     Paddle's own multiplies a picture at a time, for which its threads must wait for each other.
     """
-    if not paddle.in_dynamic_mode():
-        return F.conv2d(x, weight, None, stride, padding)
     size, around, out = weight.shape[2], [], []
     for length in x.shape[2:]:
         if padding == "SAME":  # as in TensorFlow
@@ -105,7 +103,7 @@ def _convolve(x, weight, stride: int, padding):
 
 def _convolve_transposed(x, weight, padding: Sequence[int]):
     """`F.conv2d_transpose` of stride 2, padding [top, bottom, left, right]; as `_convolve`."""
-    if not paddle.in_dynamic_mode() or not _goes_by_batch(x, weight, math.prod(x.shape[2:])):
+    if not _goes_by_batch(x, weight, math.prod(x.shape[2:])):
         return F.conv2d_transpose(x, weight, None, 2, list(padding))
     size = weight.shape[2]
     top, bottom, left, right = padding
