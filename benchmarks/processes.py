@@ -24,9 +24,10 @@ import tempfile
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "examples" / "wgangp"
-CASES = {  # script, batch, generator iterations
+CASES = {  # script, batch, generator iterations, more settings
     "toy": ("wgangp_toy.py", 256, 60, ["preset=paper"]),
     "mnist": ("wgangp_mnist.py", 50, 6, ["DATA.source=digits"]),
+    "cifar10": ("wgangp_cifar10.py", 16, 4, ["DATA.source=synthetic", "EVAL.inception=false"]),
 }
 
 

@@ -16,6 +16,7 @@
 
     python benchmarks/speed.py                       # all three experiments, as configured
     python benchmarks/speed.py cifar10:128:16        # EXPERIMENT:WIDTH:BATCH
+    python benchmarks/speed.py --profile             # by operator, and what a second core gives
 
 Each side is a process of its own; they take turns, step by step, so that what else the
 machine does meets all alike. The first round is not counted. PyTorch is wanted for this only:
@@ -40,6 +41,12 @@ DEFAULT = ("toy:512:256", "mnist:64:50", "cifar10:128:16")
 CRITIC_PASSES = 2 * 3 + 4
 # What the scripts set before they import Paddle.
 SETTINGS = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE")
+# What operators of the two frameworks do, by how their names begin.
+KINDS = {
+    "convolutions": ("conv2d", "mkldnn_convolution", "convolution_backward", "_convolution"),
+    "matrix products": ("matmul", "mm", "addmm", "bmm"),
+    "patches of small convolutions": ("unfold", "fold"),
+}
 QUIET = {"GLOG_minloglevel": "3", "PYTHONWARNINGS": "ignore"}
 
 
@@ -49,11 +56,12 @@ class Side:
     Args:
         side: "ours", "plain" or "torch".
         experiment: "EXPERIMENT:WIDTH:BATCH".
+        more: Environment variables.
     """
 
-    def __init__(self, side: str, experiment: str):
+    def __init__(self, side: str, experiment: str, **more: str):
         command = [sys.executable, osp.join(HERE, "worker.py"), side, *experiment.split(":")]
-        environment = {**os.environ, **QUIET}
+        environment = {**os.environ, **QUIET, **more}
         if side == "plain":
             # Paddle as it comes: on one thread, and by the matrix path that it chooses
             environment = {k: v for k, v in environment.items() if k not in SETTINGS}
@@ -66,7 +74,7 @@ class Side:
             env=environment,
         )
         self.seconds = {}
-        self.peak = 0.0
+        self.memory = ""
 
     def ask(self, what: str) -> dict:
         self.process.stdin.write(f"{what}\n")
@@ -80,7 +88,7 @@ class Side:
         answer = self.ask(what)
         if counts:
             self.seconds.setdefault(what, []).append(answer["seconds"])
-            self.peak = answer["peak_gib"]
+            self.memory = f"{answer['peak_gib']:.2f} ({answer['imports_gib']:.2f})"
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -135,7 +143,8 @@ def compare(experiment: str, repeat: int, with_plain: bool) -> None:
             print(
                 f"{what:10}{side:8}{median:10.4f}{min(seconds):10.4f}{max(seconds):10.4f}{ratio:>16}"
             )
-    print("peak memory, GiB: " + ", ".join(f"{s} {w.peak:.2f}" for s, w in sides.items()))
+    memory = ", ".join(f"{side} {worker.memory}" for side, worker in sides.items())
+    print(f"peak memory, GiB (after the imports): {memory}")
     generator, critic = operations(name, width)
     factor = 2 if name == "cifar10" else 1
     work = 5 * batch * (generator + CRITIC_PASSES * critic)
@@ -148,13 +157,60 @@ def compare(experiment: str, repeat: int, with_plain: bool) -> None:
     )
 
 
+def kind(operator: str) -> str:
+    for name, beginnings in KINDS.items():
+        if operator.startswith(beginnings):
+            return name
+    return "all other operators"
+
+
+def profile(experiment: str, repeat: int) -> None:
+    """Seconds of an iteration by kind of operator, on one thread and on all."""
+    names = ["ours"] + ["torch"] * (importlib.util.find_spec("torch") is not None)
+    one = dict.fromkeys(("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "OMP_NUM_THREADS"), "1")
+    sides = {
+        (side, threads): Side(side, experiment, **more)
+        for side in names
+        for threads, more in (("one", one), ("all", {}))
+    }
+    parts = {side: [] for side in sides}
+    for turn in range(repeat + 1):
+        for side, worker in sides.items():
+            worker.step("iteration", turn > 0)
+            if turn > 0:
+                parts[side].append(worker.ask("profile")["operators"])
+    for worker in sides.values():
+        worker.close()
+    print(f"\n{experiment.replace(':', ', ')}: median seconds of an iteration")
+    for side in names:
+        table, rows = {}, [*KINDS, "all other operators"]
+        for threads in ("one", "all"):
+            sums = [dict.fromkeys(rows, 0.0) for _ in range(repeat)]
+            for turn, operators in zip(sums, parts[side, threads]):
+                for operator, seconds in operators.items():
+                    turn[kind(operator)] += seconds
+            table[threads] = {row: statistics.median(turn[row] for turn in sums) for row in rows}
+            table[threads]["an iteration, not profiled"] = statistics.median(
+                sides[side, threads].seconds["iteration"]
+            )
+        print(f"| {side} | one thread | all threads | one / all |\n| --- | --- | --- | --- |")
+        for row in table["one"]:
+            first, second = table["one"][row], table["all"][row]
+            if second:
+                print(f"| {row} | {first:.4f} | {second:.4f} | {first / second:.2f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("experiments", nargs="*", help="EXPERIMENT:WIDTH:BATCH")
     parser.add_argument("--repeat", type=int, default=7, help="rounds that count")
     parser.add_argument("--no-plain", action="store_true", help="leave plain Paddle out")
+    parser.add_argument("--profile", action="store_true", help="times by kind of operator instead")
     options = parser.parse_args()
     for experiment in options.experiments or DEFAULT:
+        if options.profile:
+            profile(experiment, options.repeat)
+            continue
         compare(experiment, options.repeat, not options.no_plain)
 
 

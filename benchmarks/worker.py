@@ -14,8 +14,8 @@
 
 """One side of a comparison: runs steps of an experiment on demand, and tells how long they took.
 
-`python worker.py SIDE EXPERIMENT WIDTH BATCH` reads "critic", "generator", "iteration" or
-"matmul" from its standard input, a line each, and answers each by a line of JSON. speed.py
+`python worker.py SIDE EXPERIMENT WIDTH BATCH` reads "critic", "generator", "iteration", "profile"
+or "matmul" from its standard input, a line each, and answers each by a line of JSON. speed.py
 starts it.
 
 Sides: "ours" (the script's own Solvers), "plain" (the same networks and loss in Paddle,
@@ -27,12 +27,19 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
 from os import path as osp
 
 SIDE, NAME, WIDTH, BATCH = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 SUITE = osp.join(osp.dirname(osp.abspath(__file__)), "..", "examples", "wgangp")
 sys.path.insert(0, SUITE)
+MEMORY = {}  # what the imports take
+
+
+def peak() -> float:
+    """Most memory so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def compose():
@@ -74,6 +81,7 @@ def ours():
 
     logger.init_logger("ppsci", None, 40)
     script, cfg = importlib.import_module(f"wgangp_{NAME}"), compose()
+    MEMORY["imports_gib"] = peak()
     generator, critic = script.make_networks(cfg)
     data = None if NAME == "toy" else random_images(functions)
 
@@ -118,6 +126,7 @@ def plain():
 
     cfg = compose()
     script, settings = importlib.import_module(f"wgangp_{NAME}"), cfg.TRAIN
+    MEMORY["imports_gib"] = peak()
     generator, critic = script.make_networks(cfg)
     shape = (2,) if NAME == "toy" else functions.IMAGE_SIZE[NAME]
     real = paddle.rand([BATCH, *shape])
@@ -166,6 +175,7 @@ def torch():
     """The same in PyTorch."""
     import torch_reference
 
+    MEMORY["imports_gib"] = peak()
     experiment = torch_reference.Experiment(NAME, WIDTH, BATCH)
     return experiment.critic_step, experiment.generator_step, None
 
@@ -178,6 +188,36 @@ def matmul_rate() -> float:
     start = time.perf_counter()
     left @ right
     return 2 * 2048**3 / 1e9 / (time.perf_counter() - start)
+
+
+def operators(step) -> dict:
+    """Seconds that each operator takes in a step, by the framework's own profiler."""
+    if SIDE == "torch":
+        from torch.profiler import ProfilerActivity
+        from torch.profiler import profile
+
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            step()
+        return {
+            event.key.replace("aten::", ""): event.self_cpu_time_total / 1e6
+            for event in profiler.key_averages()
+        }
+    from paddle.profiler import Profiler
+    from paddle.profiler import ProfilerTarget
+
+    with tempfile.NamedTemporaryFile() as file:
+        profiler = Profiler(
+            targets=[ProfilerTarget.CPU], on_trace_ready=lambda p: p.export(file.name, "json")
+        )
+        with profiler:
+            step()
+        events = json.loads(open(file.name).read())["traceEvents"]
+    seconds = {}
+    for event in events:
+        if event.get("cat") == "DygraphKernelLaunch":  # "conv2d kernel launch[4.2 ms]"
+            name = event["name"].split()[0]
+            seconds[name] = seconds.get(name, 0) + event["dur"] / 1e6
+    return seconds
 
 
 def main() -> None:
@@ -193,11 +233,12 @@ def main() -> None:
         name = line.strip()
         if name == "matmul":
             answer = {"rate": matmul_rate()}
+        elif name == "profile":
+            answer = {"operators": operators(steps["iteration"])}
         else:
             start = time.perf_counter()
             steps[name]()
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            answer = {"seconds": time.perf_counter() - start, "peak_gib": peak}
+            answer = {"seconds": time.perf_counter() - start, "peak_gib": peak(), **MEMORY}
         print(json.dumps(answer), flush=True)
 
 

@@ -36,22 +36,40 @@ TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8"]
 SHORT = ["TRAIN.epochs=1", "TRAIN.iters_per_epoch=2", "TRAIN.batch_size=4"]
 
 
-@pytest.mark.parametrize("experiment", ["toy:8:4", "cifar10:4:2"])
-def test_each_side_takes_its_turn(experiment, tmp_path):
+def speed(*options: str, folder) -> str:
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "speed.py", experiment, "--repeat", "1"],
-        cwd=tmp_path,
+        [sys.executable, ROOT / "benchmarks" / "speed.py", *options, "--repeat", "1"],
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    rows = [line.split()[:2] for line in done.stdout.splitlines()]
+    return done.stdout
+
+
+@pytest.mark.parametrize("experiment", ["toy:8:4", "cifar10:4:2"])
+def test_each_side_takes_its_turn(experiment, tmp_path):
+    output = speed(experiment, folder=tmp_path)
+    rows = [line.split()[:2] for line in output.splitlines()]
     for what in ("critic", "generator", "iteration"):
         for side in ("ours", "plain"):
-            assert [what, side] in rows, done.stdout
-    assert "GFLOP/s" in done.stdout
+            assert [what, side] in rows, output
+    assert "GFLOP/s" in output
+
+
+def test_a_profile_adds_up(tmp_path):
+    lines = speed("mnist:8:4", "--profile", folder=tmp_path).split("| torch")[0].splitlines()
+    *parts, (_, *whole) = [line.strip("| ").split(" | ") for line in lines if line[0:1] == "|"][2:]
+    names = [name for name, *_ in parts]
+    assert names[:3] == ["convolutions", "matrix products", "patches of small convolutions"]
+    seconds = [[float(number) for number in numbers] for _, *numbers in parts]
+    # the operators are most of an iteration, and not more; the one that is timed is another
+    assert all(min(row[:2]) > 0 for row in seconds)
+    for column in (0, 1):
+        assert sum(row[column] for row in seconds) < 3 * float(whole[column])
+    assert not list(tmp_path.iterdir())  # Paddle's profiler would leave a folder
 
 
 def test_objectives_have_as_many_steps_each():
