@@ -14,8 +14,8 @@
 
 """One side of a comparison: runs steps of an experiment on demand, and tells how long they took.
 
-`python worker.py SIDE EXPERIMENT WIDTH BATCH` reads "critic", "generator", "iteration", "profile"
-or "matmul" from its standard input, a line each, and answers each by a line of JSON. speed.py
+`python worker.py SIDE EXPERIMENT WIDTH BATCH` reads "critic", "generator", "iteration" or
+"profile" from its standard input, a line each, and answers each by a line of JSON. speed.py
 starts it.
 
 Sides: "ours" (the script's own Solvers), "plain" (the same networks and loss in Paddle,
@@ -118,7 +118,7 @@ def plain():
     import runtime
 
     runtime.prepare = lambda: None  # which a script calls as it is imported
-    maps.linear = maps.conv = lambda x, layer: layer(x)
+    maps.linear = maps.conv = maps.conv_transpose = lambda x, layer: layer(x)
     maps.conv_mean_pool = lambda x, layer: F.avg_pool2d(layer(x), 2)
     maps.upsample_conv = lambda x, layer: layer(F.interpolate(x, scale_factor=2))
     maps.spread = lambda columns, like: columns.unsqueeze([2, 3])
@@ -180,16 +180,6 @@ def torch():
     return experiment.critic_step, experiment.generator_step, None
 
 
-def matmul_rate() -> float:
-    """The machine's GFLOP/s in NumPy's matrix product: what no step can exceed."""
-    import numpy as np
-
-    left, right = (np.ones((2048, 2048), "float32") for _ in range(2))
-    start = time.perf_counter()
-    left @ right
-    return 2 * 2048**3 / 1e9 / (time.perf_counter() - start)
-
-
 def operators(step) -> dict:
     """Seconds that each operator takes in a step, by the framework's own profiler."""
     if SIDE == "torch":
@@ -201,6 +191,7 @@ def operators(step) -> dict:
         return {
             event.key.replace("aten::", ""): event.self_cpu_time_total / 1e6
             for event in profiler.key_averages()
+            if event.key.startswith("aten::")  # others are what is around operators
         }
     from paddle.profiler import Profiler
     from paddle.profiler import ProfilerTarget
@@ -211,7 +202,7 @@ def operators(step) -> dict:
         )
         with profiler:
             step()
-        events = json.loads(open(file.name).read())["traceEvents"]
+        events = json.load(file)["traceEvents"]
     seconds = {}
     for event in events:
         if event.get("cat") == "DygraphKernelLaunch":  # "conv2d kernel launch[4.2 ms]"
@@ -231,9 +222,7 @@ def main() -> None:
     steps = {"critic": critic_step, "generator": generator_step, "iteration": iteration or whole}
     for line in sys.stdin:
         name = line.strip()
-        if name == "matmul":
-            answer = {"rate": matmul_rate()}
-        elif name == "profile":
+        if name == "profile":
             answer = {"operators": operators(steps["iteration"])}
         else:
             start = time.perf_counter()

@@ -253,8 +253,15 @@ def test_both_networks_move(solvers):
         assert sum(change > 0 for change in moved) >= len(moved) - 1
 
 
-@pytest.mark.parametrize(("schedule", "last"), [("linear", 0.0), ("constant", 1e-4)])
-def test_the_rate_falls_linearly_over_the_runs_own_length(configure, schedule, last):
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("constant", [1, 1, 1, 1, 1]),
+        ("linear", [1, 0.75, 0.5, 0.25, 0]),
+        ("quadratic", [1, 0.5625, 0.25, 0.0625, 0]),
+    ],
+)
+def test_the_rate_falls_over_the_runs_own_length(configure, schedule, shares):
     overrides = ["TRAIN.epochs=2", "TRAIN.iters_per_epoch=2", f"TRAIN.lr_schedule={schedule}"]
     cfg = configure("toy", *TINY["toy"], *overrides)
     critic_solver, generator_solver = toy_solvers(cfg)
@@ -262,11 +269,9 @@ def test_the_rate_falls_linearly_over_the_runs_own_length(configure, schedule, l
     for iteration in range(1, 5):
         rates.append((generator_solver.optimizer.get_lr(), critic_solver.optimizer.get_lr()))
         adversarial.train_iteration(critic_solver, generator_solver, iteration)
-    start = 1e-4
-    expected = [start + (last - start) * i / 4 for i in range(4)]
-    np.testing.assert_allclose(rates, [[rate, rate] for rate in expected], rtol=1e-6)
-    assert generator_solver.optimizer.get_lr() == pytest.approx(last)
-    assert critic_solver.optimizer.get_lr() == pytest.approx(last)
+    rates.append((generator_solver.optimizer.get_lr(), critic_solver.optimizer.get_lr()))
+    expected = 1e-4 * np.array(shares)
+    np.testing.assert_allclose(rates, np.stack([expected, expected], 1), rtol=1e-6, atol=1e-12)
 
 
 def test_adam_has_the_configurations_betas(configure):

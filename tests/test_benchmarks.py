@@ -16,6 +16,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -57,19 +58,39 @@ def test_each_side_takes_its_turn(experiment, tmp_path):
         for side in ("ours", "plain"):
             assert [what, side] in rows, output
     assert "GFLOP/s" in output
+    for peak, imports in re.findall(r"([\d.]+) \(([\d.]+)\)", output):
+        assert 0.1 < float(imports) <= float(peak)
+    assert "peak memory, GiB (after the imports): ours" in output
 
 
-def test_a_profile_adds_up(tmp_path):
-    lines = speed("mnist:8:4", "--profile", folder=tmp_path).split("| torch")[0].splitlines()
-    *parts, (_, *whole) = [line.strip("| ").split(" | ") for line in lines if line[0:1] == "|"][2:]
-    names = [name for name, *_ in parts]
-    assert names[:3] == ["convolutions", "matrix products", "patches of small convolutions"]
-    seconds = [[float(number) for number in numbers] for _, *numbers in parts]
-    # the operators are most of an iteration, and not more; the one that is timed is another
-    assert all(min(row[:2]) > 0 for row in seconds)
-    for column in (0, 1):
-        assert sum(row[column] for row in seconds) < 3 * float(whole[column])
+def test_a_profile_tells_where_an_iteration_goes(tmp_path):
+    """The profiled iteration is another one than the timed one, on a machine that others use."""
+    ours, *others = speed("mnist:8:4", "--profile", folder=tmp_path).split("| torch |")
+    for output in (ours, *others):
+        rows = [line.strip("| ").split(" | ") for line in output.splitlines() if " | " in line]
+        seconds = {
+            name: [float(x) for x in numbers] for name, *numbers in rows if "." in numbers[0]
+        }
+        *parts, (_, whole) = seconds.items()
+        for column in (0, 1):
+            share = sum(numbers[column] for _, numbers in parts) / whole[column]
+            assert 0.1 < share < 3, output
+        kinds = [name for name, _ in parts]
+        assert kinds[:2] == ["convolutions", "matrix products"] and kinds[-1].startswith(
+            "all other"
+        )
+        assert ("patches of small convolutions" in kinds) == (output is ours)
     assert not list(tmp_path.iterdir())  # Paddle's profiler would leave a folder
+
+
+def test_a_slip_of_the_benchmark_is_named():
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "speed.py", "toy:8"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "'toy:8' is not EXPERIMENT:WIDTH:BATCH, such as toy:512:256." in done.stderr
 
 
 def test_objectives_have_as_many_steps_each():

@@ -336,8 +336,8 @@ def test_what_differs_is_named(toy, configure, tmp_path, monkeypatch):
     folder = toy("longer", f"TRAIN.resume={path}", "TRAIN.epochs=4", "TRAIN.learning_rate=0.1")
     assert "TRAIN.epochs was 3 and is 4" in warned[0] and "TRAIN.learning_rate was" in warned[0]
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    # falling linearly to 0 over 16 iterations, from the rate of this run
-    assert last["step"] == 16 and last["learning_rate"] == pytest.approx(0.1 / 16)
+    # the square of a linear fall to 0 over 16 iterations, from the rate of this run
+    assert last["step"] == 16 and last["learning_rate"] == pytest.approx(0.1 / 16**2)
     cfg = configure("mnist", "DATA.source=digits", f"TRAIN.resume={path}")
     cfg.output_dir = str(tmp_path / "mnist")
     with pytest.raises(UserError, match="of another training"):

@@ -34,14 +34,21 @@ import wgangp_mnist
 import wgangp_toy
 from runtime import UserError
 
+
+def by_running(generator):
+    functions.sample_by(generator, "running")
+    return generator
+
+
 GENERATORS = {
     "toy": lambda: functions.WganGpToyGenerator(8),
     "mnist": lambda: functions.WganGpMnistGenerator(2),
     "conditional": lambda: functions.WganGpCifar10Generator(4),
     "unconditional": lambda: functions.WganGpCifar10Generator(4, use_label=False),
-    "running": lambda: functions.WganGpCifar10Generator(4, sample_by_running=True),
+    "running": lambda: by_running(functions.WganGpCifar10Generator(4)),
     "published": lambda: published.PublishedCifar10Generator(4),
     "lab": lambda: dcgan.WganLabGenerator(2),
+    "lab, running": lambda: by_running(dcgan.WganLabGenerator(2)),
     "dcgan": lambda: dcgan.Dcgan64Generator(2, 128, 5),
     "resnet": lambda: resnet64.Resnet64Generator(2, 128, 5),
 }
@@ -110,6 +117,16 @@ def test_samples_do_not_depend_on_how_many_are_drawn(trained):
     np.testing.assert_array_equal(few, many[:3])
 
 
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_by_running_averages_a_sample_does_not_depend_on_its_neighbours(statistics, configure):
+    settings = ["MODEL.arch=wgan_lab", "MODEL.gen_net.dim=2", f"EVAL.batch_norm={statistics}"]
+    generator = wgangp_mnist.make_networks(configure("mnist", *settings))[0]
+    generator.eval()
+    noise = paddle.randn([3, generator.noise_dim])
+    one, other = (generator.generate(noise[rows])[0].numpy() for rows in ([0, 1], [0, 2]))
+    assert (np.abs(one - other).max() < 1e-5) == (statistics == "running")
+
+
 def test_infer_writes_pictures_of_a_class_and_a_strip(trained, tmp_path):
     cfg, generator = trained(
         *("conditional", "INFER.num_samples=11", "INFER.label=3", "INFER.frames=5"),
@@ -124,16 +141,27 @@ def test_infer_writes_pictures_of_a_class_and_a_strip(trained, tmp_path):
     generator.generate = watched
     deploy.infer(cfg, generator, lambda x, folder: deploy.save_pictures(x, folder, generator.low))
     assert all((labels == 3).all() for labels in seen)
+    assert len(seen[-1]) == 5 + cfg.INFER.batch_size  # frames, among others for normalisation
     written = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert written == [f"{number:02d}.png" for number in range(11)]
     assert Image.open(tmp_path / "pictures" / "00.png").size == (32, 32)
     assert Image.open(tmp_path / "samples.png").size[0] > 320
     assert Image.open(tmp_path / "interpolation.png").size == (5 * 34 + 2, 36)
-    assert Image.open(tmp_path / "interpolation.gif").n_frames == 8  # there and back
+    assert (tmp_path / "interpolation.gif").is_file()
     for label in (-1, 10):
         cfg.INFER.label = label
         with pytest.raises(UserError, match="knows 10 classes"):
             deploy.infer(cfg, generator, None)
+
+
+def test_a_strip_goes_there_and_back(tmp_path):
+    frames = np.arange(0, 250, 50, "uint8").reshape([5, 1, 1, 1]).repeat(3, 1)
+    deploy.save_frames(frames, str(tmp_path), enlarge=8)
+    animation, seen = Image.open(tmp_path / "interpolation.gif"), []
+    for number in range(animation.n_frames):
+        animation.seek(number)
+        seen.append(animation.convert("L").getpixel((0, 0)))
+    assert seen == [0, 50, 100, 150, 200, 150, 100, 50]
 
 
 def test_interpolation_keeps_its_ends_and_the_length():

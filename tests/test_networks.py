@@ -232,7 +232,8 @@ def test_real_samples_get_no_gradient():
 
 
 def test_running_averages_follow_a_tenth_of_each_training_batch():
-    norm = functions.BatchNorm(3, sample_by_running=True)
+    norm = functions.BatchNorm(3)
+    functions.sample_by(paddle.nn.Sequential(norm), "running")
     mean, variance = np.zeros(3), np.ones(3)
     rng = np.random.default_rng(0)
     for _ in range(3):

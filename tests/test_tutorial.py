@@ -144,8 +144,8 @@ def test_the_table_of_defaults_is_the_configurations(language):
         ("image64", "64x64"),
     ):
         settings = OmegaConf.load(SCRIPTS / "conf" / f"wgangp_{script}.yaml").TRAIN
-        rate = f"{settings.learning_rate:.0e}".replace("e-0", "e-")
-        rate += " → 0" if settings.lr_schedule == "linear" else ""
+        rate = f"{settings.learning_rate:.1e}".replace(".0e", "e").replace("e-0", "e-")
+        rate += " → 0" if settings.lr_schedule != "constant" else ""
         batch = settings.batch_size
         row = [
             *(label, f"{settings.penalty_weight:g}", rate, f"{settings.beta1}/{settings.beta2}"),

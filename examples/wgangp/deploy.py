@@ -213,7 +213,10 @@ def infer(cfg, generator, save: Callable[[np.ndarray, str], None]) -> None:
     if settings.frames:
         inputs = draw_inputs(cfg, generator, 2, label if generator.num_classes else None)
         inputs = interpolate(inputs, settings.frames)
-        frames = pictures.to_uint8(in_batches(sample, inputs, settings.batch_size), generator.low)
+        # A batch of frames alone, all alike, would be normalised by how little they differ.
+        others = draw_inputs(cfg, generator, settings.batch_size, label)
+        inputs = {name: np.concatenate([x, others[name]]) for name, x in inputs.items()}
+        frames = pictures.to_uint8(sample(inputs)[: settings.frames], generator.low)
         save_frames(frames, cfg.output_dir)
     logger.info(f"Wrote {settings.num_samples} samples to {cfg.output_dir}")
 

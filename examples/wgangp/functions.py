@@ -282,10 +282,12 @@ class BatchNorm(nn.Layer):
     Args:
         channels: Channels of the input [N, channels, H, W].
         num_classes: Labels to tell apart; 0 for one scale and offset for all.
+
+    Attributes:
         sample_by_running: Whether running averages take the batch's place in evaluation.
     """
 
-    def __init__(self, channels: int, num_classes: int = 0, sample_by_running: bool = False):
+    def __init__(self, channels: int, num_classes: int = 0):
         super().__init__()
         rows = max(num_classes, 1)
         self.scale = self.create_parameter(
@@ -293,7 +295,7 @@ class BatchNorm(nn.Layer):
         )
         self.offset = self.create_parameter([rows, channels], is_bias=True)
         self.conditional = num_classes > 0
-        self.sample_by_running = sample_by_running
+        self.sample_by_running = False
         self.register_buffer("running_mean", paddle.zeros([channels]))
         self.register_buffer("running_variance", paddle.ones([channels]))
         # Paddle's operator wants an affine map; the conditional one comes behind it
@@ -357,6 +359,18 @@ class NoNorm(nn.Layer):
 
     def forward(self, x, labels=None):
         return x
+
+
+def sample_by(generator: nn.Layer, statistics: str) -> None:
+    """Says what a generator's batch normalisation goes by in evaluation.
+
+    Args:
+        generator: A network with `BatchNorm` in it, or without.
+        statistics: "batch", the samples' own, or "running", averages of training's batches.
+    """
+    for layer in generator.sublayers():
+        if isinstance(layer, BatchNorm):
+            layer.sample_by_running = statistics == "running"
 
 
 def critic_norm(name: Optional[str], channels: int) -> nn.Layer:
@@ -447,7 +461,6 @@ class WganGpCifar10Generator(Generator):
         dim: Channels of every layer.
         noise_dim: Length of a noise vector.
         use_label: Conditional batch normalisation by label; the last one is never conditional.
-        sample_by_running: Whether evaluation normalises by running averages (see `BatchNorm`).
     """
 
     def __init__(
@@ -455,17 +468,16 @@ class WganGpCifar10Generator(Generator):
         dim: int = 128,
         noise_dim: int = 128,
         use_label: bool = True,
-        sample_by_running: bool = False,
     ):
         super().__init__(noise_dim, NUM_CLASSES if use_label else 0)
         self.dim = dim
 
         def norm(channels):
-            return BatchNorm(channels, self.num_classes, sample_by_running)
+            return BatchNorm(channels, self.num_classes)
 
         self.linear = linear(noise_dim, 4 * 4 * dim)
         self.blocks = nn.LayerList([ResidualBlock(dim, dim, norm, "up") for _ in range(3)])
-        self.norm = BatchNorm(dim, 0, sample_by_running)
+        self.norm = BatchNorm(dim)
         self.conv = conv(dim, 3, 3, he=False)
 
     def generate(self, noise, labels=None):

@@ -58,11 +58,9 @@ def make_networks(cfg):
             published.PublishedCifar10Discriminator(model.dis_net.dim, model.use_label),
         )
     generator = functions.WganGpCifar10Generator(
-        model.gen_net.dim,
-        model.gen_net.noise_dim,
-        model.use_label,
-        sample_by_running=cfg.EVAL.batch_norm == "running",
+        model.gen_net.dim, model.gen_net.noise_dim, model.use_label
     )
+    functions.sample_by(generator, cfg.EVAL.batch_norm)
     critic = functions.WganGpCifar10Discriminator(
         model.dis_net.dim, model.use_label, model.dis_net.norm
     )

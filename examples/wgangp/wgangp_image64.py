@@ -21,6 +21,7 @@ CHOICES = {
     "DATA.on_error": ("refuse", "skip"),
     "MODEL.arch": ("dcgan", "resnet"),
     "TRAIN.best_metric": ("inception_score", "fid"),
+    "EVAL.batch_norm": ("batch", "running"),
 }
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
@@ -35,6 +36,7 @@ import dcgan
 import deploy
 import evaluation
 import files
+import functions
 import image_folder
 import inception
 import resnet64
@@ -47,6 +49,7 @@ def make_networks(cfg):
     critics = {"dcgan": dcgan.Dcgan64Discriminator, "resnet": resnet64.Resnet64Discriminator}
     classes = model.num_classes if model.use_label else 0
     generator = generators[model.arch](model.gen_net.dim, model.gen_net.noise_dim, classes)
+    functions.sample_by(generator, cfg.EVAL.batch_norm)
     critic = critics[model.arch](model.dis_net.dim, model.dis_net.norm, classes)
     return generator, critic
 

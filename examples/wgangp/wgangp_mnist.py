@@ -22,6 +22,7 @@ CHOICES = {
     "DATA.source": ("mnist", "digits"),
     "MODEL.arch": ("paper", "wgan_lab", "published"),
     "TRAIN.best_metric": ("frechet_distance", "classifier_score"),
+    "EVAL.batch_norm": ("batch", "running"),
 }
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
 runtime.prepare()
@@ -58,10 +59,9 @@ def make_networks(cfg):
             published.PublishedMnistDiscriminator(model.dis_net.dim),
         )
     if model.arch == "wgan_lab":
-        return (
-            dcgan.WganLabGenerator(model.gen_net.dim, model.gen_net.noise_dim),
-            dcgan.WganLabDiscriminator(model.dis_net.dim, model.dis_net.norm),
-        )
+        generator = dcgan.WganLabGenerator(model.gen_net.dim, model.gen_net.noise_dim)
+        functions.sample_by(generator, cfg.EVAL.batch_norm)
+        return generator, dcgan.WganLabDiscriminator(model.dis_net.dim, model.dis_net.norm)
     generator = functions.WganGpMnistGenerator(model.gen_net.dim, model.gen_net.noise_dim)
     critic = functions.WganGpMnistDiscriminator(model.dis_net.dim, model.dis_net.norm)
     return generator, critic
