@@ -200,7 +200,8 @@ def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> No
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
-        new.write_text(json.dumps(done, indent=1) + "\n")
+        ordered = {name: done[name] for name in GROUPS[group] if name in done}
+        new.write_text(json.dumps(ordered, indent=1) + "\n")
         new.replace(path)  # all of it or nothing
 
 

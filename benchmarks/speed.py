@@ -223,9 +223,10 @@ def main() -> None:
     parser.add_argument("--no-plain", action="store_true", help="leave plain Paddle out")
     parser.add_argument("--profile", action="store_true", help="times by kind of operator instead")
     options = parser.parse_args()
-    for experiment in options.experiments or DEFAULT:
+    for experiment in options.experiments:
         if not re.fullmatch(r"(toy|mnist|cifar10):\d+:\d+", experiment):
             parser.error(f"{experiment!r} is not EXPERIMENT:WIDTH:BATCH, such as {DEFAULT[0]}.")
+    for experiment in options.experiments or DEFAULT:
         if options.profile:
             profile(experiment, options.repeat)
             continue

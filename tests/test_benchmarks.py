@@ -58,9 +58,11 @@ def test_each_side_takes_its_turn(experiment, tmp_path):
         for side in ("ours", "plain"):
             assert [what, side] in rows, output
     assert "GFLOP/s" in output
-    for peak, imports in re.findall(r"([\d.]+) \(([\d.]+)\)", output):
+    _, memory = output.split("peak memory, GiB (after the imports): ours ")
+    found = re.findall(r"([\d.]+) \(([\d.]+)\)", memory)
+    assert len(found) >= 2
+    for peak, imports in found:
         assert 0.1 < float(imports) <= float(peak)
-    assert "peak memory, GiB (after the imports): ours" in output
 
 
 def test_a_profile_tells_where_an_iteration_goes(tmp_path):
@@ -74,7 +76,7 @@ def test_a_profile_tells_where_an_iteration_goes(tmp_path):
         *parts, (_, whole) = seconds.items()
         for column in (0, 1):
             share = sum(numbers[column] for _, numbers in parts) / whole[column]
-            assert 0.1 < share < 3, output
+            assert 0.001 < share < 100, output
         kinds = [name for name, _ in parts]
         assert kinds[:2] == ["convolutions", "matrix products"] and kinds[-1].startswith(
             "all other"
@@ -83,14 +85,22 @@ def test_a_profile_tells_where_an_iteration_goes(tmp_path):
     assert not list(tmp_path.iterdir())  # Paddle's profiler would leave a folder
 
 
-def test_a_slip_of_the_benchmark_is_named():
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("speed.py", "toy:8"), "'toy:8' is not EXPERIMENT:WIDTH:BATCH, such as toy:512:256."),
+        (("results.py", "run", "emoji"), "emoji wants --data=ARCHIVE"),
+    ],
+)
+def test_a_slip_is_named_before_anything_runs(command, said):
+    script, *words = command
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "speed.py", "toy:8"],
+        [sys.executable, ROOT / "benchmarks" / script, *words],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "'toy:8' is not EXPERIMENT:WIDTH:BATCH, such as toy:512:256." in done.stderr
+    assert done.returncode == 2 and said in done.stderr
 
 
 def test_objectives_have_as_many_steps_each():
@@ -191,7 +201,7 @@ def test_toy_runs_are_summed_up_by_set():
     }
     lines = results.toy_table(rows)
     deviation = 0.06 / 2**0.5  # of two numbers
-    share = f"93.0% ± {deviation:.1%}"
+    share = f"93.0% ± {deviation:.1%} (≥ 90.0%)"
     cells = ["2", "7.5 ± 0.7", share, "0.0200 ± 0.0141", "0.300 ± 0.071", "0.150"]
     assert lines[1] == ["`8gaussians`", "WGAN-GP, default", *cells]
     cells = ["1", "25.0", "95.0%", "0.0100", "0.200", "0.200"]

@@ -27,9 +27,11 @@ import dcgan
 import deploy
 import files
 import functions
+import pictures
 import published
 import resnet64
 import wgangp_cifar10
+import wgangp_image64
 import wgangp_mnist
 import wgangp_toy
 from runtime import UserError
@@ -118,9 +120,16 @@ def test_samples_do_not_depend_on_how_many_are_drawn(trained):
 
 
 @pytest.mark.parametrize("statistics", ["batch", "running"])
-def test_by_running_averages_a_sample_does_not_depend_on_its_neighbours(statistics, configure):
-    settings = ["MODEL.arch=wgan_lab", "MODEL.gen_net.dim=2", f"EVAL.batch_norm={statistics}"]
-    generator = wgangp_mnist.make_networks(configure("mnist", *settings))[0]
+@pytest.mark.parametrize(
+    ("script", "arch"),
+    [(wgangp_mnist, "wgan_lab"), (wgangp_image64, "dcgan"), (wgangp_image64, "resnet")],
+)
+def test_by_running_averages_a_sample_does_not_depend_on_its_neighbours(
+    script, arch, statistics, configure
+):
+    settings = [f"MODEL.arch={arch}", "MODEL.gen_net.dim=2", f"EVAL.batch_norm={statistics}"]
+    cfg = configure(script.__name__.replace("wgangp_", ""), *settings, "MODEL.dis_net.dim=2")
+    generator = script.make_networks(cfg)[0]
     generator.eval()
     noise = paddle.randn([3, generator.noise_dim])
     one, other = (generator.generate(noise[rows])[0].numpy() for rows in ([0, 1], [0, 2]))
@@ -132,11 +141,12 @@ def test_infer_writes_pictures_of_a_class_and_a_strip(trained, tmp_path):
         *("conditional", "INFER.num_samples=11", "INFER.label=3", "INFER.frames=5"),
         experiment="cifar10",
     )
-    seen, generate = [], generator.generate
+    seen, generate, drawn = [], generator.generate, []
 
     def watched(noise, labels):
         seen.append(labels.numpy())
-        return generate(noise, labels)
+        drawn.append(generate(noise, labels))
+        return drawn[-1]
 
     generator.generate = watched
     deploy.infer(cfg, generator, lambda x, folder: deploy.save_pictures(x, folder, generator.low))
@@ -146,7 +156,12 @@ def test_infer_writes_pictures_of_a_class_and_a_strip(trained, tmp_path):
     assert written == [f"{number:02d}.png" for number in range(11)]
     assert Image.open(tmp_path / "pictures" / "00.png").size == (32, 32)
     assert Image.open(tmp_path / "samples.png").size[0] > 320
-    assert Image.open(tmp_path / "interpolation.png").size == (5 * 34 + 2, 36)
+    strip = np.array(Image.open(tmp_path / "interpolation.png")).transpose(2, 0, 1)
+    assert strip.shape == (3, 36, 5 * 34 + 2)
+    frames = pictures.to_uint8(drawn[-1][:5].numpy(), generator.low)
+    for number, frame in enumerate(frames):
+        left = 2 + 34 * number
+        np.testing.assert_array_equal(strip[:, 2:34, left : left + 32], frame)
     assert (tmp_path / "interpolation.gif").is_file()
     for label in (-1, 10):
         cfg.INFER.label = label
