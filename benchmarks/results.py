@@ -117,7 +117,7 @@ def emoji(use_label: str, iterations: int) -> Row:
 
 # Batch normalisation in MNIST's generator: practice has it, the authors' has none.
 BATCH_NORM = ["MODEL.arch=wgan_lab", "MODEL.gen_net.dim=32", "MODEL.dis_net.dim=16"]
-TOY_RUNS = {"8gaussians": 3, "25gaussians": 10, "swissroll": 2}  # how many seeds, from 0 on
+TOY_RUNS = {"8gaussians": 5, "25gaussians": 10, "swissroll": 2}  # how many seeds, from 0 on
 GROUPS = {
     "toy": {
         f"{name}_{seed}": Row("toy", [f"DATA.mode={name}", f"seed={seed}"])
