@@ -282,10 +282,9 @@ def objectives_table(rows: Dict[str, dict], figures: Dict[str, str]) -> List[Lis
 
 
 def toy_table(rows: Dict[str, dict]) -> List[List[str]]:
-    """Mean and deviation of a set's figures over its seeds, and the least share of high quality;
-    what is published is below.
+    """Mean and deviation of a set's figures over its seeds; what is published is below.
 
-    The floor is the distance of two real draws.
+    The least share of high quality is beside the mean. The floor is the distance of two real draws.
     """
     lines = [
         ["set", "method", "runs", "modes", "within 3σ", "reverse KL", "2-Wasserstein", "its floor"]
@@ -479,10 +478,10 @@ def main():
     options = parser.parse_args()
     if options.action == "run":
         more = list(options.set)
-        if options.group == "emoji" and not options.data:
-            parser.error("emoji wants --data=ARCHIVE: without, it would train on CIFAR-10.")
         if options.data:
             more.append(f"DATA.data_path='{options.data.expanduser().absolute()}'")
+        if options.group == "emoji" and not any("DATA.data_path=" in word for word in more):
+            parser.error("emoji wants --data=ARCHIVE: without, it would train on CIFAR-10.")
         run(options.group, options.output.absolute(), options.results.absolute(), more)
         print(table(options.group, options.results))
         return

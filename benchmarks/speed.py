@@ -52,6 +52,7 @@ KINDS = {
     "matrix products": ("matmul", "mm", "addmm", "bmm"),
     "patches of small convolutions": ("unfold", "fold"),
 }
+# By which a profile's sides are told how many threads to use.
 THREADS = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "OMP_NUM_THREADS")
 QUIET = {"GLOG_minloglevel": "3", "PYTHONWARNINGS": "ignore"}
 

@@ -211,8 +211,7 @@ def infer(cfg, generator, save: Callable[[np.ndarray, str], None]) -> None:
         sample = live_sampler(generator)
     save(draw(cfg, generator, sample, settings.num_samples, label), cfg.output_dir)
     if settings.frames:
-        inputs = draw_inputs(cfg, generator, 2, label if generator.num_classes else None)
-        inputs = interpolate(inputs, settings.frames)
+        inputs = interpolate(draw_inputs(cfg, generator, 2, label), settings.frames)
         # A batch of frames alone, all alike, would be normalised by how little they differ.
         others = draw_inputs(cfg, generator, settings.batch_size, label)
         inputs = {name: np.concatenate([x, others[name]]) for name, x in inputs.items()}

@@ -463,12 +463,7 @@ class WganGpCifar10Generator(Generator):
         use_label: Conditional batch normalisation by label; the last one is never conditional.
     """
 
-    def __init__(
-        self,
-        dim: int = 128,
-        noise_dim: int = 128,
-        use_label: bool = True,
-    ):
+    def __init__(self, dim: int = 128, noise_dim: int = 128, use_label: bool = True):
         super().__init__(noise_dim, NUM_CLASSES if use_label else 0)
         self.dim = dim
 
