@@ -49,7 +49,7 @@ PAGES = (
 
 @dataclasses.dataclass
 class Row:
-    """A training and the evaluation of its final weights.
+    """A training and the evaluation of its final weights, or of their moving average.
 
     Args:
         script: Its experiment's script, without `wgangp_` and `.py`.
@@ -117,7 +117,7 @@ def emoji(use_label: str, iterations: int) -> Row:
 
 # Batch normalisation in MNIST's generator: practice has it, the authors' has none.
 BATCH_NORM = ["MODEL.arch=wgan_lab", "MODEL.gen_net.dim=32", "MODEL.dis_net.dim=16"]
-TOY_RUNS = {"8gaussians": 5, "25gaussians": 10, "swissroll": 2}  # how many seeds, from 0 on
+TOY_RUNS = {"8gaussians": 10, "25gaussians": 10, "swissroll": 4}  # how many seeds, from 0 on
 GROUPS = {
     "toy": {
         f"{name}_{seed}": Row("toy", [f"DATA.mode={name}", f"seed={seed}"])
@@ -179,11 +179,12 @@ def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> No
             print(f"{name} is there already: remove {path} and {folder} to make it anew.")
             continue
         start(*train, *more, "TRAIN.resume=auto", f"hydra.run.dir={folder}")
-        weights = "EVAL.pretrained_{}_model_path={}/model_{}"
+        average = folder / "model_average_generator.pdparams"  # with TRAIN.ema.use_ema
+        generator = average if average.exists() else folder / "model_generator.pdparams"
         start(
             *(*evaluate, *more, f"hydra.run.dir={folder}/evaluation"),
-            weights.format("gen", folder, "generator"),
-            weights.format("dis", folder, "discriminator"),
+            f"EVAL.pretrained_gen_model_path={generator}",
+            f"EVAL.pretrained_dis_model_path={folder}/model_discriminator.pdparams",
         )
         last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
         written = json.loads((folder / "evaluation" / "metrics.json").read_text())

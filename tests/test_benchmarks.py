@@ -175,6 +175,30 @@ def test_cifar10_is_reproduced_in_small(tmp_path):
     assert other.returncode == 1 and "was made by another command" in other.stderr
 
 
+@pytest.mark.parametrize("name", ["model_average_generator", "model_generator"])
+def test_what_a_training_evaluates_is_evaluated_at_its_end(name, tmp_path, monkeypatch):
+    folder = tmp_path / "toy" / "short"
+    commands = []
+
+    def start(*command):
+        commands.append(command)
+        if "mode=eval" in command:
+            (folder / "evaluation").mkdir()
+            (folder / "evaluation" / "metrics.json").write_text('{"seed": 1, "metrics": {}}')
+            return
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"step": 3, "seconds": 1.5}\n')
+        for weights in {name, "model_generator", "model_discriminator"}:
+            (folder / f"{weights}.pdparams").touch()
+
+    monkeypatch.setattr(results, "start", start)
+    monkeypatch.setitem(results.GROUPS, "toy", {"short": results.Row("toy", ["seed=1"])})
+    results.run("toy", tmp_path, tmp_path / "results")
+    assert len(commands) == 2
+    assert f"EVAL.pretrained_gen_model_path={folder}/{name}.pdparams" in commands[1]
+    assert f"EVAL.pretrained_dis_model_path={folder}/model_discriminator.pdparams" in commands[1]
+
+
 def test_the_verdict_on_cifar10():
     def row(score):
         figures = {"inception_score": {"value": score, "deviation": 0.1}, "fid": {"value": 20.0}}

@@ -83,7 +83,7 @@ def solvers_of(cfg):
 @pytest.mark.parametrize(
     ("name", "kind", "rate"),
     [
-        ("wgan_gp", "Adam", 7.5e-3),
+        ("wgan_gp", "Adam", 1e-2),
         ("wgan", "RMSProp", 5e-5),
         ("wgan_div", "Adam", 2e-4),
         ("gan", "Momentum", 2e-4),
@@ -106,6 +106,7 @@ def test_the_papers_preset_is_the_authors_recipe(configure):
     assert (train.batch_size, train.generator_batch_factor, train.n_critic) == (256, 1, 5)
     assert (train.optimizer, train.learning_rate, train.lr_schedule) == ("Adam", 1e-4, "constant")
     assert (train.beta1, train.beta2, train.penalty_weight) == (0.5, 0.9, 0.1)
+    assert not train.ema.use_ema
     assert train.epochs * train.iters_per_epoch == 100_000
     # an objective that is typed brings its own optimiser and steps
     train = configure("toy", "LOSS=gan", "preset=paper").TRAIN

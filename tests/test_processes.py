@@ -99,13 +99,13 @@ def test_the_command_in_two_processes(tmp_path, run_script):
     # an uneven number of samples, gathered from both processes, is measured as in one
     done = run_script(
         *("toy", "mode=eval", *TINY, f"hydra.run.dir={tmp_path}/eval"),
-        f"EVAL.pretrained_gen_model_path={folder}/model_generator",
+        f"EVAL.pretrained_gen_model_path={folder}/model_average_generator",
     )
     assert "Wrote" in done.stdout
     figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["metrics"]
     for name, row in figures.items():
         assert records[-1][name] == pytest.approx(row["value"], rel=1e-5), name
-    together = ["mode=eval", f"EVAL.pretrained_gen_model_path={folder}/model_generator"]
+    together = ["mode=eval", f"EVAL.pretrained_gen_model_path={folder}/model_average_generator"]
     launch(
         *(2, log, "wgangp_toy.py", *TINY, *together, f"hydra.run.dir={tmp_path}/both"),
         cwd=SCRIPTS,

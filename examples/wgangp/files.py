@@ -641,6 +641,9 @@ def load_weights(network: nn.Layer, source: str, setting: str, role: Optional[st
         state = {n[len(start) :]: array for n, array in arrays.items() if n.startswith(start)}
     else:
         state = _read_pdparams(path, where)
+        average = osp.join(osp.dirname(path), "model_average_generator.pdparams")
+        if osp.basename(path) == "model_generator.pdparams" and osp.isfile(average):
+            logger.info(f"{where}: {average} is the moving average that its training evaluated.")
     network.set_state_dict(fitting(network, state, where))
 
 
@@ -733,7 +736,8 @@ def weights_path(source: str, setting: str) -> str:
     if not osp.isfile(path):
         raise UserError(
             f"{setting}: there is no file {path}. A finished training leaves "
-            "model_generator.pdparams and model_discriminator.pdparams in its output folder."
+            "model_generator.pdparams and model_discriminator.pdparams in its output folder, and "
+            "with TRAIN.ema.use_ema model_average_generator.pdparams."
         )
     return path
 
