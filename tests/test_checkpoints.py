@@ -316,7 +316,7 @@ def test_going_back_leaves_no_later_checkpoint_in_the_way(toy):
 
 
 def test_a_best_that_lies_ahead_is_not_believed(toy):
-    settings = ["TRAIN.eval_freq=1", "TRAIN.learning_rate=7.5e-3"]  # which is best late
+    settings = ["TRAIN.eval_freq=1", "TRAIN.learning_rate=7.5e-3"]  # the best comes after 4
     folder = toy("run", *settings)
     best = checkpoints.read(str(folder / "checkpoints" / "best.npz")).contents
     assert best["iteration"] > 4

@@ -617,6 +617,9 @@ def save_weights(network: nn.Layer, path: str) -> None:
 def load_weights(network: nn.Layer, source: str, setting: str, role: Optional[str] = None) -> None:
     """Loads a network's `.pdparams`, all of it or nothing.
 
+    Of a checkpoint the moving average is loaded where there is one; beside a generator's
+    `.pdparams`, it is only pointed at.
+
     Args:
         network: The network to load into.
         source: A path or a URL, with or without the suffix; or a checkpoint's path.
