@@ -191,6 +191,7 @@ def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> No
         done[name] = {
             "train": command,
             "evaluate": shlex.join(["python", *evaluate, *settings]),
+            "evaluated": generator.stem,
             "seed": written["seed"],
             "iterations": last["step"],
             "seconds": round(last["seconds"]),

@@ -197,6 +197,8 @@ def test_what_a_training_evaluates_is_evaluated_at_its_end(name, tmp_path, monke
     assert len(commands) == 2
     assert f"EVAL.pretrained_gen_model_path={folder}/{name}.pdparams" in commands[1]
     assert f"EVAL.pretrained_dis_model_path={folder}/model_discriminator.pdparams" in commands[1]
+    row = json.loads((tmp_path / "results" / "toy.json").read_text())["short"]
+    assert row["evaluated"] == name
 
 
 def test_the_verdict_on_cifar10():
