@@ -258,7 +258,6 @@ def test_both_networks_move(solvers):
     [
         ("constant", [1, 1, 1, 1, 1]),
         ("linear", [1, 0.75, 0.5, 0.25, 0]),
-        ("quadratic", [1, 0.5625, 0.25, 0.0625, 0]),
     ],
 )
 def test_the_rate_falls_over_the_runs_own_length(configure, schedule, shares):

@@ -211,9 +211,10 @@ def test_the_verdict_on_cifar10():
     assert {*table[0]} - {"Inception Score", "FID"} <= {*results.CHINESE}
 
 
-def toy_row(distance, floor, **figures):
+def toy_row(distance, floor, iterations=8000, **figures):
     figures = {key: {"value": value} for key, value in figures.items()}
-    return {"metrics": {**figures, "wasserstein_2": {"value": distance, "real": floor}}}
+    figures["wasserstein_2"] = {"value": distance, "real": floor}
+    return {"iterations": iterations, "metrics": figures}
 
 
 def test_toy_runs_are_summed_up_by_set():
@@ -223,17 +224,20 @@ def test_toy_runs_are_summed_up_by_set():
         "25gaussians_0": toy_row(0.2, 0.2, modes=25, high_quality=0.95, reverse_kl=0.01),
         "swissroll_0": toy_row(0.1, 0.125),
         "swissroll_1": toy_row(0.1, 0.135),
+        "8gaussians_paper": toy_row(0.5, 0.3, 4000, modes=6, high_quality=0.2, reverse_kl=0.5),
     }
     lines = results.toy_table(rows)
     deviation = 0.06 / 2**0.5  # of two numbers
     share = f"93.0% ± {deviation:.1%} (≥ 90.0%)"
-    cells = ["2", "7.5 ± 0.7", share, "0.0200 ± 0.0141", "0.300 ± 0.071", "0.150"]
+    cells = ["2", "8,000", "7.5 ± 0.7", share, "0.0200 ± 0.0141", "0.300 ± 0.071", "0.150"]
     assert lines[1] == ["`8gaussians`", "WGAN-GP, default", *cells]
-    cells = ["1", "25.0", "95.0%", "0.0100", "0.200", "0.200"]
+    cells = ["1", "4,000", "6.0", "20.0%", "0.5000", "0.500", "0.300"]
+    assert lines[2] == ["`8gaussians`", "WGAN-GP, `preset=paper`", *cells]
+    cells = ["1", "8,000", "25.0", "95.0%", "0.0100", "0.200", "0.200"]
     assert ["`25gaussians`", "WGAN-GP, default", *cells] in lines
-    assert ["`25gaussians`", "PacGAN4", "10", "24.8", "93.6%", "0.04", "–", "–"] in lines
-    assert lines[-1][2:] == ["2", "–", "–", "–", "0.100 ± 0.000", "0.130"]
-    assert {len(line) for line in lines} == {8}
+    assert ["`25gaussians`", "PacGAN4", "10", "–", "24.8", "93.6%", "0.04", "–", "–"] in lines
+    assert lines[-1][2:] == ["2", "8,000", "–", "–", "–", "0.100 ± 0.000", "0.130"]
+    assert {len(line) for line in lines} == {9}
 
 
 def test_headings_of_all_tables_have_chinese_words():

@@ -69,7 +69,7 @@ def launch(capsys, cfg, script="wgangp_toy"):
         (["TRAIN.beta1=1"], ["TRAIN.beta1=1 must be at least 0 and below 1"]),
         (["TRAIN.learning_rate=nan"], ["must be at least 0"]),
         (["TRAIN.eval_during_train=maybe"], ["is not true or false"]),
-        (["TRAIN.lr_schedule=cosine"], ["choose one of constant, linear, quadratic"]),
+        (["TRAIN.lr_schedule=cosine"], ["choose one of constant, linear."]),
         (["mode=exports"], ["choose one of train, eval, export, infer"]),
         (["device=tpu"], ["null, cpu, gpu"]),
         (["DATA.mode=8gaussian"], ["choose one of 8gaussians, 25gaussians, swissroll"]),

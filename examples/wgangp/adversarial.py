@@ -64,8 +64,7 @@ LOSS_NAMES = {"discriminator": "critic", "generator": "generator"}
 def make_optimizer(cfg, network: nn.Layer, name: str, rate: float):
     """An optimiser, with a rate that stays or falls to 0 over the run's own length.
 
-    The rate falls once an iteration (`by_epoch`, as ppsci calls it), as in the authors' code;
-    TRAIN.lr_schedule=quadratic is the square of linear, and so spends longer on small rates.
+    The rate falls once an iteration (`by_epoch`, as ppsci calls it), as in the authors' code.
 
     Args:
         cfg: The script's configuration.
@@ -79,7 +78,6 @@ def make_optimizer(cfg, network: nn.Layer, name: str, rate: float):
         1,
         rate,
         end_lr=rate if settings.lr_schedule == "constant" else 0.0,
-        power=2.0 if settings.lr_schedule == "quadratic" else 1.0,
         by_epoch=True,
     )()
     if name == "RMSProp":

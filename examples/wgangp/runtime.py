@@ -284,7 +284,7 @@ CHOICES = {
     "MODEL.dis_net.norm": (None, "layer", "batch"),
     "LOSS.name": ("wgan_gp", "wgan", "wgan_div", "gan"),
     **dict.fromkeys(("TRAIN.optimizer", "TRAIN.critic_optimizer"), ("Adam", "RMSProp", "SGD")),
-    "TRAIN.lr_schedule": ("constant", "linear", "quadratic"),
+    "TRAIN.lr_schedule": ("constant", "linear"),
     "TRAIN.on_nan": ("stop", "roll_back"),
     "TRAIN.penalty_gradient": ("auto", "first_order", "double_backward"),
 }
