@@ -228,7 +228,7 @@ def test_toy_runs_are_summed_up_by_set():
     }
     lines = results.toy_table(rows)
     deviation = 0.06 / 2**0.5  # of two numbers
-    share = f"93.0% ± {deviation:.1%} (≥ 90.0%)"
+    share = f"93.0% ± {deviation:.1%} (≥ 90.00%)"
     cells = ["2", "8,000", "7.5 ± 0.7", share, "0.0200 ± 0.0141", "0.300 ± 0.071", "0.150"]
     assert lines[1] == ["`8gaussians`", "WGAN-GP, default", *cells]
     cells = ["1", "4,000", "6.0", "20.0%", "0.5000", "0.500", "0.300"]

@@ -19,6 +19,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import zipfile
 
@@ -353,6 +354,40 @@ def test_what_differs_is_named(toy, configure, tmp_path, monkeypatch):
     cfg.output_dir = str(tmp_path / "mnist")
     with pytest.raises(UserError, match="of another training"):
         wgangp_mnist.train(cfg)
+
+
+def test_a_checkpoint_of_elsewhere_does_not_overwrite_a_training(toy):
+    path = toy("one") / "checkpoints" / "iteration_08"
+    other = toy("two", "seed=7", "TRAIN.epochs=4")
+    before = {file: file.read_bytes() for file in other.rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match="two holds another training already"):
+        toy("two", f"TRAIN.resume={path}")
+    assert {file: file.read_bytes() for file in other.rglob("*") if file.is_file()} == before
+
+
+def test_a_best_that_was_not_yet_written_is_still_the_best(toy):
+    """As where a training is killed between its checkpoint and the best's copy."""
+    settings = ["TRAIN.eval_freq=1", "TRAIN.learning_rate=1e-5"]  # too low to change much
+    folder = toy("run", *settings, "TRAIN.keep=0")
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    first = next(record for record in records if record.get("best"))
+    assert first["step"] == 4
+    (folder.parent / "killed" / "checkpoints").mkdir(parents=True)
+    shutil.copy(folder / "checkpoints" / "iteration_04.npz", folder.parent / "killed/checkpoints")
+    killed = toy("killed", *settings, "TRAIN.keep=0", "TRAIN.resume=auto")
+    assert stress.outcome(killed) == stress.outcome(folder)
+
+
+def test_the_best_of_other_samples_is_not_compared_with(toy):
+    settings = ["TRAIN.eval_freq=1", "TRAIN.learning_rate=1e-5"]
+    toy("run", *settings, "TRAIN.eval_num_samples=20")
+    other = ["TRAIN.resume=auto", "TRAIN.epochs=4", "TRAIN.eval_num_samples=50"]
+    folder = toy("run", *settings, *other)
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    before = [record["wasserstein_2"] for record in records if record.get("best")]
+    # worse by number, but the first of its kind
+    assert records[-1]["step"] == 16 and records[-1]["best"]
+    assert records[-1]["wasserstein_2"] > min(before[:-1])
 
 
 def test_the_data_set_is_known_by_its_content():

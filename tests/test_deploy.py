@@ -98,7 +98,7 @@ def test_a_place_that_cannot_be_written_to_is_named(trained, tmp_path):
     cfg, generator = trained("mnist")
     (tmp_path / "file").write_bytes(b"")
     cfg.INFER.export_path = str(tmp_path / "file" / "g")
-    with pytest.raises(UserError, match="INFER.export_path=.*file/g can't be written to"):
+    with pytest.raises(UserError, match="file can't be written to .*by INFER.export_path="):
         deploy.export(cfg, generator)
 
 
@@ -107,6 +107,36 @@ def test_an_export_that_differs_is_refused(trained, monkeypatch):
     monkeypatch.setattr(deploy, "live_sampler", lambda _: lambda x: np.zeros((1, 1, 28, 28)))
     with pytest.raises(UserError, match="gives other samples than the generator"):
         deploy.export(cfg, generator)
+
+
+def test_an_export_that_gives_nan_is_refused(trained, monkeypatch):
+    cfg, generator = trained("mnist")
+    nan = np.full((1, 1, 28, 28), np.nan)
+    monkeypatch.setattr(deploy, "exported_sampler", lambda *_: lambda x: nan)
+    with pytest.raises(UserError, match="gives other samples than the generator, by nan"):
+        deploy.export(cfg, generator)
+
+
+def test_what_was_exported_by_other_settings_is_named(trained, configure):
+    cfg, generator = trained("unconditional", "INFER.num_samples=3", experiment="cifar10")
+    deploy.export(cfg, generator)
+    settings = [f"INFER.export_path={cfg.INFER.export_path}", "INFER.num_samples=3"]
+    for engine in ["native"] + ["onnx"] * (has("paddle2onnx") and has("onnxruntime")):
+        for other in ([], ["MODEL.use_label=false", "MODEL.gen_net.noise_dim=64"]):
+            now = configure("cifar10", "mode=infer", *settings, f"INFER.engine={engine}", *other)
+            with pytest.raises(UserError, match="does not take noise .*repeat the MODEL"):
+                wgangp_cifar10.infer(now)
+
+
+@pytest.mark.parametrize("label", ["cat", "1.5", "true", "10", "-1"])
+def test_a_label_that_cannot_be_is_refused(configure, tmp_path, label):
+    files.save_weights(functions.WganGpCifar10Generator(4), str(tmp_path / "c.pdparams"))
+    cfg = configure(
+        *("cifar10", "mode=infer", "MODEL.gen_net.dim=4", f"INFER.label={label}"),
+        f"INFER.pretrained_model_path={tmp_path}/c",
+    )
+    with pytest.raises(UserError, match="the generator knows 10 classes, from 0 on"):
+        wgangp_cifar10.infer(cfg)
 
 
 def test_samples_do_not_depend_on_how_many_are_drawn(trained):

@@ -249,6 +249,30 @@ def test_critic_validator_measures_what_it_says(configure):
     assert figures == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
+def test_evaluation_leaves_the_critics_running_averages_alone(configure):
+    cfg = configure("cifar10", *SMALL[:2], "EVAL.inception=false", "MODEL.dis_net.norm=batch")
+    generator, critic = wgangp_cifar10.make_networks(cfg)
+    before = [buffer.numpy().copy() for buffer in critic.buffers()]
+    assert before
+    data = synthetic.synthetic_set(train=2, test=9)
+    (validator,) = wgangp_cifar10.make_validators(cfg, generator, critic, data, 9).values()
+    figures = evaluate(cfg, generator, validator)
+    for buffer, kept in zip(critic.buffers(), before):
+        np.testing.assert_array_equal(buffer.numpy(), kept)
+    # by the batch's own statistics all the same
+    assert critic.training
+    real = paddle.to_tensor(validator.data_loader.dataset.input["real"])
+    accuracy = functions.correct(critic.score(real)[1], paddle.to_tensor(data.test_labels[:9]))
+    assert figures["test_accuracy_real"] == pytest.approx(float(accuracy.mean()))
+
+
+def test_more_toy_samples_than_can_be_compared_are_refused(configure):
+    cfg = configure("toy", *SMALL)
+    generator, _ = wgangp_toy.make_networks(cfg)
+    with pytest.raises(UserError, match="50000 samples are too many.*10000 at most"):
+        wgangp_toy.make_validators(cfg, generator, 50_000)
+
+
 def test_without_a_critic_its_validator_is_left_out(cifar10):
     cfg, generator, _, data = cifar10
     cfg.EVAL.inception = False

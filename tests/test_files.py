@@ -266,3 +266,15 @@ def test_double_precision_weights_are_taken(tmp_path):
 def test_absent_weights_are_named(tmp_path):
     with pytest.raises(UserError, match="EVAL.x: there is no file .*g.pdparams"):
         files.load_weights(functions.WganGpToyGenerator(4), str(tmp_path / "g"), "EVAL.x")
+
+
+def test_weights_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    network = functions.WganGpToyGenerator(4)
+    files.save_weights(network, str(tmp_path / "w.pdparams"))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "open", refuse, raising=False)  # root may read everything
+    with pytest.raises(UserError, match="SETTING: .*w.pdparams can't be read .*Permission denied"):
+        files.load_weights(network, str(tmp_path / "w"), "SETTING")

@@ -116,6 +116,17 @@ def test_the_command_in_two_processes(tmp_path, run_script):
     )
 
 
+def test_processes_that_see_other_folders_are_refused(tmp_path):
+    """As on two machines without a disk in common: one finds a checkpoint, the other none."""
+    own = "hydra.run.dir='" + str(tmp_path) + "/${oc.env:PADDLE_TRAINER_ID,0}'"
+    run = [sys.executable, "wgangp_toy.py", *TINY, "TRAIN.eval_during_train=false", own]
+    subprocess.run(run, cwd=SCRIPTS, check=True, timeout=240, capture_output=True)
+    assert (tmp_path / "0" / "checkpoints" / "iteration_6.npz").exists()
+    together = ["wgangp_toy.py", *TINY, "TRAIN.eval_during_train=false", own, "TRAIN.resume=auto"]
+    logs = launch(2, tmp_path / "log", *together, cwd=SCRIPTS, status=2)
+    assert "checkpoints of the iterations 6, 0 (0 where there is none): all must see" in logs
+
+
 def test_terminating_the_launcher_saves(tmp_path):
     """Which sends SIGTERM three times within a second."""
     log, folder = tmp_path / "log", tmp_path / "run"

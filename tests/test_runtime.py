@@ -68,6 +68,10 @@ def launch(capsys, cfg, script="wgangp_toy"):
         (["TRAIN.save_freq=null"], ["TRAIN.save_freq=null is not a whole number"]),
         (["TRAIN.beta1=1"], ["TRAIN.beta1=1 must be at least 0 and below 1"]),
         (["TRAIN.learning_rate=nan"], ["must be at least 0"]),
+        (["TRAIN.critic_learning_rate=fast"], ["fast is not a number, such as the default, 0.01"]),
+        (["TRAIN.critic_learning_rate=null"], ["null is not a number"]),
+        (["TRAIN.critic_learning_rate=-1"], ["must be at least 0"]),
+        (["TRAIN.critic_optimizer=Adamw"], ["choose one of Adam, RMSProp, SGD"]),
         (["TRAIN.eval_during_train=maybe"], ["is not true or false"]),
         (["TRAIN.lr_schedule=cosine"], ["choose one of constant, linear."]),
         (["mode=exports"], ["choose one of train, eval, export, infer"]),
@@ -95,6 +99,8 @@ def test_a_slip_is_refused_in_one_line(capsys, monkeypatch, arguments, parts):
         [],
         ["preset=paper"],
         ["TRAIN.learning_rate=1", "TRAIN.epochs=3", "mode=eval"],
+        ["TRAIN.critic_learning_rate=1", "TRAIN.critic_optimizer=SGD"],
+        ["TRAIN.critic_learning_rate=${TRAIN.learning_rate}"],
         ["EVAL.pretrained_gen_model_path=https://host/a.pdparams"],
         ["--multirun", "seed=1,2", "DATA.mode=8gaussians,swissroll"],
         ["hydra.run.dir=somewhere"],
@@ -143,6 +149,11 @@ def test_each_script_checks_its_own_keys(capsys, monkeypatch, script):
     assert "DATA.source" in text
     text = check(capsys, monkeypatch, "MODEL.dis_net.norm=instance", script=script)
     assert "choose one of null, layer, batch" in text
+
+
+def test_presets_of_other_scripts_are_refused(capsys, monkeypatch):
+    text = check(capsys, monkeypatch, "+preset=paper", script="wgangp_cifar10")
+    assert "preset=paper is unknown: here it can only be null." in text
 
 
 @pytest.mark.parametrize("script", SCRIPT_NAMES)

@@ -359,8 +359,9 @@ def train(
     iterations = settings.epochs * settings.iters_per_epoch
     if checkpoint is not None:
         checkpoints.restore(run, checkpoint)
-        require_same(run)
         logger.info(f"Going on from {checkpoint.path}, after iteration {run.iteration}.")
+    if settings.resume is not None:
+        require_same(run)
     evaluator = evaluation.make_solver(cfg, network, validators) if validators else None
     seek(cfg, solvers, run.iteration, run.rollbacks)
     start = told = time.perf_counter() - run.seconds
@@ -411,13 +412,12 @@ def train(
             if is_saved or wants_first or is_stopped or is_best:
                 checkpoints.save(run)
             if is_best:
-                checkpoints.save_best(run)
+                keep_best(run)
             if is_stopped and not is_last:
                 leave(run, signals)
             if ends_epoch and not is_last:  # a data set is as long as an epoch
                 seek(cfg, solvers, run.iteration, run.rollbacks)
 
-        share_buffers(run)
         if settings.ema.use_ema:
             save_networks(cfg, "model_average", network)
         save_networks(cfg, "model", run.average.source, run.networks["discriminator"])
@@ -434,8 +434,8 @@ def open_folder(run) -> None:
     for folder in (run.cfg.output_dir, checkpoints.checkpoint_folder(run.cfg)):
         files.remove_partial(folder)  # of a run that was killed while it wrote
     checkpoints.abandon_later(run)
-    if run.journal and json.loads(run.journal.splitlines()[-1]).get("best"):
-        checkpoints.save_best(run)  # it may have been killed before that
+    if checkpoints.is_best(run):
+        keep_best(run)  # it may have been killed before that, or have been in another folder
     OmegaConf.save(run.cfg, osp.join(run.cfg.output_dir, "config.yaml"), resolve=True)
     with files.replacing(checkpoints.journal_path(run.cfg)) as file:
         file.write(run.journal.encode())
@@ -454,7 +454,8 @@ def require_same(run) -> None:
         require(
             all(other.tolist() == state for other in found),
             f"the processes have found checkpoints of the iterations "
-            f"{', '.join(str(int(other[0])) for other in found)}: all must see the same folder.",
+            f"{', '.join(str(int(other[0])) for other in found)} (0 where there is none): all "
+            "must see the same folder.",
         )
 
 
@@ -502,7 +503,7 @@ def add_record(run, record: Dict[str, Any]) -> None:
 
 
 def evaluate(run, evaluator, record: Dict[str, Any]) -> None:
-    """Evaluates the average, adds the figures to a record, keeps the best weights."""
+    """Evaluates the average, adds the figures to a record, and whether it is the best so far."""
     settings = run.cfg.TRAIN
     figures = evaluation.evaluate(evaluator)
     record.update(figures)
@@ -522,8 +523,13 @@ def evaluate(run, evaluator, record: Dict[str, Any]) -> None:
         )
     elif run.best is None or evaluation.is_better(settings.best_metric, value, run.best):
         run.best, record["best"] = value, True
-        name = f"checkpoints/{checkpoints.best_name(run.cfg)}"
-        save_networks(run.cfg, name, run.average.network, run.networks["discriminator"])
+
+
+def keep_best(run) -> None:
+    """Writes the weights of the best generator, of the critic beside it, and their checkpoint."""
+    name = f"checkpoints/{checkpoints.best_name(run.cfg)}"
+    save_networks(run.cfg, name, run.average.network, run.networks["discriminator"])
+    checkpoints.save_best(run)
 
 
 def probe(run) -> paddle.Tensor:

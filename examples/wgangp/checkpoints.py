@@ -62,6 +62,9 @@ CONTENTS = {
     "random": dict,
     "scalers": dict,
 }
+# What the best figure so far depends on: figures by other settings do not compare.
+MEASURE = ("TRAIN.best_metric", "TRAIN.eval_num_samples", "EVAL.batch_size", "EVAL.batch_norm")
+MEASURE += ("EVAL.classifier_weights", "EVAL.inception_sha256")
 
 
 @dataclasses.dataclass
@@ -317,17 +320,12 @@ def find(cfg) -> Optional[Checkpoint]:
         cfg: The script's configuration.
 
     Raises:
-        UserError: If the folder holds another training and none is to be resumed, or the
+        UserError: If the folder holds another training than the one to be resumed, or the
             checkpoint is absent, damaged, or of other networks.
     """
     resume = cfg.TRAIN.resume
     if resume is None:
-        # the first process's question only: it may have begun to write when others ask
-        require(
-            dist.get_rank() > 0 or not osp.exists(journal_path(cfg)),
-            f"{cfg.output_dir} holds another training already. Continue it by TRAIN.resume=auto, "
-            "name a new folder by hydra.run.dir=, or remove that one.",
-        )
+        require_free(cfg)
         return None
     path = osp.abspath(osp.expanduser(cfg.output_dir if resume == "auto" else resume))
     if osp.isdir(path):
@@ -344,8 +342,24 @@ def find(cfg) -> Optional[Checkpoint]:
             return None
     else:
         checkpoint = read(path if path.endswith(".npz") else f"{path}.npz")
+    if osp.realpath(osp.dirname(checkpoint.path)) != osp.realpath(checkpoint_folder(cfg)):
+        require_free(cfg)
     check_settings(cfg, checkpoint)
     return checkpoint
+
+
+def require_free(cfg) -> None:
+    """Refuses an output folder that holds a training, which another one would overwrite.
+
+    Raises:
+        UserError: If it does.
+    """
+    # the first process's question only: it may have begun to write when others ask
+    require(
+        dist.get_rank() > 0 or not osp.exists(journal_path(cfg)),
+        f"{cfg.output_dir} holds another training already. Continue it by TRAIN.resume=auto, "
+        "name a new folder by hydra.run.dir=, or remove that one.",
+    )
 
 
 def newest(folder: str) -> Optional[Checkpoint]:
@@ -387,7 +401,7 @@ def check_settings(cfg, checkpoint: Checkpoint) -> None:
     )
     # what neither the weights nor the records depend on
     harmless = ("mode", "output_dir", "device", "use_tbd", "use_vdl", "DATA.data_path")
-    harmless += ("TRAIN.resume", "TRAIN.keep")
+    harmless += ("TRAIN.resume", "TRAIN.keep", "EVAL.num_samples", "EVAL.inception_weights")
     others = [
         text
         for key, text in changes.items()
@@ -457,12 +471,19 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
     run.best = contents["best"] if _is_best_kept(run, checkpoint) else None
 
 
+def is_best(run: Run) -> bool:
+    """Whether a training's last record says that its weights are the best so far."""
+    return bool(run.journal) and bool(json.loads(run.journal.splitlines()[-1]).get("best"))
+
+
 def _is_best_kept(run: Run, checkpoint: Checkpoint) -> bool:
-    """Whether the best weights in the folder are those that a checkpoint knows of."""
-    if flatten(checkpoint.contents["settings"]).get("TRAIN.best_metric") != (
-        run.cfg.TRAIN.best_metric
-    ):
+    """Whether the best weights in the folder are, or will be, those that a checkpoint knows of."""
+    kept = flatten(checkpoint.contents["settings"])
+    now = flatten(OmegaConf.to_container(run.cfg, resolve=True))
+    if any(kept.get(key) != now.get(key) for key in MEASURE):
         return False
+    if is_best(run):  # it may have been killed before they were written, which is made up for
+        return True
     try:
         best = read(osp.join(checkpoint_folder(run.cfg), BEST))
     except UserError:

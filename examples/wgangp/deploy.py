@@ -35,6 +35,7 @@ import files
 import pictures
 import streams
 from runtime import UserError
+from runtime import check_writable
 from runtime import require
 
 OPSET = 17  # of ONNX, which has all that the generators are made of
@@ -72,11 +73,8 @@ def export(cfg, generator) -> None:
         UserError: If no weights are named, or what was written does not give the same samples.
     """
     load(cfg, generator)
-    path = osp.abspath(cfg.INFER.export_path)
-    try:
-        os.makedirs(osp.dirname(path), exist_ok=True)
-    except OSError as error:
-        raise UserError(f"INFER.export_path={path} can't be written to ({error}).") from None
+    path = export_path(cfg)
+    check_writable(osp.dirname(path), "Name another place by INFER.export_path=.")
     spec = [InputSpec([None, generator.noise_dim], "float32", "noise")]
     if generator.num_classes:
         spec.append(InputSpec([None], "int64", "labels"))
@@ -105,16 +103,22 @@ def export(cfg, generator) -> None:
             logger.warning(f"Wrote {file}; it was not tried, which needs pip install onnxruntime.")
             continue
         exported = exported_sampler(cfg, engine)
-        worst = 0.0
+        differences = []
         for count in (3, 8):  # batch normalisation by the batch's own needs more than one
             inputs = draw_inputs(cfg, generator, count)
             live = live_sampler(generator)(inputs)
-            worst = max(worst, float(np.abs(exported(inputs) - live).max()))
+            differences.append(np.abs(exported(inputs) - live).max())
+        worst = np.max(differences)  # NaN if there is one, which Python's own max would pass over
         require(worst < 1e-4, f"{file} gives other samples than the generator, by {worst:.2g}.")
         logger.info(f"Wrote {file}; its samples are the generator's, to {worst:.1g}.")
 
 
 # --8<-- [end:export]
+
+
+def export_path(cfg) -> str:
+    """What the exported files' paths begin with."""
+    return osp.abspath(osp.expanduser(cfg.INFER.export_path))
 
 
 def load(cfg, generator) -> None:
@@ -160,9 +164,10 @@ def exported_sampler(cfg, engine: str) -> Sampler:
         engine: "native" for the static program, "onnx" for ONNX by onnxruntime.
 
     Raises:
-        UserError: If it is not there, or can't be read.
+        UserError: If it is not there, or can't be read; and of its samples, if it is of other
+            inputs.
     """
-    path = osp.abspath(cfg.INFER.export_path)
+    path = export_path(cfg)
     file = f"{path}.onnx" if engine == "onnx" else f"{path}.json"
     require(
         osp.isfile(file),
@@ -176,14 +181,33 @@ def exported_sampler(cfg, engine: str) -> Sampler:
             quiet = onnxruntime.SessionOptions()
             quiet.log_severity_level = 3  # errors: it warns of each constant that it does not need
             session = onnxruntime.InferenceSession(file, quiet, ["CPUExecutionProvider"])
-            return lambda inputs: session.run(None, inputs)[0]
-        program = paddle.jit.load(path)
-        return lambda inputs: program(*(paddle.to_tensor(x) for x in inputs.values())).numpy()
+
+            def run(inputs):
+                return session.run(None, inputs)[0]
+
+        else:
+            program = paddle.jit.load(path)
+
+            def run(inputs):
+                return program(*(paddle.to_tensor(x) for x in inputs.values())).numpy()
+
     except ModuleNotFoundError:
         raise UserError("INFER.engine=onnx needs pip install onnxruntime.") from None
     except Exception as error:  # both raise errors of their own kinds
         reason = str(error).strip().split("\n")[-1]
         raise UserError(f"{file} can't be read ({reason}). Export it anew.") from None
+
+    def sample(inputs):
+        try:
+            return run(inputs)
+        except Exception as error:  # of many kinds, too
+            given = ", ".join(f"{name} {list(x.shape)}" for name, x in inputs.items())
+            raise UserError(
+                f"{file} does not take {given} ({type(error).__name__}): repeat the MODEL.* "
+                "settings that it was exported with."
+            ) from None
+
+    return sample
 
 
 # --8<-- [start:infer]
@@ -201,7 +225,7 @@ def infer(cfg, generator, save: Callable[[np.ndarray, str], None]) -> None:
     settings = cfg.INFER
     label = settings.label
     require(
-        label is None or 0 <= label < generator.num_classes,
+        label is None or (type(label) is int and 0 <= label < generator.num_classes),
         f"INFER.label={label}: the generator knows {generator.num_classes} classes, from 0 on.",
     )
     if settings.pretrained_model_path is None:

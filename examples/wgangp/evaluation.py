@@ -39,6 +39,7 @@ from scipy.special import softmax
 
 import files
 import functions
+import inception
 import metrics
 import pictures
 import streams
@@ -195,7 +196,9 @@ def make_critic_validator(cfg, generator, critic, images, labels: np.ndarray, co
 
     def figures(samples: str):
         def per_sample(data):
+            critic.eval()  # else batch normalisation would take these into its running averages
             value, logits = critic.score(data[samples])
+            critic.train()
             columns = [value]
             if logits is not None:
                 columns.append(functions.correct(logits, data["labels"]))
@@ -294,6 +297,31 @@ def make_feature_validator(
         },
         real,
         real_count,
+    )
+
+
+def make_inception_validator(cfg, generator, images: np.ndarray, count: int):
+    """Inception Score and FID by the Inception of 2015-12-05, which is downloaded if absent.
+
+    Args:
+        cfg: The script's configuration.
+        generator: The generator G.
+        images: The training set that FID is taken to, uint8 [N, 3, H, W].
+        count: Number of samples.
+
+    Raises:
+        UserError: If the weights can't be had, or there are too few samples.
+    """
+    path = files.fetch(
+        cfg.EVAL.inception_weights,
+        inception.ADDRESSES,
+        cfg.EVAL.inception_sha256,
+        "EVAL.inception=false leaves Inception Score and FID out.",
+        "EVAL.inception_weights",
+    )
+    network = inception.Inception(path, cfg.EVAL.inception_sha256)
+    return make_feature_validator(
+        cfg, generator, network, images, count, ("inception_score", "fid")
     )
 
 

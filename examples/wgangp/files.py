@@ -653,8 +653,11 @@ def load_weights(network: nn.Layer, source: str, setting: str, role: Optional[st
 def _read_pdparams(path: str, where: str) -> Dict[str, Any]:
     if osp.getsize(path) > LARGEST:
         raise UserError(f"{where} is larger than 1 GiB: it was not read.")
-    with open(path, "rb") as file:
-        content = file.read()
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise UserError(f"{where} can't be read ({error}).") from None
     body, mark, checksum = content.rpartition(CHECKSUM_MARK)
     if mark and len(checksum) == DIGEST:  # weights of others have none
         content = body

@@ -130,7 +130,7 @@ def draw_losses(folder: str) -> Optional[str]:
     panels = [
         ("Wasserstein estimate", ["wasserstein", "test_wasserstein"]),
         ("losses", ["critic_loss", "generator_loss"]),
-        ("gradient norm (1 is the goal)", ["gradient_norm"]),
+        ("gradient norm (1 is the goal of wgan_gp)", ["gradient_norm"]),
         ("class losses", ["critic_class_loss", "generator_class_loss"]),
         ("class accuracy", ["accuracy_real", "accuracy_fake"]),
         ("scores (higher is better)", ["inception_score", "classifier_score", "high_quality"]),

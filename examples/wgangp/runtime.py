@@ -190,14 +190,25 @@ def check_folder(folder: Optional[str]) -> None:
     )
     known = (folder or "${").partition("${")
     place = osp.abspath(osp.dirname(known[0]) if known[1] else known[0])
+    check_writable(place, "Name another output folder by hydra.run.dir=.")
+
+
+def check_writable(folder: str, hint: str) -> None:
+    """Makes a folder, unless it is there, and refuses one that can't be written to.
+
+    Args:
+        folder: Its path.
+        hint: What to do, for the message.
+
+    Raises:
+        UserError: Says what stands in the way.
+    """
     try:
-        os.makedirs(place, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(
-            f"{place} can't be written to ({error}). Name another output folder by hydra.run.dir=."
-        ) from None
+        raise UserError(f"{folder} can't be written to ({error}). {hint}") from None
 
 
 def flatten(settings: Dict[str, Any], prefix: str = "") -> Dict[str, Any]:
@@ -246,7 +257,9 @@ def check_setting(
     if isinstance(value, str) and "${" in value:
         return
     _check_choice(key, value, choices)
-    expected = known[key]
+    expected, (group, _, name) = known[key], key.rpartition(".")
+    if isinstance(expected, str) and expected.startswith("${."):  # as a sibling unless it is set
+        expected = known[f"{group}.{expected[3:-1]}"]
     if key.endswith(("_path", "_weights", ".resume")):
         is_path = isinstance(value, str) or (value is None and expected is None)
         require(is_path, f"{key}={shown} is not a path: put it in quotes.")
@@ -258,7 +271,7 @@ def check_setting(
     fits = isinstance(value, kind) and isinstance(value, bool) == isinstance(expected, bool)
     wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(expected)]
     require(fits, f"{key}={shown} is not {wanted}, such as the default, {expected}.")
-    least, bound = RANGES.get(key.rpartition(".")[2], (-math.inf, math.inf))
+    least, bound = RANGES.get(name, (-math.inf, math.inf))
     upper = "" if bound == math.inf else f" and below {bound}"
     require(
         isinstance(value, bool) or least <= value < bound,
@@ -269,15 +282,14 @@ def check_setting(
 def _check_choice(key: str, value: Any, choices: Dict[str, Sequence]) -> None:
     if key in choices:
         shown, *names = ("null" if name is None else name for name in (value, *choices[key]))
-        require(
-            value in choices[key],
-            f"{key}={shown} is unknown: choose one of {', '.join(names)}.",
-        )
+        hint = "choose one of" if len(names) > 1 else "here it can only be"
+        require(value in choices[key], f"{key}={shown} is unknown: {hint} {', '.join(names)}.")
 
 
 # What every script's settings may be; a script adds its own.
 CHOICES = {
     "mode": ("train", "eval", "export", "infer"),
+    "preset": (None,),
     "INFER.engine": ("native", "onnx"),
     "device": (None, "cpu", "gpu", "xpu", "sdaa"),
     "MODEL.arch": ("paper", "published"),
@@ -293,7 +305,8 @@ RANGES = {
     **dict.fromkeys(("batch_size", "generator_batch_factor", "num_samples"), (1, math.inf)),
     **dict.fromkeys(("dim", "noise_dim", "log_freq", "update_freq"), (1, math.inf)),
     **dict.fromkeys(("keep", "max_rollbacks"), (0, math.inf)),
-    **dict.fromkeys(("save_freq", "learning_rate", "penalty_weight", "k", "p"), (0, math.inf)),
+    **dict.fromkeys(("save_freq", "penalty_weight", "k", "p"), (0, math.inf)),
+    **dict.fromkeys(("learning_rate", "critic_learning_rate"), (0, math.inf)),
     "num_classes": (1, math.inf),
     "frames": (0, math.inf),
     "jitter": (0, 1),

@@ -39,7 +39,6 @@ import deploy
 import evaluation
 import files
 import functions
-import inception
 import published
 import streams
 import synthetic
@@ -90,20 +89,8 @@ def make_validators(cfg, generator, critic, data, count):
     """By the Inception of 2015-12-05, and by the critic, as far as there are both."""
     validators = {}
     if cfg.EVAL.inception:
-        path = files.fetch(
-            cfg.EVAL.inception_weights,
-            inception.ADDRESSES,
-            cfg.EVAL.inception_sha256,
-            "EVAL.inception=false leaves Inception Score and FID out.",
-            "EVAL.inception_weights",
-        )
-        validators["generated"] = evaluation.make_feature_validator(
-            cfg,
-            generator,
-            inception.Inception(path, cfg.EVAL.inception_sha256),
-            data.train_images,
-            count,
-            ("inception_score", "fid"),
+        validators["generated"] = evaluation.make_inception_validator(
+            cfg, generator, data.train_images, count
         )
     if critic is not None:
         # with dequantisation noise, as the critic knows pictures

@@ -35,10 +35,8 @@ import checkpoints
 import dcgan
 import deploy
 import evaluation
-import files
 import functions
 import image_folder
-import inception
 import resnet64
 import streams
 
@@ -80,20 +78,8 @@ def make_validators(cfg, generator, critic, data, count):
     """By the Inception of 2015-12-05, and by the critic, as far as there are both."""
     validators = {}
     if cfg.EVAL.inception:
-        path = files.fetch(
-            cfg.EVAL.inception_weights,
-            inception.ADDRESSES,
-            cfg.EVAL.inception_sha256,
-            "EVAL.inception=false leaves Inception Score and FID out.",
-            "EVAL.inception_weights",
-        )
-        validators["generated"] = evaluation.make_feature_validator(
-            cfg,
-            generator,
-            inception.Inception(path, cfg.EVAL.inception_sha256),
-            image_folder.middle(data.train_images),
-            count,
-            ("inception_score", "fid"),
+        validators["generated"] = evaluation.make_inception_validator(
+            cfg, generator, image_folder.middle(data.train_images), count
         )
     if critic is not None:
         test_images = image_folder.middle(data.test_images).astype("float32") / 127.5 - 1

@@ -46,6 +46,8 @@ import streams
 import synthetic
 from runtime import require
 
+MOST = 10_000  # samples of an evaluation: about a minute, and 0.8 GB
+
 
 def make_networks(cfg):
     model = cfg.MODEL
@@ -67,6 +69,12 @@ def real_points(cfg, length, seed):
 
 def make_validators(cfg, generator, count):
     """Compares generated points with as many real ones by the measures of metrics.py."""
+    require(
+        count <= MOST,
+        f"{count} samples are too many: the exact 2-Wasserstein distance takes memory by their "
+        f"square and time by their cube. Set EVAL.num_samples (in training, "
+        f"TRAIN.eval_num_samples) to {MOST} at most.",
+    )
     rng = np.random.default_rng((cfg.seed, streams.EVALUATION))
     real, other_real = (synthetic.draw_toy(cfg.DATA.mode, rng, count) for _ in range(2))
 
