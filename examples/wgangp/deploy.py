@@ -248,13 +248,8 @@ def draw(cfg, generator, sample: Sampler, count: int, label: Optional[int]) -> n
     """Samples, in whole batches: so that none depends on how many are asked for."""
     size = cfg.INFER.batch_size
     inputs = draw_inputs(cfg, generator, -(-count // size) * size, label)
-    return in_batches(sample, inputs, size)[:count]
-
-
-def in_batches(sample: Sampler, inputs: Dict[str, np.ndarray], size: int) -> np.ndarray:
-    count = len(inputs["noise"])
     parts = [{k: v[i : i + size] for k, v in inputs.items()} for i in range(0, count, size)]
-    return np.concatenate([sample(part) for part in parts])
+    return np.concatenate([sample(part) for part in parts])[:count]
 
 
 def interpolate(inputs: Dict[str, np.ndarray], frames: int) -> Dict[str, np.ndarray]:

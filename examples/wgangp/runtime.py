@@ -349,7 +349,8 @@ def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) ->
     end_on_signals()
     lock = FileLock(osp.join(cfg.output_dir, f".{cfg.mode}.lock"))
     try:
-        if process_number() == 0:
+        # the first of those that paddle.distributed.launch started, or the only one
+        if int(os.environ.get("PADDLE_TRAINER_ID", 0)) == 0:
             lock.acquire(timeout=0)
         default, given = shipped_settings(script), OmegaConf.to_container(cfg, resolve=True)
         for key, value in flatten(given).items():
@@ -378,8 +379,3 @@ def launch(cfg, script: str, choices: Dict[str, Sequence], **modes: Callable) ->
         fail("interrupted.", 130)
     finally:
         lock.release()
-
-
-def process_number() -> int:
-    """This process's number among those that `paddle.distributed.launch` started; else 0."""
-    return int(os.environ.get("PADDLE_TRAINER_ID", 0))
