@@ -226,7 +226,9 @@ def infer(cfg, generator, save: Callable[[np.ndarray, str], None]) -> None:
     label = settings.label
     require(
         label is None or (type(label) is int and 0 <= label < generator.num_classes),
-        f"INFER.label={label}: the generator knows {generator.num_classes} classes, from 0 on.",
+        f"INFER.label={label}: the generator knows {generator.num_classes} classes, from 0 on."
+        if generator.num_classes
+        else f"INFER.label={label}: the generator is not conditional. Leave it out.",
     )
     if settings.pretrained_model_path is None:
         sample = exported_sampler(cfg, settings.engine)
