@@ -4,15 +4,19 @@ VENV ?= .venv
 # The GPU build of Paddle where NVIDIA's driver answers; PADDLE=cpu or PADDLE=gpu decides.
 PADDLE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 # cu126 or cu118: CUDA release of the GPU build
-CUDA ?= cu126
-# What a group of results is told; variables of the environment by these names are not meant.
+CUDA := cu126
+# What a group of results is told; variables of the environment by these names (and CUDA) are not meant.
 GROUP :=
 DATA :=
 SET :=
-RUN := $(abspath $(VENV))/bin/python
-DEMO := $(CURDIR)/outputs_wgangp_demo
+# in quotes, since a path may have spaces
+RUN := "$(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin/python"
+DEMO := outputs_wgangp_demo
 DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 \
 	EVAL.inception=false EVAL.num_samples=200
+
+# Several pips in one environment would get in each other's way.
+.NOTPARALLEL:
 
 .PHONY: help setup torch onnx demo test bench stress fuzz soak lint docs docs-npm docs-tools docs-serve \
 	browser results results-group reproduce-cifar10 tables clean
@@ -42,7 +46,7 @@ setup: $(STAMP)
 $(STAMP): requirements.txt requirements-base.txt requirements-dev.txt
 	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 9) <= v <= (3, 12) \
 		else 'Python 3.9 to 3.12 is needed: make PYTHON=python3.11 ...')"
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv --clear "$(VENV)"
 	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade pip
 ifeq ($(PADDLE),gpu)
 	$(RUN) -m pip install --quiet paddlepaddle-gpu==3.2.2 \
@@ -51,12 +55,12 @@ ifeq ($(PADDLE),gpu)
 else
 	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-dev.txt
 endif
-	touch $@
+	touch "$@"
 
-# Its CPU build is enough. torch-fidelity's own dependencies are left out: its Inception does
-# without them.
+# Its CPU build is enough; for Python 3.9 there is none of this version. torch-fidelity's own
+# dependencies are left out: its Inception does without them.
 torch: setup
-	$(RUN) -m pip install --quiet torch==2.13.0 pillow
+	$(RUN) -m pip install --quiet "torch==2.13.0; python_version >= '3.10'" pillow
 	$(RUN) -m pip install --quiet --no-deps torch-fidelity==0.4.0
 
 # paddle2onnx asks for neither of the last two, and works with no newer ones here.
@@ -64,16 +68,16 @@ onnx: setup
 	$(RUN) -m pip install --quiet paddle2onnx==2.1.0 onnxruntime tensorboardX "numpy<2" "protobuf<5"
 
 demo: setup
-	rm -rf $(DEMO)
+	rm -rf "$(DEMO)"
 	cd examples/wgangp && $(RUN) wgangp_cifar10.py $(DEMO_SETTINGS) \
 		TRAIN.batch_size=16 TRAIN.epochs=6 TRAIN.iters_per_epoch=50 TRAIN.learning_rate=2e-3 \
 		TRAIN.eval_freq=3 TRAIN.eval_num_samples=200 log_freq=10 \
-		hydra.run.dir=$(DEMO)
+		hydra.run.dir=../../$(DEMO)
 	cd examples/wgangp && $(RUN) wgangp_cifar10.py mode=eval $(DEMO_SETTINGS) \
-		EVAL.pretrained_gen_model_path=$(DEMO)/model_generator \
-		EVAL.pretrained_dis_model_path=$(DEMO)/model_discriminator \
-		hydra.run.dir=$(DEMO)/eval
-	@echo "Look at $(DEMO): samples/, losses.png, metrics.jsonl, eval/metrics.json"
+		EVAL.pretrained_gen_model_path=../../$(DEMO)/model_generator \
+		EVAL.pretrained_dis_model_path=../../$(DEMO)/model_discriminator \
+		hydra.run.dir=../../$(DEMO)/eval
+	@echo "Look at $(CURDIR)/$(DEMO): samples/, losses.png, metrics.jsonl, eval/metrics.json"
 
 lint: setup
 	$(RUN) -m ruff check .
@@ -127,4 +131,4 @@ tables: setup
 	$(RUN) benchmarks/results.py tables
 
 clean:
-	rm -rf $(VENV) $(DEMO) site node_modules
+	rm -rf "$(VENV)" "$(DEMO)" site node_modules

@@ -37,8 +37,16 @@ from typing import Dict
 from typing import List
 from typing import Sequence
 
+from hydra import compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "examples" / "wgangp"
+sys.path.insert(0, str(SCRIPTS))
+
+import runtime
+
 RESULTS = ROOT / "docs" / "results"
 PAGES = (
     ROOT / "README.md",
@@ -184,6 +192,7 @@ def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> No
                 )
             print(f"{name} is there already: remove {path} and {folder} to make it anew.")
             continue
+        require_same_settings(folder, f"wgangp_{row.script}", [*train[1:], *more])
         start(*train, *more, "TRAIN.resume=auto", f"hydra.run.dir={folder}")
         average = folder / "model_average_generator.pdparams"  # with TRAIN.ema.use_ema
         generator = average if average.exists() else folder / "model_generator.pdparams"
@@ -210,6 +219,34 @@ def run(group: str, output: Path, results: Path, more: Sequence[str] = ()) -> No
         ordered = {name: done[name] for name in GROUPS[group] if name in done}
         new.write_text(json.dumps(ordered, indent=1) + "\n")
         new.replace(path)  # all of it or nothing
+
+
+def require_same_settings(folder: Path, script: str, words: Sequence[str]) -> None:
+    """Ends where a folder holds a training that other settings began.
+
+    Its command may be the same: it is the defaults that have changed since.
+    """
+    if not (folder / "config.yaml").exists():
+        return
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        composed = compose(script, list(words))
+    parts = ("seed", "DATA", "MODEL", "LOSS", "TRAIN")  # of which a training is made
+    kept, now = (
+        runtime.flatten(
+            OmegaConf.to_container(OmegaConf.masked_copy(settings, parts), resolve=True)
+        )
+        for settings in (OmegaConf.load(folder / "config.yaml"), composed)
+    )
+    changes = [
+        f"{key} was {kept[key]} and is {value}"
+        for key, value in now.items()
+        if key in kept and kept[key] != value and key not in ("DATA.data_path", "TRAIN.resume")
+    ]
+    if changes:
+        sys.exit(
+            f"{folder} holds a training that was begun by other settings: {', '.join(changes)}. "
+            "Remove it, or name another by --output=FOLDER."
+        )
 
 
 def start(*command: str) -> None:

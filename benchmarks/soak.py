@@ -20,6 +20,7 @@ row for each tenth of the time, and ends with an error if memory or files have g
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -49,10 +50,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60)
     minutes = parser.parse_args().minutes
-    with tempfile.TemporaryDirectory() as place:
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(tempfile.TemporaryDirectory())
         folder = Path(place) / "run"
         command = [sys.executable, "wgangp_toy.py", *SETTINGS, f"hydra.run.dir={folder}"]
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         process = subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.DEVNULL)
+        # what ends this, by a signal or an error, ends the training as well
+        stack.callback(process.kill)
         start, rows = time.monotonic(), []
         print("minutes  memory, MiB  open files  checkpoints  samples  iteration", flush=True)
         for part in range(1, 11):

@@ -73,6 +73,7 @@ def ours():
     runtime.prepare()
     import importlib
 
+    import paddle
     import ppsci
     from ppsci.utils import logger
 
@@ -80,6 +81,7 @@ def ours():
     import functions
 
     logger.init_logger("ppsci", None, 40)
+    paddle.set_device("cpu")
     script, cfg = importlib.import_module(f"wgangp_{NAME}"), compose()
     MEMORY["imports_gib"] = peak()
     generator, critic = script.make_networks(cfg)
@@ -124,6 +126,7 @@ def plain():
     maps.spread = lambda columns, like: columns.unsqueeze([2, 3])
     import importlib
 
+    paddle.set_device("cpu")
     cfg = compose()
     script, settings = importlib.import_module(f"wgangp_{NAME}"), cfg.TRAIN
     MEMORY["imports_gib"] = peak()

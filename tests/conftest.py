@@ -15,8 +15,10 @@
 """Shared by all tests: the import path, tiny data, and the real data where it is there."""
 
 import importlib
+import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +59,12 @@ def quiet_and_seeded(monkeypatch, tmp_path):
     paddle.set_device("cpu")
     paddle.seed(0)
     np.random.seed(0)
+    # what scripts that run in this process set for good
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ def main(folder, batches):
     overrides += [f"TRAIN.update_freq={os.environ.get('UPDATE_FREQ', 1)}"]
     with initialize_config_dir(str(conftest.SCRIPTS / "conf"), version_base=None):
         cfg = compose("wgangp_mnist", overrides)
+    paddle.set_device("cpu")
     # each starts with weights of its own: the first one's are taken
     paddle.seed(int(os.environ.get("PADDLE_TRAINER_ID", 0)))
     generator, critic = wgangp_mnist.make_networks(cfg)

@@ -47,11 +47,14 @@ def start(folder: Path, *more: str) -> subprocess.Popen:
 
 
 def wait_for(process: subprocess.Popen, path: Path) -> None:
-    """Waits until a file is written, or the process has ended."""
+    """Waits until a file is written, or the process has ended; at most three minutes."""
     former = path.stat().st_mtime_ns if path.exists() else None
+    deadline = time.monotonic() + 180
     while process.poll() is None:
         if path.exists() and path.stat().st_mtime_ns != former:
             return
+        if time.monotonic() > deadline:
+            sys.exit(f"{path} was not written within three minutes")
         time.sleep(0.01)
 
 

@@ -92,7 +92,7 @@ def batch(constraint, number, size):
     return {key: paddle.to_tensor(stream[positions]) for key, stream in inputs.items()}
 
 
-def test_every_step_uses_the_gradients_of_a_clean_computation(solvers, configure):
+def test_every_step_uses_the_gradients_of_a_clean_computation(solvers):
     """Plain Paddle, from the same weights and batches, with nothing shared between phases."""
     critic_solver, generator_solver = solvers
     critic, generator = critic_solver.model, generator_solver.model
@@ -285,7 +285,7 @@ def load(path):
 
 def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
     def run(seed, folder):
-        paddle.seed(seed)
+        paddle.seed(1)  # the same weights at first, whatever the seed of the draws
         cfg = configure(
             "toy",
             *TINY["toy"],
@@ -362,7 +362,7 @@ def test_grid_has_a_class_a_column_and_a_noise_a_row(configure):
     np.testing.assert_array_equal(again["noise"].numpy(), inputs["noise"].numpy())
 
 
-@pytest.mark.parametrize("decay", [0.5, 0.9])
+@pytest.mark.parametrize("decay", [0.2, 0.9])
 def test_the_average_is_exponential_and_copies_buffers(decay):
     network = functions.WganGpCifar10Generator(dim=4)
     start = [weight.numpy().copy() for weight in network.parameters()]
@@ -374,7 +374,7 @@ def test_the_average_is_exponential_and_copies_buffers(decay):
     for buffer in network.buffers():
         buffer.set_value(buffer + 7.0)
     average.update(3)
-    # weights were w + 1, w + 2, w + 2; the decay starts at (1 + step) / (10 + step)
+    # weights were w + 1, w + 2, w + 2; the decay is at most (1 + step) / (10 + step), here 0.31
     expected = 0.0
     for step, weight in ((1, 1.0), (2, 2.0), (3, 2.0)):
         rate = 1 - min(decay, (1 + step) / (10 + step))

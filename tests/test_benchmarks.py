@@ -102,12 +102,12 @@ def test_a_slip_is_named_before_anything_runs(command, said):
     assert done.returncode == 2 and said in done.stderr
 
 
-def test_objectives_have_as_many_steps_each():
+def test_objectives_have_as_many_steps_each(configure):
     for group in ("objectives_toy", "objectives_mnist"):
         steps = set()
-        for name, row in results.GROUPS[group].items():
-            epochs, length = (int(word.split("=")[1]) for word in row.training[4:6])
-            steps.add(epochs * length * (2 if name.startswith("gan") else 6))
+        for row in results.GROUPS[group].values():
+            train = configure(row.script, *row.model, *row.training).TRAIN
+            steps.add(train.epochs * train.iters_per_epoch * (train.n_critic + 1))
         assert len(steps) == 1
 
 
@@ -173,6 +173,13 @@ def test_cifar10_is_reproduced_in_small(tmp_path):
     assert "conditional is there already" in again.stdout and "ppsci" not in again.stdout
     other = run_results(tmp_path, "seed=1")
     assert other.returncode == 1 and "was made by another command" in other.stderr
+    # the same command would mean something else once a default has changed
+    (tmp_path / "results" / "cifar10.json").unlink()
+    path = tmp_path / "runs" / "cifar10" / "unconditional" / "config.yaml"
+    path.write_text(path.read_text().replace("penalty_weight: 10.0", "penalty_weight: 5.0"))
+    changed = run_results(tmp_path)
+    assert changed.returncode == 1 and "ppsci" not in changed.stdout
+    assert "other settings: TRAIN.penalty_weight was 5.0 and is 10.0. Remove it" in changed.stderr
 
 
 @pytest.mark.parametrize("name", ["model_average_generator", "model_generator"])
@@ -261,19 +268,20 @@ def test_an_interrupt_is_passed_on_and_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "SCRIPTS", tmp_path)
 
     def terminate():
-        while not (tmp_path / "ready").exists():
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    threading.Thread(target=terminate).start()
+    threading.Thread(target=terminate, daemon=True).start()
     with pytest.raises(SystemExit, match="the same command goes on"):
         results.start("slow.py")
     assert (tmp_path / "saved").exists()
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_what_is_published_is_what_the_groups_train():
+def test_what_is_published_is_what_the_groups_train(configure):
     for path in results.RESULTS.glob("*.json"):
         if path.stem in results.GROUPS:
             rows = json.loads(path.read_text())
@@ -281,6 +289,8 @@ def test_what_is_published_is_what_the_groups_train():
             for name, row in results.GROUPS[path.stem].items():
                 words = [f"wgangp_{row.script}.py", *row.model, *row.training]
                 assert rows[name]["train"] == shlex.join(["python", *words])
+                train = configure(row.script, *row.model, *row.training).TRAIN
+                assert rows[name]["iterations"] == train.epochs * train.iters_per_epoch
 
 
 @pytest.mark.parametrize(

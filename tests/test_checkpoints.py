@@ -27,6 +27,7 @@ import numpy as np
 import paddle
 import pytest
 import stress
+from omegaconf import OmegaConf
 
 import adversarial
 import checkpoints
@@ -208,6 +209,8 @@ def test_a_checkpoint_can_be_evaluated(toy, configure, tmp_path):
     wgangp_toy.evaluate(cfg)
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert report["metrics"]["wasserstein_2"]["value"] == last["wasserstein_2"]
+    used = OmegaConf.load(tmp_path / "config_eval.yaml")
+    assert used.EVAL.pretrained_gen_model_path == str(path) and used.MODEL == cfg.MODEL
 
 
 def test_of_a_checkpoint_the_average_is_evaluated(toy, configure, tmp_path, monkeypatch):
@@ -457,6 +460,25 @@ def test_what_reading_meets_ends_the_training(toy, monkeypatch):
         toy("run", "TRAIN.eval_during_train=false", "DATA.mode=swissroll")
 
 
+def test_what_may_go_back_is_saved_after_its_first_iteration(toy):
+    settings = ["TRAIN.epochs=1", "TRAIN.eval_during_train=false"]
+    for on_nan, names in (("stop", ["iteration_4.npz"]), ("roll_back", ["iteration_1.npz"])):
+        folder = toy(on_nan, *settings, f"TRAIN.on_nan={on_nan}") / "checkpoints"
+        assert sorted(path.name for path in folder.iterdir())[:1] == names
+
+
+def test_a_second_interrupt_ends_at_once():
+    with adversarial.stop_signals() as noted:
+        for _ in range(3):  # as Paddle's launcher sends it
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert noted == 3 * [signal.SIGTERM]
+    with adversarial.stop_signals() as noted:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert noted == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_it_rolls_back_with_other_draws(toy, monkeypatch):
     seen = poison(monkeypatch, 6, 2)
     rolled = toy("run", "TRAIN.on_nan=roll_back", "TRAIN.eval_during_train=false")
@@ -517,7 +539,8 @@ def test_killed_processes_resume_and_end_alike(tmp_path):
     alone = tmp_path / "alone"
     stress.finish(stress.start(alone, "TRAIN.epochs=8"), alone)
     folder = tmp_path / "killed"
-    assert stress.kill_and_resume(folder, 2, random.Random(5), "TRAIN.epochs=8") == 2
+    # how often depends on how fast the machine is
+    assert stress.kill_and_resume(folder, 2, random.Random(5), "TRAIN.epochs=8") >= 1
     assert stress.outcome(folder) == stress.outcome(alone)
 
 
@@ -527,7 +550,10 @@ def test_two_runs_do_not_share_a_folder_and_an_interrupt_saves(tmp_path):
     try:
         stress.wait_for(first, folder / "metrics.jsonl")
         second = stress.start(folder)
-        assert second.wait(timeout=60) == 2
+        try:
+            assert second.wait(timeout=60) == 2
+        finally:
+            second.kill()
         assert f"another process (mode=train) writes into {folder}" in output.read_text()
         assert first.poll() is None
         os.kill(first.pid, signal.SIGINT)

@@ -149,6 +149,113 @@ def test_transposed_convolution_is_the_adjoint_of_tensorflows_same_convolution(s
     np.testing.assert_allclose(layer(x).numpy(), adjoint.numpy(), atol=1e-5)
 
 
+def plain_linear(x, layer):
+    return F.linear(x, layer.weight, layer.bias)
+
+
+def plain_conv(x, layer):
+    return F.conv2d(x, layer.weight, layer.bias, padding=layer.weight.shape[-1] // 2)
+
+
+def plain_double(x):
+    return F.interpolate(x, scale_factor=2)  # nearest
+
+
+def plain_norm(x, norm, labels=None):
+    """Batch normalisation written out, with a scale and an offset per label or for all."""
+    mean = x.mean([0, 2, 3], keepdim=True)
+    h = (x - mean) / ((x - mean).square().mean([0, 2, 3], keepdim=True) + 1e-5).sqrt()
+    rows = [0] * len(x) if labels is None else labels.tolist()
+    scale, offset = (part.numpy()[rows][:, :, None, None] for part in (norm.scale, norm.offset))
+    return h * paddle.to_tensor(scale) + paddle.to_tensor(offset)
+
+
+def plain_mlp(network, x):
+    *hidden, last = (layer for layer in network.layers if hasattr(layer, "weight"))
+    for layer in hidden:
+        x = F.relu(plain_linear(x, layer))
+    return plain_linear(x, last)
+
+
+def plain_mnist_generator(network, noise, labels):
+    h = F.relu(plain_linear(noise, network.linear)).reshape([len(noise), 12, 4, 4])
+    for number, layer in enumerate((network.deconv_1, network.deconv_2, network.deconv_3)):
+        # TensorFlow's, by hand: a gap between pixels, a correlation with the kernel turned round
+        wide = paddle.zeros([*h.shape[:2], 2 * h.shape[2], 2 * h.shape[3]])
+        wide[:, :, ::2, ::2] = h
+        kernel = layer.weight.transpose([1, 0, 2, 3]).flip([2, 3])
+        h = F.conv2d(F.pad(wide, [3, 1, 3, 1]), kernel, layer.bias)
+        h = F.relu(h) if number < 2 else F.sigmoid(h)
+        h = h[:, :, :7, :7] if number == 0 else h
+    return h
+
+
+def plain_cifar10_generator(network, noise, labels):
+    x = plain_linear(noise, network.linear).reshape([len(noise), 3, 4, 4])
+    for block in network.blocks:
+        h = plain_conv(plain_double(F.relu(plain_norm(x, block.norm_1, labels))), block.conv_1)
+        h = plain_conv(F.relu(plain_norm(h, block.norm_2, labels)), block.conv_2)
+        x = h + plain_conv(plain_double(x), block.conv_shortcut)
+    return F.tanh(plain_conv(F.relu(plain_norm(x, network.norm)), network.conv))
+
+
+def plain_cifar10_critic(network, x):
+    first = network.first
+    h = plain_conv(F.relu(plain_conv(x, first.conv_1)), first.conv_2)
+    x = F.avg_pool2d(h, 2) + plain_conv(F.avg_pool2d(x, 2), first.conv_shortcut)
+    for number, block in enumerate(network.blocks):
+        h = plain_conv(F.relu(plain_conv(F.relu(x), block.conv_1)), block.conv_2)
+        if number == 0:
+            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(plain_conv(x, block.conv_shortcut), 2)
+        x = h + x
+    h = F.relu(x).mean([2, 3])
+    head = network.linear_class
+    return plain_linear(h, network.linear)[:, 0], None if head is None else plain_linear(h, head)
+
+
+def randomise(network):
+    """Weights that are not those of a fresh network, whose biases are zeros."""
+    for weight in network.parameters():
+        weight.set_value(paddle.uniform(weight.shape, min=-0.4, max=0.4))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("make", "plain"),
+    [
+        (lambda: functions.WganGpToyGenerator(5), lambda n, noise, _: plain_mlp(n, noise)),
+        (lambda: functions.WganGpMnistGenerator(3), plain_mnist_generator),
+        (lambda: functions.WganGpCifar10Generator(3), plain_cifar10_generator),
+        (lambda: functions.WganGpCifar10Generator(3, use_label=False), plain_cifar10_generator),
+    ],
+)
+def test_generators_against_a_plain_computation(make, plain):
+    network, labels = randomise(make()), paddle.to_tensor([3, 0, 9])
+    noise = paddle.randn([3, network.noise_dim])
+    with paddle.no_grad():
+        samples = network.generate(noise, labels)
+        labels = labels if network.num_classes else None
+        expected = plain(network, noise, labels)
+    assert float(samples.std()) > 0.05  # neither all grey nor all cut off
+    np.testing.assert_allclose(samples.numpy(), expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("use_label", [True, False])
+def test_critics_against_a_plain_computation(use_label):
+    toy, points = randomise(functions.WganGpToyDiscriminator(5)), paddle.randn([6, 2])
+    critic = randomise(functions.WganGpCifar10Discriminator(4, use_label))
+    images = paddle.uniform([3, 3, 32, 32], min=-1, max=1)
+    with paddle.no_grad():
+        value, logits = critic.score(images)
+        expected = plain_cifar10_critic(critic, images)
+        expected_toy = plain_mlp(toy, points).squeeze(1)
+        np.testing.assert_allclose(toy.score(points)[0].numpy(), expected_toy.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(value.numpy(), expected[0].numpy(), rtol=1e-3, atol=1e-4)
+    assert (logits is None) == (not use_label)
+    if use_label:
+        np.testing.assert_allclose(logits.numpy(), expected[1].numpy(), rtol=1e-3, atol=1e-4)
+
+
 def plain_block(block, x):
     """The block by NumPy's repeat and mean, its convolutions by Paddle."""
     up = block.resample == "up"

@@ -18,6 +18,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,21 +34,34 @@ PROCESS = Path(__file__).with_name("process.py")
 def launch(count, log, *command, cwd=None, status=0):
     """Runs a command in `count` processes; gives what all wrote."""
     environment = {name: text for name, text in os.environ.items() if "PADDLE" not in name}
-    done = subprocess.run(
+    launcher = subprocess.Popen(
         [
             *(sys.executable, "-m", "paddle.distributed.launch"),
             *(f"--nproc_per_node={count}", f"--log_dir={log}", *map(str, command)),
         ],
         cwd=cwd,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
-        check=False,
     )
+    try:
+        said, _ = launcher.communicate(timeout=240)
+    finally:
+        end(launcher)
     logs = "".join(path.read_text() for path in sorted(log.glob("workerlog.*")))
-    assert done.returncode == status, done.stdout[-2000:] + logs[-4000:]
+    assert launcher.returncode == status, said[-2000:] + logs[-4000:]
     return logs
+
+
+def end(launcher):
+    """Kills a launcher that still runs, and its processes, which would outlive it."""
+    if launcher.poll() is None:
+        for path in Path(f"/proc/{launcher.pid}/task").glob("*/children"):
+            for child in path.read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+        launcher.kill()
+        launcher.wait()
 
 
 def alone(folder, batches, update_freq=1):
@@ -142,7 +156,7 @@ def test_terminating_the_launcher_saves(tmp_path):
         launcher.terminate()
         launcher.wait(timeout=60)
     finally:
-        launcher.kill()
+        end(launcher)
     logs = (log / "workerlog.0").read_text()
     assert "Stopped after iteration" in logs and "Traceback" not in logs
     assert list((folder / "checkpoints").glob("iteration_*.npz"))

@@ -51,11 +51,17 @@ def test_each_key_of_the_configuration_table_exists():
 
 
 def test_links_into_the_repository_and_make_targets():
-    links = re.findall(r"\]\((?!http|#)([^)#]+)\)", TEXT)
-    assert links
-    for link in links:
-        assert (ROOT / link).is_file(), link
-        assert (ROOT / link).stat().st_size < 10**6, link
+    links = re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", TEXT)
+    assert {bool(anchor) for _, anchor in links} == {True, False}
+    for link, anchor in links:
+        path = ROOT / (link or "README.md")
+        assert path.is_file(), link
+        assert path.stat().st_size < 10**6, link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
+            # as GitHub makes them
+            names = [re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings]
+            assert anchor in names, (link, anchor)
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"(?:^|`)make ([\w-]+)", TEXT, re.M)) <= targets
 
