@@ -334,7 +334,11 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
 
 
 def test_signs_of_life_do_not_change_what_is_recorded(configure, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(adversarial.logger, "info", said.append)
+
     def run(silence):
+        said.clear()
         monkeypatch.setattr(adversarial, "SILENCE", silence)
         paddle.seed(1)
         cfg = configure(
@@ -346,9 +350,13 @@ def test_signs_of_life_do_not_change_what_is_recorded(configure, tmp_path, monke
         lines = (tmp_path / str(silence) / "metrics.jsonl").read_text().splitlines()
         return [{**json.loads(line), "seconds": 0} for line in lines]
 
+    def told():
+        return [int(line[1]) for line in said if "/5] wasserstein" in line]
+
     records = run(30)
-    assert [record["step"] for record in records] == [1, 3, 5]
+    assert [record["step"] for record in records] == [1, 3, 5] == told()
     assert run(0) == records
+    assert told() == [1, 2, 3, 4, 5]
 
 
 def test_grid_has_a_class_a_column_and_a_noise_a_row(configure):

@@ -194,6 +194,25 @@ def test_threads_follow_the_cores_and_a_users_setting_wins():
 
 
 @pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ("vendor_id : AuthenticAMD\nflags : fma avx2 bmi2\n", True),
+        ("vendor_id : AuthenticAMD\nflags : fma avx bmi2\n", False),
+        ("vendor_id : GenuineIntel\nflags : fma avx2 bmi2\n", False),
+    ],
+)
+def test_amd_processors_are_known_by_what_linux_tells(monkeypatch, tmp_path, text, is_told):
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    monkeypatch.setattr(runtime.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(runtime, "open", lambda *_, **__: path.open(), raising=False)
+    monkeypatch.setattr(runtime, "_keep_memory", lambda: None)
+    monkeypatch.setattr(runtime.os, "environ", {})
+    runtime.prepare()
+    assert runtime.os.environ.get("MKL_DEBUG_CPU_TYPE") == ("5" if is_told else None)
+
+
+@pytest.mark.parametrize(
     ("environment", "calls"),
     [({}, [(-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)]), ({"MALLOC_ARENA_MAX": "1"}, [])],
 )
