@@ -151,6 +151,16 @@ GROUPS = {
             23_200,
             *("LOSS=gan", "TRAIN.optimizer=Adam", "TRAIN.beta2=0.999"),
         ),
+        # the best of trials of about an hour and a half
+        "wgan_gp_bn_long": Row(
+            "mnist",
+            BATCH_NORM,
+            [
+                *("TRAIN.learning_rate=1e-3", "TRAIN.n_critic=5", "TRAIN.epochs=20"),
+                *("TRAIN.iters_per_epoch=1000", "TRAIN.lr_schedule=linear"),
+                "TRAIN.ema.use_ema=true",
+            ],
+        ),
     },
     "emoji": {"conditional": emoji("true", 4000), "unconditional": emoji("false", 1500)},
     "lab": {"wgan_lab": Row("mnist", ["preset=wgan_lab"])},

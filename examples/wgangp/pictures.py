@@ -145,6 +145,7 @@ def draw_losses(folder: str) -> Optional[str]:
             if steps:
                 axis.plot(steps, [r[name] for r in records if name in r], label=name)
         axis.set(title=title, xlabel="generator iteration")
+        axis.locator_params("x", nbins=5)  # more labels would run into each other
         axis.grid(alpha=0.3)
         axis.legend()
     path = osp.join(folder, "losses.png")
