@@ -39,6 +39,7 @@ from typing import Sequence
 
 from hydra import compose
 from hydra import initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,8 +71,9 @@ class Row:
     training: List[str] = dataclasses.field(default_factory=list)
 
 
-# The optimiser and rate that each objective brings (conf/LOSS); GAN also by the Adam of later
-# practice. Each rate is multiplied for runs as short as these, by the same factor for all.
+# The optimiser and rate that each objective brings (conf/LOSS; of wgan_gp, the authors' own); GAN
+# also by the Adam of later practice. Each rate is multiplied for runs as short as these, by the
+# same factor for all.
 OBJECTIVES = {
     "wgan_gp": ("wgan_gp", "Adam", 1e-4, []),
     "wgan": ("wgan", "RMSProp", 5e-5, []),
@@ -238,12 +240,20 @@ def require_same_settings(folder: Path, script: str, words: Sequence[str]) -> No
     """
     if not (folder / "config.yaml").exists():
         return
-    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        composed = compose(script, list(words))
-    parts = ("seed", "DATA", "MODEL", "LOSS", "TRAIN")  # of which a training is made
+    try:
+        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+            composed = compose(script, list(words))
+    except HydraException:
+        return  # a slip, which the script itself tells better
     kept, now = (
         runtime.flatten(
-            OmegaConf.to_container(OmegaConf.masked_copy(settings, parts), resolve=True)
+            {
+                "seed": settings.seed,
+                **{
+                    part: OmegaConf.to_container(settings[part], resolve=True)
+                    for part in ("DATA", "MODEL", "LOSS", "TRAIN")  # of which a training is made
+                },
+            }
         )
         for settings in (OmegaConf.load(folder / "config.yaml"), composed)
     )

@@ -100,7 +100,7 @@ TINY += ["TRAIN.eval_num_samples=51", "EVAL.num_samples=51", "EVAL.batch_size=20
 
 def test_the_command_in_two_processes(tmp_path, run_script):
     folder, other, log = tmp_path / "run", tmp_path / "other", tmp_path / "log"
-    command = ["wgangp_toy.py", *TINY]
+    command = ["wgangp_toy.py", *TINY, "TRAIN.eval_freq=1"]
     logs = launch(2, log, *command, f"hydra.run.dir={folder}", cwd=SCRIPTS)
     assert logs.count("[6/6] wasserstein") == 1  # the first process tells
     # from the middle, in two processes again

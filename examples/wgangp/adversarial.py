@@ -427,18 +427,20 @@ def train(
 
 
 def open_folder(run) -> None:
-    """Makes a run's folder what it was at the run's iteration."""
-    if dist.get_rank() > 0:
-        return
-    os.makedirs(osp.join(run.cfg.output_dir, "samples"), exist_ok=True)
-    for folder in (run.cfg.output_dir, checkpoints.checkpoint_folder(run.cfg)):
-        files.remove_partial(folder)  # of a run that was killed while it wrote
-    checkpoints.abandon_later(run)
+    """Makes a run's folder what it was at the run's iteration; the first process does."""
+    is_first = dist.get_rank() == 0
+    if is_first:
+        os.makedirs(osp.join(run.cfg.output_dir, "samples"), exist_ok=True)
+        for folder in (run.cfg.output_dir, checkpoints.checkpoint_folder(run.cfg)):
+            files.remove_partial(folder)  # of a run that was killed while it wrote
+        checkpoints.abandon_later(run)
+    # by all, since they wait for each other in it
     if checkpoints.is_best(run):
         keep_best(run)  # it may have been killed before that, or have been in another folder
-    OmegaConf.save(run.cfg, osp.join(run.cfg.output_dir, "config.yaml"), resolve=True)
-    with files.replacing(checkpoints.journal_path(run.cfg)) as file:
-        file.write(run.journal.encode())
+    if is_first:
+        OmegaConf.save(run.cfg, osp.join(run.cfg.output_dir, "config.yaml"), resolve=True)
+        with files.replacing(checkpoints.journal_path(run.cfg)) as file:
+            file.write(run.journal.encode())
 
 
 def require_same(run) -> None:

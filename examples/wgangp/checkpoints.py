@@ -472,8 +472,12 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
 
 
 def is_best(run: Run) -> bool:
-    """Whether a training's last record says that its weights are the best so far."""
-    return bool(run.journal) and bool(json.loads(run.journal.splitlines()[-1]).get("best"))
+    """Whether a training is at an iteration whose record says that it is the best so far."""
+    if not run.journal:
+        return False
+    record = json.loads(run.journal.splitlines()[-1])
+    # it may have come further since: a stop is saved, but not always recorded
+    return record.get("best", False) and record["step"] == run.iteration
 
 
 def _is_best_kept(run: Run, checkpoint: Checkpoint) -> bool:
