@@ -112,15 +112,15 @@ def mnist(model: List[str], iterations: int, *settings: str) -> Row:
     return Row("mnist", model, [*settings, *length, "TRAIN.lr_schedule=linear"])
 
 
-def emoji(use_label: str, iterations: int) -> Row:
+def emoji(use_label: str, *settings: str) -> Row:
     """CIFAR-10's networks on a small archive of other pictures."""
     return Row(
         "cifar10",
         [f"MODEL.use_label={use_label}", *width(16), "EVAL.inception=false"],
         [
             *("TRAIN.batch_size=32", "TRAIN.generator_batch_factor=1", "TRAIN.n_critic=2"),
-            *("TRAIN.learning_rate=1e-3", "TRAIN.epochs=10"),
-            f"TRAIN.iters_per_epoch={iterations // 10}",
+            *("TRAIN.learning_rate=1e-3", "TRAIN.epochs=10", "TRAIN.iters_per_epoch=400"),
+            *settings,
         ],
     )
 
@@ -164,7 +164,11 @@ GROUPS = {
             ],
         ),
     },
-    "emoji": {"conditional": emoji("true", 4000), "unconditional": emoji("false", 1500)},
+    "emoji": {
+        "conditional": emoji("true"),
+        "conditional_weight_1": emoji("true", "TRAIN.generator_class_weight=1"),
+        "unconditional": emoji("false"),
+    },
     "lab": {"wgan_lab": Row("mnist", ["preset=wgan_lab"])},
     # the paper's own, as the defaults are
     "cifar10": {
