@@ -153,7 +153,7 @@ GROUPS = {
             23_200,
             *("LOSS=gan", "TRAIN.optimizer=Adam", "TRAIN.beta2=0.999"),
         ),
-        # the best of trials of about an hour and a half
+        # longer, where two critic steps at 2e-3 fail (5.7 of the tutorial)
         "wgan_gp_bn_long": Row(
             "mnist",
             BATCH_NORM,

@@ -72,7 +72,7 @@ def make_validators(cfg, generator, count):
     require(
         count <= MOST,
         f"{count} samples are too many: the exact 2-Wasserstein distance takes memory by their "
-        f"square and time by their cube. Set EVAL.num_samples (in training, "
+        "square and time by their cube. Set EVAL.num_samples (in training, "
         f"TRAIN.eval_num_samples) to {MOST} at most.",
     )
     rng = np.random.default_rng((cfg.seed, streams.EVALUATION))
