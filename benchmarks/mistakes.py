@@ -1,18 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
+# SPDX-License-Identifier: Apache-2.0
 """What four classic mistakes do to a critic: `python benchmarks/mistakes.py --mnist mnist.pkl.gz`.
 
 The critic of MNIST is trained alone, between digits and a generator that always draws the same
@@ -30,15 +16,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples" / "wgangp"))
 
-import runtime
+import functions
+from kernels import maps
+from support.errors import UserError
+from support.errors import fail
+from support.processor import prepare
 
-runtime.prepare()
+prepare()
 
 import numpy as np
 import paddle
-
-import functions
-import linear_maps as maps
 
 BATCH, WIDTH, TEST = 50, 16, 1000
 
@@ -135,13 +122,13 @@ def main():
     parser.add_argument("--output", default=ROOT / "docs" / "results" / "mistakes.json", type=Path)
     options = parser.parse_args()
     if options.steps < 1 or options.repeat < 2:
-        runtime.fail("--steps must be at least 1, --repeat at least 2.")
+        fail("--steps must be at least 1, --repeat at least 2.")
     paddle.set_device("cpu")
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         images = functions.read_mnist(options.mnist)
-    except (OSError, runtime.UserError) as error:
-        runtime.fail(str(error))
+    except (OSError, UserError) as error:
+        fail(str(error))
     digits = images.train_images.astype("float32") / 256
     test = images.test_images[:TEST].astype("float32") / 256
     distance = np.sqrt(((test - digits.mean(0)) ** 2).sum((1, 2, 3))).mean()

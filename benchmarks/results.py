@@ -1,18 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
+# SPDX-License-Identifier: Apache-2.0
 """Makes the results that README and tutorial show: `python benchmarks/results.py run GROUP`.
 
 `run GROUP` trains and evaluates each row of a group, and writes docs/results/GROUP.json; given
@@ -46,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "examples" / "wgangp"
 sys.path.insert(0, str(SCRIPTS))
 
-import runtime
+from support.settings import flatten
 
 RESULTS = ROOT / "docs" / "results"
 PAGES = (
@@ -250,7 +236,7 @@ def require_same_settings(folder: Path, script: str, words: Sequence[str]) -> No
     except HydraException:
         return  # a slip, which the script itself tells better
     kept, now = (
-        runtime.flatten(
+        flatten(
             {
                 "seed": settings.seed,
                 **{

@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """One side of a comparison: runs steps of an experiment on demand, and tells how long they took.
 
 `python worker.py SIDE EXPERIMENT WIDTH BATCH` reads "critic", "generator", "iteration" or
@@ -59,26 +46,28 @@ def compose():
 def random_images(functions, count=500):
     import numpy as np
 
+    from data.image_set import ImageSet
+
     rng = np.random.default_rng(0)
     shape = functions.IMAGE_SIZE[NAME]
     images = rng.integers(256, size=(count, *shape), dtype="uint8")
     labels = rng.integers(10, size=count)
-    return functions.ImageSet(images, labels, images, labels)
+    return ImageSet(images, labels, images, labels)
 
 
 def ours():
     """Steps of the script's own Solvers, on random pictures."""
-    import runtime
+    from support.processor import prepare
 
-    runtime.prepare()
+    prepare()
     import importlib
 
     import paddle
     import ppsci
     from ppsci.utils import logger
 
-    import adversarial
     import functions
+    from training import adversarial
 
     logger.init_logger("ppsci", None, 40)
     paddle.set_device("cpu")
@@ -111,20 +100,23 @@ def ours():
 
 
 def plain():
-    """The same in Paddle, with none of linear_maps.py's rewrites and Paddle's own defaults."""
+    """The same in Paddle, with none of the rewrites in kernels/ and Paddle's own defaults."""
     import paddle
     import paddle.nn.functional as F
 
-    import functions
-    import linear_maps as maps
-    import runtime
+    from kernels import broadcast
+    from kernels import maps
+    from support import processor
 
-    runtime.prepare = lambda: None  # which a script calls as it is imported
+    # Scripts call it when they are imported, and the plain side runs by Paddle's own defaults.
+    processor.prepare = lambda: None
+    broadcast.broadcast_channels = lambda columns, like: columns.unsqueeze([2, 3])
     maps.linear = maps.conv = maps.conv_transpose = lambda x, layer: layer(x)
     maps.conv_mean_pool = lambda x, layer: F.avg_pool2d(layer(x), 2)
     maps.upsample_conv = lambda x, layer: layer(F.interpolate(x, scale_factor=2))
-    maps.spread = lambda columns, like: columns.unsqueeze([2, 3])
     import importlib
+
+    import functions
 
     paddle.set_device("cpu")
     cfg = compose()

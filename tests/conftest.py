@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Shared by all tests: the import path, tiny data, and the real data where it is there."""
 
 import importlib
@@ -29,7 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "examples" / "wgangp"
 sys.path.insert(0, str(SCRIPTS))
 
-import runtime
+from support import storage
+from support.processor import prepare
+from support.settings import check_command_line
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # "gw0" and so on
 if WORKER and hasattr(os, "sched_setaffinity"):
@@ -37,7 +26,7 @@ if WORKER and hasattr(os, "sched_setaffinity"):
     available = sorted(os.sched_getaffinity(0))
     number, workers = int(WORKER[2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.sched_setaffinity(0, available[number::workers] or {available[number % len(available)]})
-runtime.prepare()
+prepare()
 
 import inception_reference
 import numpy as np
@@ -46,15 +35,13 @@ from hydra import compose
 from hydra import initialize_config_dir
 from ppsci.utils import logger
 
-import files
-
 EXPERIMENTS = ("toy", "mnist", "cifar10")
 SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
 def quiet_and_seeded(monkeypatch, tmp_path):
-    monkeypatch.setattr(files, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(storage, "CACHE", str(tmp_path / "cache"))
     logger.init_logger("ppsci", None, 40)
     paddle.set_device("cpu")
     paddle.seed(0)
@@ -107,7 +94,7 @@ def check_command(monkeypatch, tmp_path):
         words = shlex.split(command)
         monkeypatch.setattr(sys, "argv", words)
         script = words[0][: -len(".py")]
-        runtime.check_command_line(script, importlib.import_module(script).CHOICES)
+        check_command_line(script, importlib.import_module(script).CHOICES)
         with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
             compose(script, words[1:])
 
@@ -123,7 +110,7 @@ def run_script(tmp_path):
         environment = {**os.environ, "HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
         for name_ in ("PYTHONPATH", "no_proxy", "NO_PROXY"):
             environment.pop(name_, None)
-        command = [f"{name}.py", *arguments]
+        command = [*(name.split() if name.startswith("-m ") else [f"{name}.py"]), *arguments]
         if name in EXPERIMENTS:
             command = [f"wgangp_{name}.py", *arguments, "device=cpu"]
         done = subprocess.run(
@@ -146,4 +133,4 @@ def inception_weights(tmp_path_factory):
     """Random weights in the form of the Inception's file, and their checksum."""
     path = tmp_path_factory.mktemp("inception") / "random.pth"
     inception_reference.write_pth(path, inception_reference.random_state())
-    return str(path), files.sha256(str(path))
+    return str(path), storage.sha256(str(path))

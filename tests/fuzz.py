@@ -1,18 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
+# SPDX-License-Identifier: Apache-2.0
 """Feeds damaged and hostile files to every reader: `python tests/fuzz.py --cases 3000`.
 
 A reader may give what the whole file holds, or raise UserError; nothing else, within seconds
@@ -43,14 +29,17 @@ import inception_reference
 import numpy as np
 import paddle
 
-import checkpoints
-import files
 from functions import WganGpToyGenerator
 from functions import read_cifar10
 from functions import read_mnist
-from runtime import UserError
+from support import archives
+from support import npz
+from support import torch_files
+from support import weight_files
+from support.errors import UserError
+from training import checkpoints
 
-SMALL = 1 << 24  # in the place of files.LARGEST, so that what is too large is cheap to make
+SMALL = 1 << 24  # in the place of LARGEST, so that what is too large is cheap to make
 LARGE = 1 << 28
 SECONDS, MEBIBYTES = 10, 100  # that a case may take
 
@@ -75,7 +64,7 @@ def pack_zip(members):
 
 def with_checksum(content):
     """A checkpoint's bytes with a checksum that is right."""
-    content = content[: -files.DIGEST]
+    content = content[: -npz.DIGEST]
     return content + hashlib.sha256(content).hexdigest().encode()
 
 
@@ -130,7 +119,7 @@ def make_targets(folder):
         loaded = WganGpToyGenerator(4)
         before = {name: value.numpy().copy() for name, value in loaded.state_dict().items()}
         try:
-            files.load_weights(loaded, path, "EVAL.x")
+            weight_files.load_weights(loaded, path, "EVAL.x")
         except UserError:
             for name, value in loaded.state_dict().items():
                 assert (value.numpy() == before[name]).all(), "loaded in part"
@@ -140,9 +129,9 @@ def make_targets(folder):
         assert all(state[n].shape == own[n].shape and np.isfinite(state[n]).all() for n in own)
         return state
 
-    files.save_weights(network, str(folder / "w.pdparams"))
+    weight_files.save_weights(network, str(folder / "w.pdparams"))
     ours = (folder / "w.pdparams").read_bytes()
-    theirs = ours[: ours.rindex(files.CHECKSUM_MARK)]
+    theirs = ours[: ours.rindex(weight_files.CHECKSUM_MARK)]
 
     inception_reference.write_pth(
         folder / "w.pth",
@@ -158,7 +147,7 @@ def make_targets(folder):
     }
     arrays = {f"generator/{i}": rng.random((i + 1, 3)).astype("float32") for i in range(6)}
     arrays["contents"] = np.frombuffer(checkpoints.json.dumps(contents).encode(), "uint8")
-    files.write_npz(str(folder / "c.npz"), arrays)
+    npz.write_npz(str(folder / "c.npz"), arrays)
     checkpoint = (folder / "c.npz").read_bytes()
 
     def read_checkpoint(path):
@@ -185,7 +174,7 @@ def make_targets(folder):
         Target(
             "weights of PyTorch",
             pth,
-            lambda path: files.read_pth(path),
+            lambda path: torch_files.read_pth(path),
             pth_members,
             lambda parts: pack_zip(parts.items()),
         ),
@@ -193,8 +182,8 @@ def make_targets(folder):
             "checkpoint",
             checkpoint,
             read_checkpoint,
-            {"all": checkpoint[: -files.DIGEST]},
-            lambda parts: with_checksum(parts["all"] + b"0" * files.DIGEST),
+            {"all": checkpoint[: -npz.DIGEST]},
+            lambda parts: with_checksum(parts["all"] + b"0" * npz.DIGEST),
         ),
     ]
 
@@ -318,7 +307,7 @@ def out_of_time(*_):
 
 def fuzz(cases, seed=0):
     """Runs cases in turn over all readers; gives what came of them, and a list of failures."""
-    former, files.LARGEST = files.LARGEST, SMALL
+    former, archives.LARGEST = archives.LARGEST, SMALL
     outcomes, failures, slowest = collections.Counter(), [], 0.0
     handler = signal.signal(signal.SIGALRM, out_of_time)
     np.seterr(all="ignore")
@@ -360,7 +349,7 @@ def fuzz(cases, seed=0):
             if grown > MEBIBYTES:
                 failures.append(("all", cases, f"memory grew by {grown:.0f} MiB"))
     finally:
-        files.LARGEST = former
+        archives.LARGEST = former
         signal.signal(signal.SIGALRM, handler)
     return outcomes, failures, slowest, grown
 

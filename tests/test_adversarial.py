@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The loop: clean gradients in both phases, schedules, and the same run from the same seed."""
 
 import json
@@ -20,15 +7,16 @@ import numpy as np
 import paddle
 import pytest
 
-import adversarial
-import checkpoints
-import evaluation
 import functions
-import linear_maps as maps
-import synthetic
 import wgangp_cifar10
 import wgangp_toy
-from runtime import UserError
+from data import synthetic
+from kernels import maps
+from measures import evaluation
+from measures import sampling
+from support.errors import UserError
+from training import adversarial
+from training import checkpoints
 
 TINY = {
     "toy": ["preset=paper", "MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16"],
@@ -362,11 +350,11 @@ def test_signs_of_life_do_not_change_what_is_recorded(configure, tmp_path, monke
 def test_grid_has_a_class_a_column_and_a_noise_a_row(configure):
     cfg = configure("cifar10", *TINY["cifar10"])
     generator, _ = wgangp_cifar10.make_networks(cfg)
-    inputs = evaluation.grid_inputs(cfg, generator, 10, 10)
+    inputs = sampling.grid_inputs(cfg, generator, 10, 10)
     assert inputs["labels"].numpy().reshape(10, 10).tolist() == [list(range(10))] * 10
     noise = inputs["noise"].numpy().reshape(10, 10, -1)
     assert (noise == noise[:, :1]).all() and len({row.tobytes() for row in noise[:, 0]}) == 10
-    again = evaluation.grid_inputs(cfg, generator, 10, 10)
+    again = sampling.grid_inputs(cfg, generator, 10, 10)
     np.testing.assert_array_equal(again["noise"].numpy(), inputs["noise"].numpy())
 
 

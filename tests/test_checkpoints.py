@@ -1,18 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints: resumed trainings end like others, and what doesn't fit or is damaged is refused."""
 
 import errno
@@ -29,14 +15,15 @@ import pytest
 import stress
 from omegaconf import OmegaConf
 
-import adversarial
-import checkpoints
-import files
-import synthetic
 import wgangp_cifar10
 import wgangp_mnist
 import wgangp_toy
-from runtime import UserError
+from data import synthetic
+from support import npz
+from support import weight_files
+from support.errors import UserError
+from training import adversarial
+from training import checkpoints
 
 TOY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16", "log_freq=3"]
 TOY += ["TRAIN.epochs=3", "TRAIN.iters_per_epoch=4", "TRAIN.eval_num_samples=50"]
@@ -229,7 +216,7 @@ def test_of_a_checkpoint_the_average_is_evaluated(toy, configure, tmp_path, monk
     assert report["metrics"]["wasserstein_2"]["value"] == last["wasserstein_2"]
 
     told = []
-    monkeypatch.setattr(files.logger, "info", told.append)
+    monkeypatch.setattr(weight_files.logger, "info", told.append)
     weights = [f"EVAL.pretrained_gen_model_path={folder}/model_generator"]
     wgangp_toy.evaluate(configure("toy", *TOY, "mode=eval", "EVAL.num_samples=50", *weights))
     said = "model_average_generator.pdparams is the moving average that its training evaluated"
@@ -262,7 +249,7 @@ def test_damaged_checkpoints_are_passed_over(toy):
 def rewrite(path, **replaced):
     """A checkpoint with other parts, and a checksum that is right."""
     with np.load(path) as former:
-        files.write_npz(str(path), {**former, **replaced})
+        npz.write_npz(str(path), {**former, **replaced})
 
 
 @pytest.mark.parametrize(

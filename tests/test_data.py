@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Readers, embedded sets, toy sets, and the Inception Score's arithmetic."""
 
 import collections
@@ -25,11 +12,14 @@ import pytest
 from scipy import stats
 from sklearn.datasets import make_swiss_roll
 
-import files
 import functions
-import synthetic
 import wgangp_cifar10
-from runtime import UserError
+from data import synthetic
+from data.image_set import ImageSet
+from support import archives
+from support.errors import UserError
+from support.unpickling import MAX_STEPS
+from support.unpickling import unpickle
 
 
 def add_member(archive, name, content):
@@ -53,9 +43,9 @@ def write_cifar(path, sizes, protocol=2, **replaced):
 
 
 def test_small_pickles_that_grow_are_refused(tmp_path):
-    many = b"\x80\x02]" + b"]a" * files.MOST + b"."
+    many = b"\x80\x02]" + b"]a" * MAX_STEPS + b"."
     with pytest.raises(UserError, match="made in more than"):
-        files.unpickle(many, "here")
+        unpickle(many, "here")
     labels = [1]
     for _ in range(25):
         labels = [labels, labels]
@@ -125,7 +115,7 @@ def test_cifar10_without_a_test_batch_is_refused(tmp_path):
 
 
 def test_a_member_too_large_for_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LARGEST", 1000)
+    monkeypatch.setattr(archives, "LARGEST", 1000)
     write_cifar(tmp_path / "cifar.tar.gz", {"data_batch_1": 2, "test_batch": 2})
     with pytest.raises(UserError, match="unpacks to more than"):
         functions.read_cifar10(str(tmp_path / "cifar.tar.gz"))
@@ -189,7 +179,7 @@ def test_arrays_of_every_protocol_order_and_type_come_back():
         array = (rng.standard_normal((3, 4)) * 9).astype(dtype)
         for value in (array, np.asfortranarray(array), array[:0], array[1, 1]):
             for protocol in (2, 3, 4, 5):
-                back = files.unpickle(pickle.dumps({"a": [value]}, protocol), "here")["a"][0]
+                back = unpickle(pickle.dumps({"a": [value]}, protocol), "here")["a"][0]
                 np.testing.assert_array_equal(back, value)
                 assert back.dtype == value.dtype
 
@@ -283,7 +273,7 @@ def test_dequantisation_is_drawn_anew_and_stays_in_its_level():
     assert (one != two).mean() > 0.9
     np.testing.assert_allclose(functions.prepare_cifar10(images), levels, atol=1e-6)
     # and as the training reads: the same pictures in two passes
-    data = functions.ImageSet(images, np.arange(4), images, np.arange(4))
+    data = ImageSet(images, np.arange(4), images, np.arange(4))
     real = wgangp_cifar10.real_images(data, 8, (0,))["real"]
     passes = [np.sort(real[np.arange(i, i + 4)].reshape(4, -1)[:, 0]) for i in (0, 4)]
     assert (passes[0] != passes[1]).all() and np.abs(passes[0] - passes[1]).max() <= 1 / 128

@@ -1,18 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
+# SPDX-License-Identifier: Apache-2.0
 """mode=export and mode=infer, logging, and mixed precision where it has no effect."""
 
 import json
@@ -23,22 +9,35 @@ import paddle
 import pytest
 from PIL import Image
 
-import dcgan
-import deploy
-import files
 import functions
-import pictures
-import published
-import resnet64
 import wgangp_cifar10
 import wgangp_image64
 import wgangp_mnist
 import wgangp_toy
-from runtime import UserError
+from modes import export as exporting
+from modes.export import export
+from modes.export import importlib
+from modes.infer import draw
+from modes.infer import infer
+from modes.infer import interpolate
+from modes.infer import save_frames
+from modes.infer import save_pictures
+from modes.samplers import draw_inputs
+from modes.samplers import exported_sampler
+from modes.samplers import live_sampler
+from modes.samplers import load
+from networks import dcgan
+from networks import published
+from networks import resnet64
+from networks import wgan_lab
+from networks.normalisation import use_statistics
+from support import pictures
+from support import weight_files
+from support.errors import UserError
 
 
 def by_running(generator):
-    functions.sample_by(generator, "running")
+    use_statistics(generator, "running")
     return generator
 
 
@@ -49,15 +48,15 @@ GENERATORS = {
     "unconditional": lambda: functions.WganGpCifar10Generator(4, use_label=False),
     "running": lambda: by_running(functions.WganGpCifar10Generator(4)),
     "published": lambda: published.PublishedCifar10Generator(4),
-    "lab": lambda: dcgan.WganLabGenerator(2),
-    "lab, running": lambda: by_running(dcgan.WganLabGenerator(2)),
+    "lab": lambda: wgan_lab.WganLabGenerator(2),
+    "lab, running": lambda: by_running(wgan_lab.WganLabGenerator(2)),
     "dcgan": lambda: dcgan.Dcgan64Generator(2, 128, 5),
     "resnet": lambda: resnet64.Resnet64Generator(2, 128, 5),
 }
 
 
 def has(package):
-    return deploy.importlib.util.find_spec(package) is not None
+    return importlib.util.find_spec(package) is not None
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def trained(tmp_path, configure):
         generator = GENERATORS[name]()
         for value in generator.state_dict().values():
             value.set_value(paddle.rand(value.shape) * 0.5 + 0.1)
-        files.save_weights(generator, str(tmp_path / "g.pdparams"))
+        weight_files.save_weights(generator, str(tmp_path / "g.pdparams"))
         more = [f"INFER.pretrained_model_path={tmp_path}/g", f"INFER.export_path={tmp_path}/e/g"]
         return configure(experiment, *more, *overrides), GENERATORS[name]()
 
@@ -80,16 +79,16 @@ def test_what_is_exported_gives_the_same_samples(name, trained, tmp_path):
     """`export` compares them itself; here the files are read once more, by other batches."""
     cfg, generator = trained(name)
     paddle.jit.enable_to_static(False)  # as a Solver in the same process leaves it
-    deploy.export(cfg, generator)
-    live = deploy.live_sampler(generator)
+    export(cfg, generator)
+    live = live_sampler(generator)
     engines = ["native"]
     if has("paddle2onnx") and has("onnxruntime"):
         engines.append("onnx")
         assert (tmp_path / "e" / "g.onnx").is_file()
     for engine in engines:
-        sample = deploy.exported_sampler(cfg, engine)
+        sample = exported_sampler(cfg, engine)
         for count in (2, 5):
-            inputs = deploy.draw_inputs(cfg, generator, count)
+            inputs = draw_inputs(cfg, generator, count)
             assert set(inputs) == set(generator.input_keys)
             np.testing.assert_allclose(sample(inputs), live(inputs), atol=1e-4)
 
@@ -99,27 +98,27 @@ def test_a_place_that_cannot_be_written_to_is_named(trained, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     cfg.INFER.export_path = str(tmp_path / "file" / "g")
     with pytest.raises(UserError, match="file can't be written to .*by INFER.export_path="):
-        deploy.export(cfg, generator)
+        export(cfg, generator)
 
 
 def test_an_export_that_differs_is_refused(trained, monkeypatch):
     cfg, generator = trained("mnist")
-    monkeypatch.setattr(deploy, "live_sampler", lambda _: lambda x: np.zeros((1, 1, 28, 28)))
+    monkeypatch.setattr(exporting, "live_sampler", lambda _: lambda x: np.zeros((1, 1, 28, 28)))
     with pytest.raises(UserError, match="gives other samples than the generator"):
-        deploy.export(cfg, generator)
+        export(cfg, generator)
 
 
 def test_an_export_that_gives_nan_is_refused(trained, monkeypatch):
     cfg, generator = trained("mnist")
     nan = np.full((1, 1, 28, 28), np.nan)
-    monkeypatch.setattr(deploy, "exported_sampler", lambda *_: lambda x: nan)
+    monkeypatch.setattr(exporting, "exported_sampler", lambda *_: lambda x: nan)
     with pytest.raises(UserError, match="gives other samples than the generator, by nan"):
-        deploy.export(cfg, generator)
+        export(cfg, generator)
 
 
 def test_what_was_exported_by_other_settings_is_named(trained, configure):
     cfg, generator = trained("unconditional", "INFER.num_samples=3", experiment="cifar10")
-    deploy.export(cfg, generator)
+    export(cfg, generator)
     settings = [f"INFER.export_path={cfg.INFER.export_path}", "INFER.num_samples=3"]
     for engine in ["native"] + ["onnx"] * (has("paddle2onnx") and has("onnxruntime")):
         for other in ([], ["MODEL.use_label=false", "MODEL.gen_net.noise_dim=64"]):
@@ -130,7 +129,7 @@ def test_what_was_exported_by_other_settings_is_named(trained, configure):
 
 @pytest.mark.parametrize("label", ["cat", "1.5", "true", "10", "-1"])
 def test_a_label_that_cannot_be_is_refused(configure, tmp_path, label):
-    files.save_weights(functions.WganGpCifar10Generator(4), str(tmp_path / "c.pdparams"))
+    weight_files.save_weights(functions.WganGpCifar10Generator(4), str(tmp_path / "c.pdparams"))
     cfg = configure(
         *("cifar10", "mode=infer", "MODEL.gen_net.dim=4", f"INFER.label={label}"),
         f"INFER.pretrained_model_path={tmp_path}/c",
@@ -144,10 +143,10 @@ def test_a_label_that_cannot_be_is_refused(configure, tmp_path, label):
 
 def test_samples_do_not_depend_on_how_many_are_drawn(trained):
     cfg, generator = trained("conditional", "INFER.batch_size=4")
-    deploy.load(cfg, generator)
-    sample = deploy.live_sampler(generator)
-    few = deploy.draw(cfg, generator, sample, 3, None)
-    many = deploy.draw(cfg, generator, sample, 9, None)
+    load(cfg, generator)
+    sample = live_sampler(generator)
+    few = draw(cfg, generator, sample, 3, None)
+    many = draw(cfg, generator, sample, 9, None)
     assert few.shape == (3, 3, 32, 32) and many.shape == (9, 3, 32, 32)
     np.testing.assert_array_equal(few, many[:3])
 
@@ -182,7 +181,7 @@ def test_infer_writes_pictures_of_a_class_and_a_strip(trained, tmp_path):
         return drawn[-1]
 
     generator.generate = watched
-    deploy.infer(cfg, generator, lambda x, folder: deploy.save_pictures(x, folder, generator.low))
+    infer(cfg, generator, lambda x, folder: save_pictures(x, folder, generator.low))
     assert all((labels == 3).all() for labels in seen)
     assert len(seen[-1]) == 5 + cfg.INFER.batch_size  # frames, among others for normalisation
     written = sorted(path.name for path in (tmp_path / "pictures").iterdir())
@@ -200,7 +199,7 @@ def test_infer_writes_pictures_of_a_class_and_a_strip(trained, tmp_path):
 
 def test_a_strip_goes_there_and_back(tmp_path):
     frames = np.arange(0, 250, 50, "uint8").reshape([5, 1, 1, 1]).repeat(3, 1)
-    deploy.save_frames(frames, str(tmp_path), enlarge=8)
+    save_frames(frames, str(tmp_path), enlarge=8)
     animation, seen = Image.open(tmp_path / "interpolation.gif"), []
     for number in range(animation.n_frames):
         animation.seek(number)
@@ -212,7 +211,7 @@ def test_interpolation_keeps_its_ends_and_the_length():
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((2, 128)).astype("float32")
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    between = deploy.interpolate({"noise": noise, "labels": np.array([4, 4])}, 7)
+    between = interpolate({"noise": noise, "labels": np.array([4, 4])}, 7)
     np.testing.assert_allclose(between["noise"][[0, -1]], noise, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(between["noise"], axis=1), 1, atol=1e-5)
     steps = np.linalg.norm(np.diff(between["noise"], axis=0), axis=1)
@@ -222,11 +221,11 @@ def test_interpolation_keeps_its_ends_and_the_length():
 
 def test_digits_and_points(configure, tmp_path):
     generator = functions.WganGpMnistGenerator(2)
-    files.save_weights(generator, str(tmp_path / "m.pdparams"))
+    weight_files.save_weights(generator, str(tmp_path / "m.pdparams"))
     tiny = ["MODEL.gen_net.dim=2", f"INFER.pretrained_model_path={tmp_path}/m"]
     wgangp_mnist.infer(configure("mnist", *tiny, "INFER.num_samples=3", "INFER.frames=2"))
     assert Image.open(tmp_path / "pictures" / "2.png").mode == "L"
-    files.save_weights(functions.WganGpToyGenerator(4), str(tmp_path / "t.pdparams"))
+    weight_files.save_weights(functions.WganGpToyGenerator(4), str(tmp_path / "t.pdparams"))
     tiny = ["MODEL.gen_net.dim=4", f"INFER.pretrained_model_path={tmp_path}/t"]
     wgangp_toy.infer(configure("toy", *tiny, "INFER.num_samples=30"))
     assert np.loadtxt(tmp_path / "points.csv", delimiter=",", skiprows=1).shape == (30, 2)
@@ -250,7 +249,9 @@ def test_what_is_absent_or_damaged_is_named(configure, tmp_path):
 
 
 def test_the_commands(run_script, tmp_path):
-    files.save_weights(wgangp_cifar10.functions.WganGpCifar10Generator(4), f"{tmp_path}/c.pdparams")
+    weight_files.save_weights(
+        wgangp_cifar10.functions.WganGpCifar10Generator(4), f"{tmp_path}/c.pdparams"
+    )
     settings = ["MODEL.gen_net.dim=4", f"INFER.export_path={tmp_path}/out/c"]
     done = run_script(
         *("cifar10", "mode=export", *settings, f"hydra.run.dir={tmp_path}/1"),
@@ -295,7 +296,7 @@ def test_tensorboard_has_the_records_and_the_pictures(configure, tmp_path):
 
 
 def test_a_writer_that_is_not_installed_is_named(configure, monkeypatch):
-    monkeypatch.setattr(deploy.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="use_vdl=true needs pip install visualdl"):
         wgangp_mnist.train(configure("mnist", *TINY, "use_vdl=true"))
 

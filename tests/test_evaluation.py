@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Validators, statistics, the report: with a small classifier whose answers are known."""
 
 import types
@@ -22,16 +9,23 @@ import pytest
 from scipy import linalg
 from scipy.special import softmax
 
-import evaluation
 import functions
-import metrics
-import pictures
-import synthetic
 import wgangp_cifar10
 import wgangp_image64
 import wgangp_mnist
 import wgangp_toy
-from runtime import UserError
+from data import synthetic
+from measures import evaluation
+from measures import metrics
+from measures import sampling
+from measures.features import classify
+from measures.features import reference_statistics
+from measures.report import make_rows
+from measures.report import make_table
+from support import pictures
+from support import progress as progress_module
+from support.errors import UserError
+from support.progress import Progress
 
 SMALL = ["MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4", "EVAL.batch_size=4"]
 
@@ -122,7 +116,7 @@ def test_the_order_is_random_but_seeded(cifar10):
     cfg, generator, _, data = cifar10
     features = np.arange(80, dtype="float32").reshape(20, 4) / 80
     network = Quadrants()
-    first, again, other = (evaluation.classify(network, features, s) for s in (1, 1, 2))
+    first, again, other = (classify(network, features, s) for s in (1, 1, 2))
     plain = softmax(features.astype("float64") @ network.matrix, 1)
     assert first.dtype == np.float64
     np.testing.assert_array_equal(first, again)
@@ -142,7 +136,7 @@ def test_real_pictures_are_measured_beside(cifar10):
     whole = make(cfg, generator, Quadrants(), data, count=40, test_images=data.train_images)
     # the training set against itself
     assert whole.real_count == 30 and abs(whole.real["distance"]) < 1e-6
-    rows = evaluation.make_rows(evaluate(cfg, generator, whole), whole)
+    rows = make_rows(evaluate(cfg, generator, whole), whole)
     assert rows["distance"]["real_num_samples"] == 30 and rows["distance"]["num_samples"] == 40
     assert rows["score"]["real"] == whole.real["score"]
     assert rows["score"]["real_deviation"] == whole.real["score_deviation"]
@@ -154,27 +148,27 @@ def test_real_pictures_are_measured_beside(cifar10):
 def test_statistics_are_kept_and_made_anew_for_other_data_or_weights(cifar10):
     _, _, _, data = cifar10
     network = Quadrants()
-    first = evaluation.reference_statistics(data.train_images, network)
+    first = reference_statistics(data.train_images, network)
     assert len(network.seen) == 1
-    again = evaluation.reference_statistics(data.train_images, network)
+    again = reference_statistics(data.train_images, network)
     assert len(network.seen) == 1
     for part, same in zip(first, again):
         np.testing.assert_array_equal(part, same)
-    evaluation.reference_statistics(data.test_images, network)
+    reference_statistics(data.test_images, network)
     assert len(network.seen) == 2
     network.sha256 = "1" * 64
-    evaluation.reference_statistics(data.train_images, network)
+    reference_statistics(data.train_images, network)
     assert len(network.seen) == 3
 
 
 def test_statistics_cut_short_are_made_anew(cifar10, tmp_path):
     _, _, _, data = cifar10
     network = Quadrants()
-    first = evaluation.reference_statistics(data.train_images, network)
+    first = reference_statistics(data.train_images, network)
     (path,) = (tmp_path / "cache").rglob("*.npz")
     for content in (path.read_bytes()[:100], b"", b"PK nonsense"):
         path.write_bytes(content)
-        again = evaluation.reference_statistics(data.train_images, network)
+        again = reference_statistics(data.train_images, network)
         np.testing.assert_array_equal(first[1], again[1])
     assert len(network.seen) == 4
 
@@ -216,11 +210,11 @@ def test_evaluation_and_drawing_leave_running_averages_alone(cifar10):
     cfg, generator, _, data = cifar10
     before = [buffer.numpy().copy() for buffer in generator.buffers()]
     evaluate(cfg, generator, make(cfg, generator, Quadrants(), data))
-    evaluation.sample(generator, evaluation.grid_inputs(cfg, generator, 10, 10))
+    sampling.sample(generator, sampling.grid_inputs(cfg, generator, 10, 10))
     for buffer, kept in zip(generator.buffers(), before):
         np.testing.assert_array_equal(buffer.numpy(), kept)
     assert generator.training
-    generator(evaluation.grid_inputs(cfg, generator, 10, 10))
+    generator(sampling.grid_inputs(cfg, generator, 10, 10))
     assert any((b.numpy() != kept).any() for b, kept in zip(generator.buffers(), before))
 
 
@@ -292,9 +286,9 @@ def test_the_toy_sets_have_their_floor_beside(configure):
 
 def test_progress_tells_how_far_and_how_long(monkeypatch, tmp_path):
     lines, clock = [], iter([0, 10, 40, 50, 100, 101])
-    monkeypatch.setattr(evaluation.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(evaluation.logger, "info", lines.append)
-    progress = evaluation.Progress("pictures", 100)
+    monkeypatch.setattr(progress_module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(progress_module.logger, "info", lines.append)
+    progress = Progress("pictures", 100)
     for _ in range(5):
         progress.add(20)
     # at 40 s 40 of 100 were done, at 100 s 80
@@ -313,7 +307,7 @@ def test_rows_and_table():
         real_count=30,
         data_loader=types.SimpleNamespace(dataset=range(50)),
     )
-    rows = evaluation.make_rows(figures, validator)
+    rows = make_rows(figures, validator)
     assert set(rows) == {"fid", "inception_score", "modes", "test_wasserstein"}
     assert rows["inception_score"] == {
         **{"value": 5.0, "deviation": 0.25, "num_samples": 50, "better": "higher"},
@@ -322,7 +316,7 @@ def test_rows_and_table():
     assert rows["modes"]["real"] == 8.0 and rows["modes"]["real_deviation"] == 0.5
     assert rows["modes"]["real_num_samples"] == 30
     assert rows["test_wasserstein"]["better"] is None
-    assert evaluation.make_table(rows).splitlines() == [
+    assert make_table(rows).splitlines() == [
         "figure            value   deviation  real  better  samples  measured by",
         "fid               12.346  -          -     lower   50       some network (abcabcabcabc)",
         "inception_score   5       0.25       -     higher  50       some network (abcabcabcabc)",
@@ -344,10 +338,10 @@ def test_statistics_that_cannot_be_kept_are_used_all_the_same(cifar10, tmp_path,
     lines = []
     monkeypatch.setattr(evaluation.logger, "warning", lines.append)
     network = Quadrants()
-    mean, _ = evaluation.reference_statistics(data.train_images, network)
+    mean, _ = reference_statistics(data.train_images, network)
     assert np.isfinite(mean).all() and "could not be kept" in lines[0]
     with pytest.raises(UserError, match="1 training picture"):
-        evaluation.reference_statistics(data.train_images[:1], network)
+        reference_statistics(data.train_images[:1], network)
 
 
 def test_best_metrics_have_a_direction():

@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Downloads and weights: whole or absent, and nothing that does not fit."""
 
 import hashlib
@@ -24,9 +11,14 @@ import numpy as np
 import paddle
 import pytest
 
-import files
 import functions
-from runtime import UserError
+from support import downloads
+from support import npz
+from support import storage
+from support import torch_files
+from support import weight_files
+from support.errors import UserError
+from support.unpickling import unpickle
 
 CONTENT = b"some data" * 10000
 
@@ -56,7 +48,7 @@ def server(monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(files, "SECURE", ("https://", address))
+    monkeypatch.setattr(downloads, "SECURE", ("https://", address))
     yield address
     server.shutdown()
     server.server_close()
@@ -68,10 +60,10 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 def test_an_absent_file_is_downloaded_and_then_kept(tmp_path, server):
     path = tmp_path / "set.bin"
     addresses = [f"{server}/missing", f"{server}/whole"]
-    assert files.fetch(str(path), addresses, MD5, "none.") == str(path)
+    assert downloads.fetch(str(path), addresses, MD5, "none.") == str(path)
     assert path.read_bytes() == CONTENT
     path.write_bytes(b"own data in the same layout")
-    assert files.fetch(str(path), [f"{server}/missing"], MD5, "none.") == str(path)
+    assert downloads.fetch(str(path), [f"{server}/missing"], MD5, "none.") == str(path)
     assert path.read_bytes() == b"own data in the same layout"
 
 
@@ -89,7 +81,7 @@ def test_a_failed_download_leaves_nothing_and_names_the_ways_out(
 ):
     path = tmp_path / "set.bin"
     with pytest.raises(UserError, match=reason) as error:
-        files.fetch(str(path), [f"{server}/{page}"], md5, "DATA.source=other works.")
+        downloads.fetch(str(path), [f"{server}/{page}"], md5, "DATA.source=other works.")
     for part in (
         str(path),
         f"{server}/{page}",
@@ -103,16 +95,16 @@ def test_a_failed_download_leaves_nothing_and_names_the_ways_out(
 
 def test_only_https_is_taken(tmp_path):
     with pytest.raises(UserError, match="http://127.0.0.1:9/a.gz is not an address by https"):
-        files.fetch(str(tmp_path / "a.gz"), ["http://127.0.0.1:9/a.gz"], MD5, "none.")
+        downloads.fetch(str(tmp_path / "a.gz"), ["http://127.0.0.1:9/a.gz"], MD5, "none.")
     with pytest.raises(UserError, match="not an address by https"):
-        files.load_weights(functions.WganGpToyGenerator(4), "http://127.0.0.1:9/g", "EVAL.x")
+        weight_files.load_weights(functions.WganGpToyGenerator(4), "http://127.0.0.1:9/g", "EVAL.x")
 
 
 def test_a_slip_in_the_path_is_not_downloaded_to(tmp_path, server):
     with pytest.raises(UserError, match="neither this file nor its folder"):
-        files.fetch(str(tmp_path / "nowhere" / "set.bin"), [f"{server}/whole"], MD5, "none.")
+        downloads.fetch(str(tmp_path / "nowhere" / "set.bin"), [f"{server}/whole"], MD5, "none.")
     with pytest.raises(UserError, match="is a folder"):
-        files.fetch(str(tmp_path), [f"{server}/whole"], MD5, "none.")
+        downloads.fetch(str(tmp_path), [f"{server}/whole"], MD5, "none.")
 
 
 def save(network, path):
@@ -128,7 +120,7 @@ def state(network):
 def test_weights_come_back_with_or_without_the_suffix(tmp_path, suffix):
     saved, loaded = (functions.WganGpCifar10Generator(4) for _ in range(2))
     save(saved, tmp_path / "g.pdparams")
-    files.load_weights(loaded, f"{tmp_path}/g{suffix}", "EVAL.x")
+    weight_files.load_weights(loaded, f"{tmp_path}/g{suffix}", "EVAL.x")
     for name, value in state(saved).items():
         np.testing.assert_array_equal(state(loaded)[name], value)
 
@@ -139,22 +131,22 @@ def test_compressed_parts_are_refused(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("x/data.pkl", b"N.")
     with pytest.raises(UserError, match="it is compressed"):
-        files.read_pth(str(path))
+        torch_files.read_pth(str(path))
     with pytest.raises(UserError, match="not intact"):
-        files.read_npz(str(path))
+        npz.read_npz(str(path))
 
 
 def test_keys_that_are_no_names_are_refused(tmp_path):
     path = tmp_path / "g.pdparams"
     path.write_bytes(pickle.dumps({1: np.zeros(3)}))
     with pytest.raises(UserError, match="arrays by name"):
-        files.load_weights(functions.WganGpToyGenerator(4), str(path), "EVAL.x")
+        weight_files.load_weights(functions.WganGpToyGenerator(4), str(path), "EVAL.x")
 
 
 def test_our_own_weights_carry_a_checksum(tmp_path):
     network, other = (functions.WganGpToyGenerator(4) for _ in range(2))
     path = tmp_path / "g.pdparams"
-    files.save_weights(network, str(path))
+    weight_files.save_weights(network, str(path))
     content = path.read_bytes()
     # Paddle reads them, too
     for name, value in paddle.load(str(path), return_numpy=True).items():
@@ -164,32 +156,32 @@ def test_our_own_weights_carry_a_checksum(tmp_path):
     path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     before = state(other)
     with pytest.raises(UserError, match="damaged: its checksum does not match"):
-        files.load_weights(other, str(path), "EVAL.x")
+        weight_files.load_weights(other, str(path), "EVAL.x")
     for name, value in before.items():
         np.testing.assert_array_equal(state(other)[name], value)
     path.write_bytes(content)
-    files.load_weights(other, str(path), "EVAL.x")
+    weight_files.load_weights(other, str(path), "EVAL.x")
 
 
 def test_weights_from_a_url_are_cached_by_address(tmp_path, server, monkeypatch):
     network = functions.WganGpToyGenerator(4)
     save(network, tmp_path / "g.pdparams")
-    monkeypatch.setattr(files, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(storage, "CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(globals(), "CONTENT", (tmp_path / "g.pdparams").read_bytes())
     other = functions.WganGpToyGenerator(4)
-    files.load_weights(other, f"{server}/g", "EVAL.x")
+    weight_files.load_weights(other, f"{server}/g", "EVAL.x")
     np.testing.assert_array_equal(
         state(other)["layers.0.weight"], state(network)["layers.0.weight"]
     )
     monkeypatch.setitem(globals(), "CONTENT", b"")
-    files.load_weights(other, f"{server}/g.pdparams", "EVAL.x")
+    weight_files.load_weights(other, f"{server}/g.pdparams", "EVAL.x")
     with pytest.raises(UserError, match="is not a pickle") as error:
-        files.load_weights(other, f"{server}/other/g.pdparams", "EVAL.x")
+        weight_files.load_weights(other, f"{server}/other/g.pdparams", "EVAL.x")
     assert f"{server}/other/g.pdparams; remove it" in str(error.value)
     monkeypatch.setitem(globals(), "CONTENT", (tmp_path / "g.pdparams").read_bytes())
-    files.load_weights(other, f"{server}/g?download=true", "EVAL.x")
+    weight_files.load_weights(other, f"{server}/g?download=true", "EVAL.x")
     with pytest.raises(UserError, match="EVAL.x: .*could not be downloaded"):
-        files.load_weights(other, f"{server}/missing", "EVAL.x")
+        weight_files.load_weights(other, f"{server}/missing", "EVAL.x")
 
 
 def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(tmp_path):
@@ -203,7 +195,7 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(tmp_path):
     path = tmp_path / "g.pdparams"
     path.write_bytes(pickle.dumps(arrays))
     with pytest.raises(UserError) as error:
-        files.load_weights(network, str(path), "EVAL.pretrained_gen_model_path")
+        weight_files.load_weights(network, str(path), "EVAL.pretrained_gen_model_path")
     for part in (
         "EVAL.pretrained_gen_model_path",
         "does not fit WganGpToyGenerator",
@@ -241,7 +233,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path, content, message):
     mark, path = tmp_path / "mark", tmp_path / "g.pdparams"
     path.write_bytes(content(str(mark)))
     with pytest.raises(UserError, match=message):
-        files.load_weights(functions.WganGpToyGenerator(4), str(path), "EVAL.x")
+        weight_files.load_weights(functions.WganGpToyGenerator(4), str(path), "EVAL.x")
     assert not mark.exists()
 
 
@@ -251,30 +243,30 @@ def test_a_pickle_that_shares_its_parts_is_read_in_its_own_size():
         shared = [shared, shared]
     content = pickle.dumps(shared)
     assert len(content) < 1000
-    assert len(files.unpickle(content, "here")) == 2
+    assert len(unpickle(content, "here")) == 2
 
 
 def test_double_precision_weights_are_taken(tmp_path):
     network = functions.WganGpToyGenerator(4)
     arrays = {name: value.astype("float64") + 1 for name, value in state(network).items()}
     (tmp_path / "g.pdparams").write_bytes(pickle.dumps(arrays))
-    files.load_weights(network, str(tmp_path / "g"), "EVAL.x")
+    weight_files.load_weights(network, str(tmp_path / "g"), "EVAL.x")
     for name, value in arrays.items():
         np.testing.assert_allclose(state(network)[name], value, rtol=1e-6)
 
 
 def test_absent_weights_are_named(tmp_path):
     with pytest.raises(UserError, match="EVAL.x: there is no file .*g.pdparams"):
-        files.load_weights(functions.WganGpToyGenerator(4), str(tmp_path / "g"), "EVAL.x")
+        weight_files.load_weights(functions.WganGpToyGenerator(4), str(tmp_path / "g"), "EVAL.x")
 
 
 def test_weights_that_cannot_be_read_are_named(tmp_path, monkeypatch):
     network = functions.WganGpToyGenerator(4)
-    files.save_weights(network, str(tmp_path / "w.pdparams"))
+    weight_files.save_weights(network, str(tmp_path / "w.pdparams"))
 
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files, "open", refuse, raising=False)  # root may read everything
+    monkeypatch.setattr(weight_files, "open", refuse, raising=False)  # root may read everything
     with pytest.raises(UserError, match="SETTING: .*w.pdparams can't be read .*Permission denied"):
-        files.load_weights(network, str(tmp_path / "w"), "SETTING")
+        weight_files.load_weights(network, str(tmp_path / "w"), "SETTING")

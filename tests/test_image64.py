@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """64x64: reading and augmenting a user's pictures, the networks, the WGAN lab, the script."""
 
 import io
@@ -27,15 +14,22 @@ import paddle.nn.functional as F
 import pytest
 from PIL import Image
 
-import dcgan
-import files
 import functions
-import image_folder
-import linear_maps as maps
-import resnet64
 import wgangp_image64
 import wgangp_mnist
-from runtime import UserError
+from data import augmentation
+from data import image_folder
+from data import picture_files
+from kernels.first_order import first_order_penalty
+from networks import dcgan
+from networks import resnet64
+from networks import wgan_lab
+from networks.normalisation import BatchNorm
+from networks.normalisation import LayerNorm
+from networks.normalisation import NoNorm
+from support import storage
+from support import weight_files
+from support.errors import UserError
 
 CLASSES = ["cats", "dogs", "owls"]
 
@@ -169,7 +163,7 @@ def test_an_archive_is_read_as_its_folder(suffix, folder, tmp_path):
 
 def test_what_is_held_out_depends_on_the_number_of_pictures_alone(folder, monkeypatch, tmp_path):
     first = read(folder)
-    monkeypatch.setattr(files, "CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(storage, "CACHE", str(tmp_path / "elsewhere"))
     assert_same(read(folder), first)
     # all the cats drawn anew: they are others, in the same places
     for number, path in enumerate(sorted(folder.glob("cats/[0-9]*.png"))):
@@ -182,7 +176,7 @@ def test_what_is_held_out_depends_on_the_number_of_pictures_alone(folder, monkey
 
 def test_a_compressed_tar_is_read_in_its_own_order(folder, tmp_path):
     """To go back in one is to unpack it from its start, for each picture."""
-    pictures, stack = image_folder.collect(str(pack(folder, tmp_path / "x.tar.gz")))
+    pictures, stack = picture_files.collect(str(pack(folder, tmp_path / "x.tar.gz")))
     order = []
 
     def watched(picture):
@@ -201,7 +195,7 @@ def test_a_compressed_tar_is_read_in_its_own_order(folder, tmp_path):
 @pytest.mark.parametrize("shape", [(64, 64), (200, 101), (33, 150), (7, 9), (1, 300)])
 def test_decoding_scales_and_crops_at_the_middle(shape, size):
     picture = noise(*shape)
-    found = image_folder.decode(encode(picture), size)
+    found = picture_files.decode(encode(picture), size)
     assert found.shape == (3, size, size) and found.dtype == np.uint8
     np.testing.assert_array_equal(found, fit(picture, size))
 
@@ -212,7 +206,7 @@ def test_what_is_cropped_off_leaves_no_trace(upright):
     for channel in range(3):
         stripes[:, 64 * channel : 64 * (channel + 1), channel] = 255
     picture = Image.fromarray(stripes.swapaxes(0, 1) if upright else stripes)
-    found = image_folder.decode(encode(picture), 64)
+    found = picture_files.decode(encode(picture), 64)
     np.testing.assert_array_equal(found.max((1, 2)), [0, 255, 0])
     np.testing.assert_array_equal(found.min((1, 2)), [0, 255, 0])
 
@@ -222,12 +216,12 @@ def test_what_is_transparent_becomes_white():
     colours = np.asarray(picture).astype(float)
     alpha = colours[..., 3:] / 255
     expected = colours[..., :3] * alpha + 255 * (1 - alpha)
-    found = image_folder.decode(encode(picture), 64).transpose(1, 2, 0)
+    found = picture_files.decode(encode(picture), 64).transpose(1, 2, 0)
     np.testing.assert_allclose(found, expected, atol=1)
     keyed = Image.new("P", (64, 64), 1)
     keyed.putpalette([0, 0, 255, 255, 0, 0])
     keyed.paste(0, (0, 0, 32, 64))
-    found = image_folder.decode(encode(keyed, "GIF", transparency=0), 64)
+    found = picture_files.decode(encode(keyed, "GIF", transparency=0), 64)
     assert (found[:, :, :32] == 255).all()
     assert (found[0, :, 32:] == 255).all() and not found[1:, :, 32:].any()
 
@@ -235,7 +229,7 @@ def test_what_is_transparent_becomes_white():
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr"])
 def test_other_kinds_of_colour(mode):
     picture = noise(64, 64).convert(mode)
-    found = image_folder.decode(encode(picture, "TIFF"), 64)
+    found = picture_files.decode(encode(picture, "TIFF"), 64)
     expected = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
     np.testing.assert_array_equal(found, expected)
 
@@ -244,7 +238,7 @@ def test_other_kinds_of_colour(mode):
 def test_16_bits_of_grey_become_8(kind):
     """Pillow itself would make all but the darkest white."""
     grey = np.linspace(0, 65535, 64 * 64).astype("uint16").reshape(64, 64)
-    found = image_folder.decode(encode(Image.fromarray(grey), kind), 64)
+    found = picture_files.decode(encode(Image.fromarray(grey), kind), 64)
     np.testing.assert_array_equal(found, np.broadcast_to(grey // 256, (3, 64, 64)))
 
 
@@ -252,7 +246,7 @@ def test_16_bits_of_grey_become_8(kind):
 def test_a_camera_that_was_turned(orientation, turns):
     picture, exif = noise(64, 64), Image.Exif()
     exif[0x0112] = orientation
-    found = image_folder.decode(encode(picture, exif=exif), 64)
+    found = picture_files.decode(encode(picture, exif=exif), 64)
     np.testing.assert_array_equal(found, np.rot90(np.asarray(picture), turns).transpose(2, 0, 1))
 
 
@@ -468,7 +462,7 @@ def test_what_was_kept_is_made_anew_where_it_is_damaged(how, folder, tmp_path, d
 def test_pictures_that_can_not_be_kept_are_used_all_the_same(folder, tmp_path, monkeypatch):
     expected, warned = read(folder), []
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(files, "CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(storage, "CACHE", str(tmp_path / "file"))
     monkeypatch.setattr(image_folder.logger, "warning", warned.append)
     assert_same(read(folder), expected)
     (text,) = warned
@@ -477,7 +471,7 @@ def test_pictures_that_can_not_be_kept_are_used_all_the_same(folder, tmp_path, m
 
 def prepare(images, seed=0, crop=False, flip=False, jitter=0.0):
     settings = SimpleNamespace(crop=crop, flip=flip, jitter=jitter)
-    return image_folder.make_prepare(settings)(images, np.random.default_rng(seed))
+    return augmentation.make_prepare(settings)(images, np.random.default_rng(seed))
 
 
 def pixels(count, size, seed=0):
@@ -563,8 +557,8 @@ def test_jitter_changes_brightness_contrast_and_saturation_of_each_picture():
 
 def test_the_middle_of_larger_pictures():
     images = pixels(2, 72)
-    np.testing.assert_array_equal(image_folder.middle(images), images[:, :, 4:68, 4:68])
-    np.testing.assert_array_equal(image_folder.middle(images[..., :64, :64]), images[..., :64, :64])
+    np.testing.assert_array_equal(augmentation.middle(images), images[:, :, 4:68, 4:68])
+    np.testing.assert_array_equal(augmentation.middle(images[..., :64, :64]), images[..., :64, :64])
 
 
 def count(network):
@@ -745,7 +739,7 @@ CRITICS = {
     "dcgan": (dcgan.Dcgan64Discriminator, [3, 3, 64, 64]),
     "resnet": (resnet64.Resnet64Discriminator, [3, 3, 64, 64]),
 }
-ALL_CRITICS = {**CRITICS, "wgan_lab": (dcgan.WganLabDiscriminator, [3, 1, 28, 28])}
+ALL_CRITICS = {**CRITICS, "wgan_lab": (wgan_lab.WganLabDiscriminator, [3, 1, 28, 28])}
 
 
 @pytest.mark.parametrize("name", ALL_CRITICS)
@@ -754,30 +748,30 @@ def test_which_norms_a_critic_has(norm, name):
     """With none, it is made of linear maps and gates alone."""
     make, _ = ALL_CRITICS[name]
     critic = make(2, norm=norm)
-    kind = {None: functions.NoNorm, "layer": functions.LayerNorm, "batch": functions.BatchNorm}
+    kind = {None: NoNorm, "layer": LayerNorm, "batch": BatchNorm}
     kinds = [type(layer) for layer in critic.sublayers() if "Norm" in type(layer).__name__]
-    found = [layer for layer in kinds if layer is not functions.NoNorm]
+    found = [layer for layer in kinds if layer is not NoNorm]
     # after the first convolution, dcgan has none
     expected = {"dcgan": 3, "resnet": 4 * 3, "wgan_lab": 2}[name]
     assert found == [kind[norm]] * (expected if norm else 0)
     assert critic.piecewise_linear == (norm is None)
     if name == "dcgan":
-        assert type(critic.norms[0]) is functions.NoNorm
+        assert type(critic.norms[0]) is NoNorm
 
 
 def test_critics_of_pictures_have_layer_normalisation_unless_asked(configure):
     for arch in ("dcgan", "resnet"):
         tiny = [f"MODEL.arch={arch}", "MODEL.dis_net.dim=1", "MODEL.gen_net.dim=1"]
         for setting, norm in (
-            ([], functions.LayerNorm),
-            (["MODEL.dis_net.norm=batch"], functions.BatchNorm),
-            (["MODEL.dis_net.norm=null"], functions.NoNorm),
+            ([], LayerNorm),
+            (["MODEL.dis_net.norm=batch"], BatchNorm),
+            (["MODEL.dis_net.norm=null"], NoNorm),
         ):
             _, critic = wgangp_image64.make_networks(configure("image64", *tiny, *setting))
             assert any(type(layer) is norm for layer in critic.sublayers())
-            assert critic.piecewise_linear == (norm is functions.NoNorm)
+            assert critic.piecewise_linear == (norm is NoNorm)
     for make, _ in CRITICS.values():
-        assert any(type(layer) is functions.LayerNorm for layer in make(1).sublayers())
+        assert any(type(layer) is LayerNorm for layer in make(1).sublayers())
     with pytest.raises(UserError, match="null, layer or batch"):
         resnet64.Resnet64Discriminator(1, "instance")
 
@@ -788,7 +782,7 @@ def test_first_order_penalty_is_that_of_double_backward(name, float64):
     # of another gain than 1, at which the penalty would vanish
     critic, samples = randomise(make(2, norm=None), 1.5), paddle.randn(shape)
     results = []
-    for penalised_norm in (maps.first_order_penalty, functions.penalised_norm):
+    for penalised_norm in (first_order_penalty, functions.penalised_norm):
         critic.clear_gradients()
         norm, term = penalised_norm(critic, samples, functions.gradient_penalty)
         term.backward()
@@ -850,7 +844,7 @@ def test_networks_of_the_wgan_lab(configure):
 
 
 def test_the_wgan_lab_against_a_plain_computation():
-    network, noise_ = randomise(dcgan.WganLabGenerator(2)), paddle.randn([5, 100])
+    network, noise_ = randomise(wgan_lab.WganLabGenerator(2)), paddle.randn([5, 100])
     h = batch_norm(network.linear_1(noise_)[:, :, None, None], network.norm_1)
     h = network.linear_2(F.relu(h)[:, :, 0, 0])[:, :, None, None]
     h = F.relu(batch_norm(h, network.norm_2)).reshape([5, 4, 7, 7])
@@ -858,7 +852,7 @@ def test_the_wgan_lab_against_a_plain_computation():
     digits, plain = network.generate(noise_), F.tanh(plain_deconv(h, network.deconv_2, 1))
     np.testing.assert_allclose(digits.numpy(), plain.numpy(), atol=1e-4)
 
-    network = randomise(dcgan.WganLabDiscriminator(2, "layer"))
+    network = randomise(wgan_lab.WganLabDiscriminator(2, "layer"))
     h = plain_conv(F.pad(digits, [1, 2, 1, 2]), network.conv_1, stride=2)
     h = leaky(layer_norm(h, network.norm_1))
     h = plain_conv(F.pad(h, [1, 2, 1, 2]), network.conv_2, stride=2)
@@ -906,7 +900,7 @@ def test_the_wgan_lab_trains_by_clipping(configure, tmp_path):
     record = last_record(tmp_path)
     assert record["step"] == 2 and "gradient_norm" not in record
     _, critic = wgangp_mnist.make_networks(cfg)
-    files.load_weights(critic, str(tmp_path / "model_discriminator"), "x")
+    weight_files.load_weights(critic, str(tmp_path / "model_discriminator"), "x")
     assert max(np.abs(weight.numpy()).max() for weight in critic.parameters()) <= 0.01 + 1e-9
 
 
@@ -996,4 +990,4 @@ def test_a_zip_of_another_method_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("a/1.png", b"0" * 1000)
     with pytest.raises(UserError, match="a/1.png is compressed by another method"):
-        image_folder.collect(str(path))
+        picture_files.collect(str(path))

@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The Inception port: against torch-fidelity where it is installed, by golden values elsewhere."""
 
 import importlib.util
@@ -26,11 +13,14 @@ import paddle
 import pytest
 from test_data import write_cifar
 
-import files
 import functions
-import inception
-import metrics
-from runtime import UserError
+from measures import inception
+from measures import metrics
+from support import storage
+from support import torch_files
+from support import unpickling
+from support.errors import UserError
+from support.unpickling import unpickle
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +107,7 @@ def test_torch_fidelitys_network_says_the_same(network, outputs, tmp_path):
 
     state, path = reference.random_state(), tmp_path / "by_torch.pth"
     torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
-    read = files.read_pth(str(path))
+    read = torch_files.read_pth(str(path))
     assert list(read) == list(state)
     for name, value in state.items():
         np.testing.assert_array_equal(read[name], value)
@@ -156,7 +146,7 @@ def test_another_checksum_is_refused(inception_weights):
 def refused(path, content, *parts):
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        inception.Inception(str(path), files.sha256(str(path)))
+        inception.Inception(str(path), storage.sha256(str(path)))
     for part in (str(path), *parts):
         assert part in str(caught.value), caught.value
     assert "\n" not in str(caught.value)
@@ -196,8 +186,8 @@ def test_pickles_cannot_change_what_they_may_call(tmp_path):
     ):
         pickled = f"c{module}\n{name}\n".encode() + b"N}X\x0c\x00\x00\x00__defaults__NsN\x86b."
         with pytest.raises(UserError, match="not a pickle of arrays"):
-            files.unpickle(pickled, "x")
-    assert files._from_buffer.__defaults__ == ("C",)
+            unpickle(pickled, "x")
+    assert unpickling._from_buffer.__defaults__ == ("C",)
 
 
 class Evil:
@@ -236,17 +226,17 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path, capfd):
     ],
 )
 def test_tensors_beyond_their_storage_are_refused(offset, shape, strides):
-    storage = files._Storage(np.arange(4, dtype="float32"))
+    storage = torch_files._Storage(np.arange(4, dtype="float32"))
     with pytest.raises(pickle.UnpicklingError, match="beyond its storage|whole numbers"):
-        files._rebuild_tensor(storage, offset, shape, strides)
+        torch_files._rebuild_tensor(storage, offset, shape, strides)
 
 
 def test_tensors_of_any_layout_are_read():
     numbers = np.arange(12, dtype="float32")
-    storage = files._Storage(numbers)
-    transposed = files._rebuild_tensor(storage, 0, (3, 4), (1, 3)).array
+    storage = torch_files._Storage(numbers)
+    transposed = torch_files._rebuild_tensor(storage, 0, (3, 4), (1, 3)).array
     np.testing.assert_array_equal(transposed, numbers.reshape(4, 3).T)
-    assert files._rebuild_tensor(storage, 7, (), ()).array == 7
+    assert torch_files._rebuild_tensor(storage, 7, (), ()).array == 7
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
@@ -340,7 +330,13 @@ def test_the_self_test_compares_with_what_is_known(
 def test_the_self_test_refuses_other_weights(inception_weights, run_script, tmp_path):
     write_cifar(tmp_path / "tiny.tar.gz", {"data_batch_1": 1, "test_batch": 1})
     done = run_script(
-        *("inception", "--data", f"{tmp_path}/tiny.tar.gz", "--weights", inception_weights[0]),
+        *(
+            "-m measures.inception",
+            "--data",
+            f"{tmp_path}/tiny.tar.gz",
+            "--weights",
+            inception_weights[0],
+        ),
         status=2,
     )
     assert "has the SHA-256" in done.stderr and "Traceback" not in done.stderr

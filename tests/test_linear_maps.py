@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Each rewrite against its plain formula, values and gradients, in float64."""
 
 import numpy as np
@@ -21,9 +8,14 @@ import pytest
 from paddle import nn
 
 import functions
-import linear_maps as maps
-import objectives
-from runtime import UserError
+from kernels import maps
+from kernels.broadcast import broadcast_channels
+from kernels.first_order import first_order_penalty
+from kernels.tape import current
+from networks.layers import make_conv
+from networks.layers import make_conv_transpose
+from support.errors import UserError
+from training import objectives
 
 
 def mean_pool(x):
@@ -69,10 +61,10 @@ def test_maps_are_their_plain_formulas(fast, size, float64):
 
 
 STRIDED = {  # convolutions of stride 2, as functions.py and dcgan.py make them
-    "same": (maps.conv, lambda: functions.conv(3, 5, 5, 2)),
+    "same": (maps.conv, lambda: make_conv(3, 5, 5, 2)),
     "padded": (maps.conv, lambda: nn.Conv2D(3, 5, 4, stride=2, padding=1)),
-    "transposed 5x5": (maps.conv_transpose, lambda: functions.conv_transpose(3, 5, 5)),
-    "transposed 4x4": (maps.conv_transpose, lambda: functions.conv_transpose(3, 5, 4)),
+    "transposed 5x5": (maps.conv_transpose, lambda: make_conv_transpose(3, 5, 5)),
+    "transposed 4x4": (maps.conv_transpose, lambda: make_conv_transpose(3, 5, 4)),
 }
 
 
@@ -95,7 +87,7 @@ def test_small_convolutions_are_products(name, shape, float64, monkeypatch):
         values_and_gradients(fast, layer, shape)
     with maps.twice_differentiable():
         assert_alike(values_and_gradients(fast, layer, shape), expected)
-    monkeypatch.setattr(maps, "FEW", 5)
+    monkeypatch.setattr(maps, "MAX_BATCHED_PLACES", 5)
     assert_alike(values_and_gradients(fast, layer, shape), expected)
 
 
@@ -128,7 +120,7 @@ def test_relu_with_and_without_a_slope(slope):
 def test_spread_repeats_a_number_over_its_channel(float64):
     columns, like = paddle.randn([2, 3]), paddle.zeros([2, 3, 4, 5])
     columns.stop_gradient = False
-    wide = maps.spread(columns, like)
+    wide = broadcast_channels(columns, like)
     expected = np.broadcast_to(columns.numpy()[:, :, None, None], [2, 3, 4, 5])
     np.testing.assert_array_equal(wide.numpy(), expected)
     weights = paddle.randn([2, 3, 4, 5])
@@ -160,7 +152,7 @@ def test_first_order_penalty_is_that_of_double_backward(name, penalty, float64):
         if weight.ndim == 1:  # biases are 0 at first, where a mistake in them would not show
             weight.set_value(0.1 * paddle.randn(weight.shape))
     results = []
-    for penalised_norm in (maps.first_order_penalty, functions.penalised_norm):
+    for penalised_norm in (first_order_penalty, functions.penalised_norm):
         critic.clear_gradients()
         norm, term = penalised_norm(critic, samples, PENALTIES[penalty])
         term.backward()
@@ -189,9 +181,9 @@ def test_first_order_penalty_takes_no_second_derivative(monkeypatch):
 
     monkeypatch.setattr(paddle, "grad", watched)
     critic = functions.WganGpToyDiscriminator(8)
-    maps.first_order_penalty(critic, paddle.randn([3, 2]), functions.gradient_penalty)[1].backward()
+    first_order_penalty(critic, paddle.randn([3, 2]), functions.gradient_penalty)[1].backward()
     assert asked == [False, False]  # of the values, and of the penalty in the norms
-    assert maps._tape is None
+    assert current is None
 
 
 def test_the_setting_chooses_how_the_gradient_is_had():
@@ -200,8 +192,8 @@ def test_the_setting_chooses_how_the_gradient_is_had():
         functions.WganGpMnistDiscriminator(2, "layer"),
     )
     for critic, setting, expected in (
-        (linear, "auto", maps.first_order_penalty),
-        (linear, "first_order", maps.first_order_penalty),
+        (linear, "auto", first_order_penalty),
+        (linear, "first_order", first_order_penalty),
         (linear, "double_backward", functions.penalised_norm),
         (normalised, "auto", functions.penalised_norm),
         (normalised, "double_backward", functions.penalised_norm),

@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The objectives: closed forms, finite differences, and the classic mistakes."""
 
 import numpy as np
@@ -19,16 +6,17 @@ import paddle
 import pytest
 
 import functions
-from objectives import Objective
-from objectives import wasserstein_critic
-from objectives import wasserstein_generator
+from networks.base import Critic
+from training.objectives import Objective
+from training.objectives import wasserstein_critic
+from training.objectives import wasserstein_generator
 
 WGAN_GP = Objective(
     wasserstein_critic, wasserstein_generator, functions.gradient_penalty, penalty_weight=10.0
 )
 
 
-class LinearCritic(functions.Critic):
+class LinearCritic(Critic):
     """D(x) = <w, x>, whose gradient is w everywhere."""
 
     def __init__(self, weight):
@@ -41,7 +29,7 @@ class LinearCritic(functions.Critic):
         return (samples * self.weight).sum(axes), None
 
 
-class NormCritic(functions.Critic):
+class NormCritic(Critic):
     """D(x) = ||x||^2 / 2, whose gradient is x: another length for each sample."""
 
     def score(self, samples):
@@ -149,7 +137,7 @@ def test_samples_are_independent_in_the_critic(name):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
-class HeadCritic(functions.Critic):
+class HeadCritic(Critic):
     """D(x) = first coordinate; logits are the other ten."""
 
     def score(self, samples):

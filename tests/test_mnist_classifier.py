@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The classifier of digits: its command, its checksum, and what it knows."""
 
 import json
@@ -24,26 +11,26 @@ import pytest
 from test_data import write_mnist
 
 import functions
-import mnist_classifier
-import synthetic
-from runtime import UserError
+from data import synthetic
+from measures import digit_classifier
+from support.errors import UserError
 
 
 def test_the_one_that_is_shipped_knows_digits(shared):
-    network = mnist_classifier.load()
-    note = json.loads(Path(mnist_classifier.SHIPPED).with_suffix(".json").read_text())
+    network = digit_classifier.load()
+    note = json.loads(Path(digit_classifier.SHIPPED).with_suffix(".json").read_text())
     data = functions.read_mnist(shared("mnist.pkl.gz"))
-    right = mnist_classifier.accuracy(network, data.test_images, data.test_labels)
+    right = digit_classifier.accuracy(network, data.test_images, data.test_labels)
     assert right == pytest.approx(note["test_accuracy"], abs=2e-4) and right >= 0.992
 
 
 def test_it_tells_other_peoples_digits_apart():
-    network, data = mnist_classifier.load(), synthetic.digits_set()
-    assert mnist_classifier.accuracy(network, data.test_images, data.test_labels) > 0.7
+    network, data = digit_classifier.load(), synthetic.digits_set()
+    assert digit_classifier.accuracy(network, data.test_images, data.test_labels) > 0.7
 
 
 def test_logits_of_features_are_those_of_the_network():
-    network, data = mnist_classifier.load(), synthetic.digits_set()
+    network, data = digit_classifier.load(), synthetic.digits_set()
     images = data.test_images[:5]
     whole = network(paddle.to_tensor(functions.prepare_mnist(images))).numpy()
     features = network.features(paddle.to_tensor(images.astype("float32")))
@@ -55,7 +42,7 @@ def test_shifting_moves_whole_pictures():
     rng = np.random.default_rng(0)
     images = np.zeros((300, 1, 9, 9), "float32")
     images[:, 0, 4, 4] = np.arange(1, 301)
-    moved = mnist_classifier.shifted(images, rng)
+    moved = digit_classifier.shifted(images, rng)
     number, _, rows, columns = np.nonzero(moved)
     assert moved.shape == images.shape and number.tolist() == list(range(300))
     np.testing.assert_array_equal(moved[number, 0, rows, columns], images[:, 0, 4, 4])
@@ -76,14 +63,16 @@ def test_one_command_trains_and_its_weights_serve(run_script, tmp_path):
     data = tmp_path / "mnist.pkl.gz"
     write_mnist(data, [digits(rng.integers(10, size=size)) for size in (400, 10, 100)])
     out = tmp_path / "out"
-    done = run_script("mnist_classifier", "--data", data, "--output", out, "--epochs", "2")
+    done = run_script(
+        "-m measures.digit_classifier", "--data", data, "--output", out, "--epochs", "2"
+    )
     note = json.loads((out / "mnist_classifier.json").read_text())
     assert f"{100 * note['test_accuracy']:.2f}% of the test digits right" in done.stdout
-    assert note["command"].startswith("python mnist_classifier.py --data ")
-    network = mnist_classifier.load(str(out / "mnist_classifier.pdparams"))
+    assert note["command"].startswith("python -m measures.digit_classifier --data ")
+    network = digit_classifier.load(str(out / "mnist_classifier.pdparams"))
     assert network.sha256 == note["sha256"]
     read = functions.read_mnist(str(data))
-    right = mnist_classifier.accuracy(network, read.test_images, read.test_labels)
+    right = digit_classifier.accuracy(network, read.test_images, read.test_labels)
     assert right == note["test_accuracy"]
 
 
@@ -94,28 +83,33 @@ def test_a_seed_or_folder_that_cannot_be_is_refused_before_training(run_script, 
         (("--output", tmp_path, "--seed", "-1"), "--seed must be"),
         (("--output", data), "File exists"),
     ):
-        done = run_script("mnist_classifier", "--data", data, *slip, status=2)
+        done = run_script("-m measures.digit_classifier", "--data", data, *slip, status=2)
         assert part in done.stderr and "Traceback" not in done.stderr
 
 
 def test_its_slips_get_one_line(run_script, tmp_path):
     done = run_script(
-        "mnist_classifier", "--data", f"{tmp_path}/none.gz", "--output", tmp_path, status=2
+        "-m measures.digit_classifier",
+        "--data",
+        f"{tmp_path}/none.gz",
+        "--output",
+        tmp_path,
+        status=2,
     )
     assert "there is no file" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_weights_without_their_own_note_are_refused(tmp_path):
     weights, note = tmp_path / "x.pdparams", tmp_path / "x.json"
-    shutil.copy(mnist_classifier.SHIPPED, weights)
+    shutil.copy(digit_classifier.SHIPPED, weights)
     with pytest.raises(UserError, match=r"x\.json, which .* is absent or damaged"):
-        mnist_classifier.load(str(weights))
+        digit_classifier.load(str(weights))
     for content in ("", "[]", '{"command": 1}'):
         note.write_text(content)
         with pytest.raises(UserError, match="absent or damaged"):
-            mnist_classifier.load(str(weights))
+            digit_classifier.load(str(weights))
     note.write_text('{"sha256": "123"}')
     with pytest.raises(UserError, match=r"has the SHA-256 [0-9a-f]{64}, but .*x\.json says 123"):
-        mnist_classifier.load(str(weights))
+        digit_classifier.load(str(weights))
     with pytest.raises(UserError, match="EVAL.classifier_weights: there is no file"):
-        mnist_classifier.load(str(tmp_path / "absent"))
+        digit_classifier.load(str(tmp_path / "absent"))

@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The networks: sizes, initialisation, and each piece against a plain computation."""
 
 import numpy as np
@@ -20,7 +7,14 @@ import paddle.nn.functional as F
 import pytest
 
 import functions
-from runtime import UserError
+from networks.layers import make_conv
+from networks.layers import make_conv_transpose
+from networks.layers import make_linear
+from networks.normalisation import BatchNorm
+from networks.normalisation import LayerNorm
+from networks.normalisation import NoNorm
+from networks.normalisation import use_statistics
+from support.errors import UserError
 
 
 def count(network):
@@ -97,12 +91,12 @@ def test_label_changes_the_picture_of_the_same_noise():
 @pytest.mark.parametrize(
     ("layer", "std"),
     [
-        (lambda: functions.linear(300, 500), np.sqrt(2 / 800)),
-        (lambda: functions.linear(300, 500, "he"), np.sqrt(2 / 300)),
-        (lambda: functions.conv(64, 128, 3), np.sqrt(4 / (9 * 64 + 9 * 128))),
-        (lambda: functions.conv(64, 128, 1, he=False), np.sqrt(2 / (64 + 128))),
-        (lambda: functions.conv(64, 128, 5, stride=2), np.sqrt(4 / (25 * 64 + 25 * 128 / 4))),
-        (lambda: functions.conv_transpose(128, 64, 5), np.sqrt(4 / (25 * 128 / 4 + 25 * 64))),
+        (lambda: make_linear(300, 500), np.sqrt(2 / 800)),
+        (lambda: make_linear(300, 500, "he"), np.sqrt(2 / 300)),
+        (lambda: make_conv(64, 128, 3), np.sqrt(4 / (9 * 64 + 9 * 128))),
+        (lambda: make_conv(64, 128, 1, he=False), np.sqrt(2 / (64 + 128))),
+        (lambda: make_conv(64, 128, 5, stride=2), np.sqrt(4 / (25 * 64 + 25 * 128 / 4))),
+        (lambda: make_conv_transpose(128, 64, 5), np.sqrt(4 / (25 * 128 / 4 + 25 * 64))),
     ],
 )
 def test_initialisation_is_uniform_of_the_authors_deviation(layer, std):
@@ -131,7 +125,7 @@ def test_which_layers_of_cifar10_are_he_and_which_glorot():
 
 
 def test_strided_convolution_pads_as_tensorflow_does():
-    layer = functions.conv(1, 1, 5, stride=2)
+    layer = make_conv(1, 1, 5, stride=2)
     image = paddle.rand([1, 1, 28, 28])
     padded = F.pad(image, [1, 2, 1, 2])
     plain = F.conv2d(padded, layer.weight, layer.bias, stride=2)
@@ -141,7 +135,7 @@ def test_strided_convolution_pads_as_tensorflow_does():
 
 @pytest.mark.parametrize("size", [4, 5])
 def test_transposed_convolution_is_the_adjoint_of_tensorflows_same_convolution(size):
-    layer, x = functions.conv_transpose(2, 3, size), paddle.rand([1, 2, 7, 7])
+    layer, x = make_conv_transpose(2, 3, size), paddle.rand([1, 2, 7, 7])
     y = paddle.rand([1, 3, 14, 14])
     y.stop_gradient = False
     image = F.conv2d(y, layer.weight, stride=2, padding="SAME")
@@ -278,7 +272,7 @@ def plain_block(block, x):
 @pytest.mark.parametrize("channels", [(4, 4), (3, 5)])
 @pytest.mark.parametrize("resample", ["up", "down", None])
 def test_residual_block_against_plain_resampling(resample, channels):
-    block = functions.ResidualBlock(*channels, functions.NoNorm, resample)
+    block = functions.ResidualBlock(*channels, NoNorm, resample)
     x = paddle.randn([2, channels[0], 8, 8])
     assert (block.conv_shortcut is None) == (resample is None and channels == (4, 4))
     np.testing.assert_allclose(block(x).numpy(), plain_block(block, x), rtol=1e-4, atol=1e-5)
@@ -294,7 +288,7 @@ def test_first_block_pools_the_shortcut_before_its_convolution():
 
 
 def test_batch_norm_uses_batch_statistics_also_in_eval_mode():
-    norm, x = functions.BatchNorm(3), paddle.randn([5, 3, 4, 4]) * 3 + 2
+    norm, x = BatchNorm(3), paddle.randn([5, 3, 4, 4]) * 3 + 2
     array = x.numpy()
     mean, variance = (f((0, 2, 3), keepdims=True) for f in (array.mean, array.var))
     expected = (array - mean) / np.sqrt(variance + 1e-5)
@@ -304,7 +298,7 @@ def test_batch_norm_uses_batch_statistics_also_in_eval_mode():
 
 
 def test_conditional_batch_norm_scales_per_label():
-    norm, plain, x = functions.BatchNorm(3, 10), functions.BatchNorm(3), paddle.randn([4, 3, 4, 4])
+    norm, plain, x = BatchNorm(3, 10), BatchNorm(3), paddle.randn([4, 3, 4, 4])
     scale, offset = paddle.rand([10, 3]), paddle.rand([10, 3])
     norm.scale.set_value(scale)
     norm.offset.set_value(offset)
@@ -317,7 +311,7 @@ def test_conditional_batch_norm_scales_per_label():
 
 
 def test_layer_norm_against_paddle():
-    norm, x = functions.LayerNorm(3), paddle.randn([5, 3, 4, 4]) * 3 + 2
+    norm, x = LayerNorm(3), paddle.randn([5, 3, 4, 4]) * 3 + 2
     expected = F.layer_norm(x, x.shape[1:], epsilon=1e-5).numpy()
     np.testing.assert_allclose(norm(x).numpy(), expected, atol=1e-5)
 
@@ -339,8 +333,8 @@ def test_real_samples_get_no_gradient():
 
 
 def test_running_averages_follow_a_tenth_of_each_training_batch():
-    norm = functions.BatchNorm(3)
-    functions.sample_by(paddle.nn.Sequential(norm), "running")
+    norm = BatchNorm(3)
+    use_statistics(paddle.nn.Sequential(norm), "running")
     mean, variance = np.zeros(3), np.ones(3)
     rng = np.random.default_rng(0)
     for _ in range(3):

@@ -1,18 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
+# SPDX-License-Identifier: Apache-2.0
 """The objectives: plain NumPy formulas, their optimisers, and clipping after each step."""
 
 import json
@@ -23,13 +9,14 @@ import paddle
 import pytest
 from PIL import Image
 
-import adversarial
-import functions
-import objectives
 import toy_critics
 import wgangp_mnist
 import wgangp_toy
-from runtime import UserError
+from data.image_set import ImageSet
+from networks.normalisation import make_critic_norm
+from support.errors import UserError
+from training import adversarial
+from training import objectives
 
 TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16"]
 NAMES = ("wgan_gp", "wgan", "wgan_div", "gan")
@@ -185,7 +172,7 @@ def test_batch_normalisation_with_a_penalty_draws_a_warning(configure, monkeypat
     monkeypatch.setattr(adversarial.logger, "warning", said.append)
     tiny = ["DATA.source=digits", "MODEL.gen_net.dim=2", "MODEL.dis_net.dim=2"]
     images, labels = np.zeros((50, 1, 28, 28), "uint8"), np.zeros(50, "int64")
-    data = functions.ImageSet(images, labels, images, labels)
+    data = ImageSet(images, labels, images, labels)
 
     def real(rows, seed):
         return wgangp_mnist.real_images(data, rows, seed)
@@ -196,7 +183,7 @@ def test_batch_normalisation_with_a_penalty_draws_a_warning(configure, monkeypat
         adversarial.make_solvers(cfg, *wgangp_mnist.make_networks(cfg), real)
         assert any("ties samples together" in text for text in said) == warns
     with pytest.raises(UserError, match="choose null, layer or batch"):
-        functions.critic_norm("instance", 4)
+        make_critic_norm("instance", 4)
 
 
 def test_the_papers_toy_critics_as_a_command(run_script, tmp_path):

@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The networks of PaddleScience's weights: names, shapes, and outputs against plain NumPy."""
 
 import json
@@ -21,14 +8,14 @@ import numpy as np
 import paddle
 import pytest
 
-import evaluation
-import files
 import functions
-import published
 import wgangp_cifar10
 import wgangp_mnist
 import wgangp_toy
-from runtime import UserError
+from measures import sampling
+from networks import published
+from support import weight_files
+from support.errors import UserError
 
 LABELS = np.array([2, 7, 2, 0])
 
@@ -393,7 +380,7 @@ def test_a_published_file_is_loaded(make, shapes, tmp_path):
     state = {name: rng.random(shape, "float32") for name, shape in shapes.items()}
     write(tmp_path / "model.pdparams", state)
     network = make()
-    files.load_weights(network, str(tmp_path / "model"), "EVAL.x")
+    weight_files.load_weights(network, str(tmp_path / "model"), "EVAL.x")
     for name, value in network.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), state[name], err_msg=name)
 
@@ -431,9 +418,9 @@ def test_a_published_file_is_loaded(make, shapes, tmp_path):
 def test_a_file_of_another_network_is_refused(make, make_other, problem, tmp_path):
     network = make()
     before = {name: value.numpy() for name, value in network.state_dict().items()}
-    files.save_weights(make_other(), str(tmp_path / "model.pdparams"))
+    weight_files.save_weights(make_other(), str(tmp_path / "model.pdparams"))
     with pytest.raises(UserError) as error:
-        files.load_weights(network, str(tmp_path / "model"), "EVAL.x")
+        weight_files.load_weights(network, str(tmp_path / "model"), "EVAL.x")
     message = f"does not fit {type(network).__name__}, and was not loaded. {problem}"
     assert message in str(error.value)
     for name, value in network.state_dict().items():
@@ -462,7 +449,7 @@ def test_mode_eval_takes_published_weights(experiment, configure, tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]
     if experiment != "toy":
         assert networks[0].low == {"cifar10": -1.0, "mnist": 0.0}[experiment]
-        evaluation.make_grid_drawer(cfg, networks[0])(str(tmp_path / "own.png"))
+        sampling.make_grid_drawer(cfg, networks[0])(str(tmp_path / "own.png"))
         assert (tmp_path / "own.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
     # and theirs refuse the paper's
     paper, _ = script.make_networks(configure(experiment, *tiny))

@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The README's commands, keys, targets and files are real."""
 
 import re
@@ -21,7 +8,7 @@ from conftest import ROOT
 from conftest import SCRIPTS
 from omegaconf import OmegaConf
 
-import runtime
+from support.settings import flatten
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LAUNCHER = r"(?:-m paddle\.distributed\.launch [^`\n]*?)?"
@@ -43,7 +30,7 @@ def test_each_key_of_the_configuration_table_exists():
     known = set()
     for path in SCRIPTS.glob("conf/wgangp_*.yaml"):
         settings = OmegaConf.to_container(OmegaConf.load(path))
-        known |= set(runtime.flatten(settings))
+        known |= set(flatten(settings))
     section = TEXT.split("## Configuration")[1].split("\n## ")[0]
     named = set(re.findall(r"`((?:TRAIN|MODEL|EVAL|DATA)\.[\w.]+)`", section))
     assert len(named) > 10
@@ -68,15 +55,19 @@ def test_links_into_the_repository_and_make_targets():
 
 def test_the_other_programs_have_the_options_shown():
     commands = set(
-        re.findall(r"python (inception|mnist_classifier|toy_critics|animate)\.py([^`\n]*)", TEXT)
+        re.findall(
+            r"python (?:-m )?(measures\.inception|measures\.digit_classifier|toy_critics|animate)"
+            r"(?:\.py)?([^`\n]*)",
+            TEXT,
+        )
     )
     assert {name for name, _ in commands} == {
-        "inception",
-        "mnist_classifier",
+        "measures.inception",
+        "measures.digit_classifier",
         "toy_critics",
         "animate",
     }
     for name, arguments in commands:
-        source = (SCRIPTS / f"{name}.py").read_text()
+        source = (SCRIPTS / f"{name.replace('.', '/')}.py").read_text()
         for option in re.findall(r"--\w+", arguments):
             assert f'add_argument("{option}"' in source, (name, option)

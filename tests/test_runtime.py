@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """Processor settings, and settings of the command line."""
 
 import importlib
@@ -24,7 +11,13 @@ import pytest
 from conftest import SCRIPTS
 from omegaconf import OmegaConf
 
-import runtime
+from support import launch as launching
+from support import processor
+from support.processor import SETTINGS
+from support.processor import prepare
+from support.settings import check_command_line
+from support.settings import flatten
+from support.settings import shipped_settings
 
 SCRIPT_NAMES = ("wgangp_toy", "wgangp_mnist", "wgangp_cifar10", "wgangp_image64")
 MODULES = {name: importlib.import_module(name) for name in SCRIPT_NAMES}
@@ -34,7 +27,7 @@ def check(capsys, monkeypatch, *arguments, script="wgangp_toy"):
     """What the command line's check prints as it refuses, or None."""
     monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
     try:
-        runtime.check_command_line(script, MODULES[script].CHOICES)
+        check_command_line(script, MODULES[script].CHOICES)
     except SystemExit as stop:
         assert stop.code == 2
         text = capsys.readouterr().err
@@ -47,7 +40,7 @@ def launch(capsys, cfg, script="wgangp_toy"):
     """What `launch` prints as it refuses, or None where it runs the mode."""
     ran = []
     try:
-        runtime.launch(cfg, script, MODULES[script].CHOICES, train=ran.append)
+        launching.launch(cfg, script, MODULES[script].CHOICES, train=ran.append)
     except SystemExit as stop:
         assert stop.code == 2 and not ran
         return capsys.readouterr().err
@@ -159,9 +152,11 @@ def test_presets_of_other_scripts_are_refused(capsys, monkeypatch):
 @pytest.mark.parametrize("script", SCRIPT_NAMES)
 def test_every_key_of_the_configurations_is_read(script):
     """No dead keys: each is read somewhere else than where its range is checked."""
-    shared = [path for path in SCRIPTS.glob("*.py") if path.stem not in ("runtime", *SCRIPT_NAMES)]
+    shared = [
+        path for path in SCRIPTS.rglob("*.py") if path.stem not in ("settings", *SCRIPT_NAMES)
+    ]
     code = "".join(path.read_text() for path in [*shared, SCRIPTS / f"{script}.py"])
-    for key in runtime.flatten(runtime.shipped_settings(script)):
+    for key in flatten(shipped_settings(script)):
         group, _, leaf = key.rpartition(".")
         if key in ("mode", "EVAL.pretrained_gen_model_path", "EVAL.pretrained_dis_model_path"):
             continue  # read by `launch`, and by the tests of mode=eval
@@ -172,8 +167,9 @@ def test_every_key_of_the_configurations_is_read(script):
 
 
 def settings_of(environment):
-    code = "import os, runtime as r; r.prepare(); print([os.environ.get(n) for n in r.SETTINGS])"
-    base = {k: v for k, v in os.environ.items() if k not in runtime.SETTINGS}
+    code = "import os; from support import processor as r; r.prepare(); "
+    code += "print([os.environ.get(n) for n in r.SETTINGS])"
+    base = {k: v for k, v in os.environ.items() if k not in SETTINGS}
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=SCRIPTS,
@@ -204,12 +200,12 @@ def test_threads_follow_the_cores_and_a_users_setting_wins():
 def test_amd_processors_are_known_by_what_linux_tells(monkeypatch, tmp_path, text, is_told):
     path = tmp_path / "cpuinfo"
     path.write_text(text)
-    monkeypatch.setattr(runtime.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(runtime, "open", lambda *_, **__: path.open(), raising=False)
-    monkeypatch.setattr(runtime, "_keep_memory", lambda: None)
-    monkeypatch.setattr(runtime.os, "environ", {})
-    runtime.prepare()
-    assert runtime.os.environ.get("MKL_DEBUG_CPU_TYPE") == ("5" if is_told else None)
+    monkeypatch.setattr(processor.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(processor, "open", lambda *_, **__: path.open(), raising=False)
+    monkeypatch.setattr(processor, "_keep_memory", lambda: None)
+    monkeypatch.setattr(os, "environ", {})
+    prepare()
+    assert os.environ.get("MKL_DEBUG_CPU_TYPE") == ("5" if is_told else None)
 
 
 @pytest.mark.parametrize(
@@ -228,13 +224,13 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise(monkeypatch, enviro
             monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(runtime.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: Library())
-    runtime._keep_memory()
+    monkeypatch.setattr(processor.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(processor.ctypes, "CDLL", lambda _: Library())
+    processor._keep_memory()
     assert Library.called == calls
 
 
 def test_a_c_library_without_mallopt_does_no_harm(monkeypatch):
-    monkeypatch.setattr(runtime.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: object())
-    runtime._keep_memory()
+    monkeypatch.setattr(processor.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(processor.ctypes, "CDLL", lambda _: object())
+    processor._keep_memory()

@@ -1,17 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """The commands that a user types, as processes, in each mode."""
 
 import json
@@ -107,7 +94,7 @@ def test_train_then_evaluate(name, run_script, tmp_path):
     if name == "mnist":
         by = report["metrics"]["classifier_score"]["measured_by"]
         assert by["network"] == "MNIST classifier"
-        note = json.loads((SCRIPTS / "mnist_classifier.json").read_text())
+        note = json.loads((SCRIPTS / "weights" / "mnist_classifier.json").read_text())
         assert by["sha256"] == note["sha256"]
         assert report["metrics"]["classifier_score"]["deviation"] > 0
         shares = [report["metrics"][f"digit_{digit}"]["value"] for digit in range(10)]

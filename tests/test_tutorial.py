@@ -1,18 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
+# SPDX-License-Identifier: Apache-2.0
 """The tutorial, in both languages: named sections, commands that compose, facts that hold."""
 
 import re
@@ -35,9 +21,9 @@ COMMANDS = sorted({*COMMAND.findall(TEXTS["zh"]), *INLINE.findall(TEXTS["zh"])})
 
 def marks():
     """Section markers of all sources, as (file, kind, name)."""
-    for path in sorted(SCRIPTS.glob("*.py")):
+    for path in sorted(SCRIPTS.rglob("*.py")):
         for kind, name in re.findall(r"--8<-- \[(\w+):(\w+)\]", path.read_text()):
-            yield f"examples/wgangp/{path.name}", kind, name
+            yield path.relative_to(ROOT).as_posix(), kind, name
 
 
 def shown(language):
@@ -76,7 +62,10 @@ def test_code_is_shown_by_named_sections(language):
         (lambda marks, shown: (marks, shown[1:]), "nobody shows"),
         (lambda marks, shown: (marks, [*shown, "README.md:3:9"]), "by numbers"),
         (lambda marks, shown: (marks, [*shown, "README.md:3"]), "by numbers"),
-        (lambda marks, shown: (marks, [*shown, "examples/wgangp/metrics.py:all"]), "not there"),
+        (
+            lambda marks, shown: (marks, [*shown, "examples/wgangp/measures/metrics.py:all"]),
+            "not there",
+        ),
         (lambda marks, shown: (marks, [*shown, "examples/wgangp/other.py"]), "not there"),
     ),
 )

@@ -1,18 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
+# SPDX-License-Identifier: Apache-2.0
 """Makes a GIF of a run's pictures: `python animate.py RUN/samples --output run.gif`."""
 
 import argparse
@@ -21,7 +7,7 @@ from os import path as osp
 
 from PIL import Image
 
-import runtime
+from support.errors import fail
 
 
 def main() -> None:
@@ -32,13 +18,13 @@ def main() -> None:
     parser.add_argument("--milliseconds", type=int, default=200, help="of a picture; 200")
     options = parser.parse_args()
     if options.width < 1 or not 20 <= options.milliseconds <= 60000:
-        runtime.fail("--width must be at least 1, --milliseconds from 20 to 60,000.")
+        fail("--width must be at least 1, --milliseconds from 20 to 60,000.")
     try:
         names = sorted(n for n in os.listdir(options.samples) if n.endswith(".png"))
         # iterations of more digits than others come last
         names.sort(key=len)
         if not names:
-            runtime.fail(f"{options.samples} holds no PNG files: is it the samples/ of a run?")
+            fail(f"{options.samples} holds no PNG files: is it the samples/ of a run?")
         frames = []
         for name in names:
             with Image.open(osp.join(options.samples, name)) as picture:
@@ -52,7 +38,7 @@ def main() -> None:
         more = {"save_all": True, "append_images": frames[1:], "loop": 0}
         frames[0].save(options.output, "GIF", duration=durations, **more)
     except OSError as error:
-        runtime.fail(str(error))
+        fail(str(error))
     print(f"Wrote {options.output}: {len(frames)} pictures, {osp.getsize(options.output):,} bytes")
 
 

@@ -1,27 +1,8 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-"""What the WGAN-GP experiments share: networks, losses, readers, Inception Score.
-
-"The paper" is Gulrajani et al., "Improved Training of Wasserstein GANs"
-(arXiv 1704.00028); "the authors' code" is igul222/improved_wgan_training.
-"""
+# SPDX-License-Identifier: Apache-2.0
+"""?"""
 
 from __future__ import annotations
 
-import hashlib
-import math
 from typing import Callable
 from typing import Dict
 from typing import List
@@ -34,133 +15,28 @@ import paddle.nn.functional as F
 import ppsci
 from paddle import nn
 
-import files
-import linear_maps as maps
-from runtime import UserError
+from data.image_set import NUM_CLASSES
+from data.image_set import ImageSet
+from data.image_set import as_labels
+from data.image_set import as_rows
+from data.image_set import check_images
+from kernels import maps
+from kernels.first_order import first_order_penalty
+from kernels.first_order import length
+from networks.base import Critic
+from networks.base import Generator
+from networks.layers import make_conv
+from networks.layers import make_conv_transpose
+from networks.layers import make_linear
+from networks.normalisation import BatchNorm
+from networks.normalisation import make_critic_norm
+from support.archives import read_gzip
+from support.archives import read_tar
+from support.errors import UserError
+from support.unpickling import as_text
+from support.unpickling import unpickle
 
-NUM_CLASSES = 10
 IMAGE_SIZE = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28)}
-
-
-# --8<-- [start:initialisation]
-def _uniform(std: float) -> paddle.ParamAttr:
-    """Uniform initialisation of standard deviation `std` (the authors draw no normals)."""
-    bound = std * math.sqrt(3.0)
-    return paddle.ParamAttr(initializer=nn.initializer.Uniform(-bound, bound))
-
-
-def linear(n_in: int, n_out: int, gain: str = "glorot") -> nn.Linear:
-    """A linear layer, initialised as in the authors' `tflib/ops/linear.py`; biases are 0.
-
-    Args:
-        n_in: Input features.
-        n_out: Output features.
-        gain: "glorot" (`std = sqrt(2 / (n_in + n_out))`) or "he" (`std = sqrt(2 / n_in)`).
-    """
-    std = math.sqrt(2.0 / n_in) if gain == "he" else math.sqrt(2.0 / (n_in + n_out))
-    return nn.Linear(n_in, n_out, _uniform(std), nn.initializer.Constant(0.0))
-
-
-def conv(n_in: int, n_out: int, size: int, stride: int = 1, he: bool = True) -> nn.Conv2D:
-    """A 'same' convolution, initialised as in the authors' `tflib/ops/conv2d.py`; biases are 0.
-
-    Args:
-        n_in: Input channels.
-        n_out: Output channels.
-        size: Height and width of the kernel.
-        stride: Stride of the convolution.
-        he: He-like `std = sqrt(4 / (fan_in + fan_out))`, else Glorot's `sqrt(2 / ...)`.
-    """
-    fan_in, fan_out = n_in * size**2, n_out * size**2 / stride**2
-    std = math.sqrt((4.0 if he else 2.0) / (fan_in + fan_out))
-    zero = nn.initializer.Constant(0.0)
-    # "SAME" pads an even input (1, 2) for a 5x5 kernel of stride 2, as TensorFlow does
-    return nn.Conv2D(
-        n_in,
-        n_out,
-        size,
-        stride,
-        padding="SAME" if stride > 1 else size // 2,
-        weight_attr=_uniform(std),
-        bias_attr=zero,
-    )
-
-
-def conv_transpose(n_in: int, n_out: int, size: int) -> nn.Conv2DTranspose:
-    """A transposed convolution that doubles height and width (`tflib/ops/deconv2d.py`)."""
-    fan_in, fan_out = n_in * size**2 / 4, n_out * size**2
-    std = math.sqrt(4.0 / (fan_in + fan_out))
-    before, after = (size - 2) // 2, (size - 1) // 2
-    return nn.Conv2DTranspose(
-        n_in,
-        n_out,
-        size,
-        stride=2,
-        # crops as the adjoint of TensorFlow's 'same' convolution does: one pixel less at the top
-        padding=[before, after, before, after],
-        weight_attr=_uniform(std),
-        bias_attr=nn.initializer.Constant(0.0),
-    )
-
-
-# --8<-- [end:initialisation]
-
-
-# --8<-- [start:base]
-class Generator(ppsci.arch.Arch):
-    """A function of (noise, labels), in the form that ppsci's Solver calls.
-
-    A subclass defines `generate(noise, labels)`; everything that samples uses that. What is
-    black in its pictures is `low`; white is 1.
-
-    Args:
-        noise_dim: Length of a noise vector.
-        num_classes: Labels to tell apart; 0 if `labels` is no input.
-    """
-
-    low = -1.0
-
-    def __init__(self, noise_dim: int, num_classes: int = 0):
-        super().__init__()
-        self.noise_dim, self.num_classes = noise_dim, num_classes
-        self.input_keys = ("noise", "labels") if num_classes else ("noise",)
-        self.output_keys = ("fake",)
-
-    def generate(
-        self, noise: paddle.Tensor, labels: Optional[paddle.Tensor] = None
-    ) -> paddle.Tensor:
-        raise NotImplementedError
-
-    def forward(self, inputs: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
-        return {"fake": self.generate(*(inputs[key] for key in self.input_keys))}
-
-
-class Critic(ppsci.arch.Arch):
-    """A critic: one unbounded value a sample, and class logits where it has an AC-GAN head.
-
-    A subclass defines `score(samples)`, which returns (values [N], logits [N, K] or None).
-    It is piecewise linear if it is made of linear maps and (leaky) ReLUs only, by way of
-    linear_maps.py; then the penalty needs no second derivatives.
-    """
-
-    piecewise_linear = False
-
-    input_keys = ("real",)
-    output_keys = ("value_real",)
-
-    def score(self, samples: paddle.Tensor) -> Tuple[paddle.Tensor, Optional[paddle.Tensor]]:
-        raise NotImplementedError
-
-    def forward(self, inputs: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
-        # The Solver asks for the gradient of every input; nobody needs that of real samples.
-        value, logits = self.score(inputs["real"].detach())
-        outputs = {"value_real": value}
-        if logits is not None:
-            outputs["logits_real"] = logits
-        return outputs
-
-
-# --8<-- [end:base]
 
 
 # --8<-- [start:toy_networks]
@@ -168,8 +44,8 @@ class _Mlp(nn.Sequential):
     def __init__(self, n_in: int, dim: int, n_out: int, hidden: int = 3):
         layers: List[nn.Layer] = []
         for width_in in (n_in, *[dim] * (hidden - 1)):
-            layers += [linear(width_in, dim, "he"), nn.ReLU()]
-        super().__init__(*layers, linear(dim, n_out))
+            layers += [make_linear(width_in, dim, "he"), nn.ReLU()]
+        super().__init__(*layers, make_linear(dim, n_out))
 
     def forward(self, x):
         for layer in self:
@@ -227,10 +103,10 @@ class WganGpMnistGenerator(Generator):
     def __init__(self, dim: int = 64, noise_dim: int = 128):
         super().__init__(noise_dim)
         self.dim = dim
-        self.linear = linear(noise_dim, 4 * 4 * 4 * dim)
-        self.deconv_1 = conv_transpose(4 * dim, 2 * dim, 5)
-        self.deconv_2 = conv_transpose(2 * dim, dim, 5)
-        self.deconv_3 = conv_transpose(dim, 1, 5)
+        self.linear = make_linear(noise_dim, 4 * 4 * 4 * dim)
+        self.deconv_1 = make_conv_transpose(4 * dim, 2 * dim, 5)
+        self.deconv_2 = make_conv_transpose(2 * dim, dim, 5)
+        self.deconv_3 = make_conv_transpose(dim, 1, 5)
 
     def generate(self, noise, labels=None):
         h = F.relu(self.linear(noise)).reshape([-1, 4 * self.dim, 4, 4])
@@ -250,12 +126,12 @@ class WganGpMnistDiscriminator(Critic):
     def __init__(self, dim: int = 64, norm: Optional[str] = None):
         super().__init__()
         self.piecewise_linear = norm is None
-        self.conv_1 = conv(1, dim, 5, stride=2)
-        self.conv_2 = conv(dim, 2 * dim, 5, stride=2)
-        self.norm_2 = critic_norm(norm, 2 * dim)
-        self.conv_3 = conv(2 * dim, 4 * dim, 5, stride=2)
-        self.norm_3 = critic_norm(norm, 4 * dim)
-        self.linear = linear(4 * 4 * 4 * dim, 1)
+        self.conv_1 = make_conv(1, dim, 5, stride=2)
+        self.conv_2 = make_conv(dim, 2 * dim, 5, stride=2)
+        self.norm_2 = make_critic_norm(norm, 2 * dim)
+        self.conv_3 = make_conv(2 * dim, 4 * dim, 5, stride=2)
+        self.norm_3 = make_critic_norm(norm, 4 * dim)
+        self.linear = make_linear(4 * 4 * 4 * dim, 1)
 
     def score(self, samples):
         h = maps.relu(maps.conv(samples, self.conv_1), 0.2)
@@ -266,128 +142,6 @@ class WganGpMnistDiscriminator(Critic):
 
 
 # --8<-- [end:mnist_networks]
-
-
-# --8<-- [start:normalisation]
-class BatchNorm(nn.Layer):
-    """Batch normalisation by the batch's OWN statistics, when sampling too.
-
-    With classes, scale and offset are looked up per label (conditional batch normalisation).
-    The authors keep no running averages: draw samples in batches of about a hundred, as
-    they do, since a sample depends a little on its neighbours. Epsilon is 1e-5.
-
-    Running averages of the statistics (a tenth of each training batch's) are kept beside, for
-    whoever wants samples that do not depend on each other.
-
-    Args:
-        channels: Channels of the input [N, channels, H, W].
-        num_classes: Labels to tell apart; 0 for one scale and offset for all.
-
-    Attributes:
-        sample_by_running: Whether running averages take the batch's place in evaluation.
-    """
-
-    def __init__(self, channels: int, num_classes: int = 0):
-        super().__init__()
-        rows = max(num_classes, 1)
-        self.scale = self.create_parameter(
-            [rows, channels], default_initializer=nn.initializer.Constant(1.0)
-        )
-        self.offset = self.create_parameter([rows, channels], is_bias=True)
-        self.conditional = num_classes > 0
-        self.sample_by_running = False
-        self.register_buffer("running_mean", paddle.zeros([channels]))
-        self.register_buffer("running_variance", paddle.ones([channels]))
-        # Paddle's operator wants an affine map; the conditional one comes behind it
-        self.plain = paddle.ones([channels]), paddle.zeros([channels])
-
-    def forward(self, x, labels=None):
-        by_running = self.sample_by_running and not self.training
-        if not paddle.in_dynamic_mode():
-            return self._exported(x, labels, by_running)
-        running = self.running_mean, self.running_variance
-        if not (self.training or by_running):
-            running = tuple(part.clone() for part in running)  # which the operator would update
-        affine = self.plain if self.conditional else (self.scale[0], self.offset[0])
-        h = F.batch_norm(x, *running, *affine, training=not by_running, momentum=0.9, epsilon=1e-5)
-        return self._by_label(h, labels) if self.conditional else h
-
-    def _by_label(self, h, labels):
-        scale, offset = (F.embedding(labels, rows) for rows in (self.scale, self.offset))
-        return h * maps.spread(scale, h) + maps.spread(offset, h)
-
-    def _exported(self, x, labels, by_running):
-        # Written out, since ONNX has no form for an operator that takes the batch's statistics.
-        axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
-        mean, variance = self.running_mean.reshape(shape), self.running_variance.reshape(shape)
-        if not by_running:
-            mean = x.mean(axes, keepdim=True)
-            variance = (x - mean).square().mean(axes, keepdim=True)
-        h = (x - mean) / paddle.sqrt(variance + 1e-5)
-        if self.conditional:
-            return self._by_label(h, labels)
-        return h * self.scale.reshape(shape) + self.offset.reshape(shape)
-
-
-class LayerNorm(nn.Layer):
-    """Layer normalisation over channels, height and width, a scale and offset per channel.
-
-    Written out because Paddle's own layer_norm has no second derivative, which the
-    gradient penalty needs. Samples stay independent, which the penalty needs as well.
-
-    Args:
-        channels: Channels of the input [N, channels, H, W].
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        shape = [1, channels, 1, 1]
-        self.scale = self.create_parameter(shape, default_initializer=nn.initializer.Constant(1.0))
-        self.offset = self.create_parameter(shape, is_bias=True)
-
-    def forward(self, x, labels=None):
-        centred = x - x.mean([1, 2, 3], keepdim=True)
-        variance = centred.square().mean([1, 2, 3], keepdim=True)
-        return centred / paddle.sqrt(variance + 1e-5) * self.scale + self.offset
-
-
-class NoNorm(nn.Layer):
-    """No normalisation: the critic's default."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-
-    def forward(self, x, labels=None):
-        return x
-
-
-def sample_by(generator: nn.Layer, statistics: str) -> None:
-    """Says what a generator's batch normalisation goes by in evaluation.
-
-    Args:
-        generator: A network with `BatchNorm` in it, or without.
-        statistics: "batch", the samples' own, or "running", averages of training's batches.
-    """
-    for layer in generator.sublayers():
-        if isinstance(layer, BatchNorm):
-            layer.sample_by_running = statistics == "running"
-
-
-def critic_norm(name: Optional[str], channels: int) -> nn.Layer:
-    """The critic's normalisation by name: None, "layer", or "batch".
-
-    "batch" is for objectives without a penalty: it ties samples together, while a penalty
-    holds for each sample on its own (section 4 of the paper).
-
-    Raises:
-        UserError: For another name.
-    """
-    if name not in (None, "layer", "batch"):
-        raise UserError(f"MODEL.dis_net.norm={name!r} is unknown: choose null, layer or batch.")
-    return {None: NoNorm, "layer": LayerNorm, "batch": BatchNorm}[name](channels)
-
-
-# --8<-- [end:normalisation]
 
 
 # --8<-- [start:residual_block]
@@ -413,12 +167,12 @@ class ResidualBlock(nn.Layer):
         # A block changes its channels in the first convolution, unless it halves the size.
         n_mid = n_in if resample == "down" else n_out
         self.norm_1 = norm(n_in)
-        self.conv_1 = conv(n_in, n_mid, 3)
+        self.conv_1 = make_conv(n_in, n_mid, 3)
         self.norm_2 = norm(n_mid)
-        self.conv_2 = conv(n_mid, n_out, 3)
+        self.conv_2 = make_conv(n_mid, n_out, 3)
         self.conv_shortcut = None
         if resample is not None or n_in != n_out:
-            self.conv_shortcut = conv(n_in, n_out, 1, he=False)
+            self.conv_shortcut = make_conv(n_in, n_out, 1, he=False)
 
         self.resample = resample
         # Resampling and convolution in one; see linear_maps.py for the plain formulas.
@@ -441,9 +195,9 @@ class FirstCriticBlock(nn.Layer):
 
     def __init__(self, n_out: int):
         super().__init__()
-        self.conv_1 = conv(3, n_out, 3)
-        self.conv_2 = conv(n_out, n_out, 3)
-        self.conv_shortcut = conv(3, n_out, 1, he=False)
+        self.conv_1 = make_conv(3, n_out, 3)
+        self.conv_2 = make_conv(n_out, n_out, 3)
+        self.conv_shortcut = make_conv(3, n_out, 1, he=False)
 
     def forward(self, x):
         h = maps.conv_mean_pool(maps.relu(maps.conv(x, self.conv_1)), self.conv_2)
@@ -470,10 +224,10 @@ class WganGpCifar10Generator(Generator):
         def norm(channels):
             return BatchNorm(channels, self.num_classes)
 
-        self.linear = linear(noise_dim, 4 * 4 * dim)
+        self.linear = make_linear(noise_dim, 4 * 4 * dim)
         self.blocks = nn.LayerList([ResidualBlock(dim, dim, norm, "up") for _ in range(3)])
         self.norm = BatchNorm(dim)
-        self.conv = conv(dim, 3, 3, he=False)
+        self.conv = make_conv(dim, 3, 3, he=False)
 
     def generate(self, noise, labels=None):
         h = self.linear(noise).reshape([-1, self.dim, 4, 4])
@@ -495,7 +249,7 @@ class WganGpCifar10Discriminator(Critic):
         super().__init__()
 
         def make_norm(channels):
-            return critic_norm(norm, channels)
+            return make_critic_norm(norm, channels)
 
         self.piecewise_linear = norm is None
 
@@ -503,8 +257,8 @@ class WganGpCifar10Discriminator(Critic):
         self.blocks = nn.LayerList(
             [ResidualBlock(dim, dim, make_norm, resample) for resample in ("down", None, None)]
         )
-        self.linear = linear(dim, 1)
-        self.linear_class = linear(dim, NUM_CLASSES) if use_label else None
+        self.linear = make_linear(dim, 1)
+        self.linear_class = make_linear(dim, NUM_CLASSES) if use_label else None
 
     def score(self, samples):
         h = self.first(samples)
@@ -561,7 +315,7 @@ def gradient_norm(critic: Critic, samples: paddle.Tensor) -> paddle.Tensor:
     with maps.twice_differentiable():
         value, _ = critic.score(samples)
         (gradient,) = paddle.grad(value.sum(), samples, create_graph=True)
-    return maps.length(gradient)
+    return length(gradient)
 
 
 def gradient_penalty(norm: paddle.Tensor) -> paddle.Tensor:
@@ -656,7 +410,7 @@ class CriticLoss(AdversarialLoss):
                 "only, and this one normalises: choose double_backward, or auto."
             )
         is_plain = penalty_gradient == "double_backward" or not critic.piecewise_linear
-        self.penalised_norm = penalised_norm if is_plain else maps.first_order_penalty
+        self.penalised_norm = penalised_norm if is_plain else first_order_penalty
 
     def terms(self, output_dict, label_dict=None, weight_dict=None):
         real, fake = output_dict["real"], output_dict["fake"]
@@ -734,27 +488,6 @@ def correct(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
 
 
 # --8<-- [start:image_data]
-class ImageSet:
-    """Pictures of a training and a test set.
-
-    Args:
-        train_images: uint8 [N, C, H, W].
-        train_labels: int64 [N], from 0.
-        test_images: uint8 [M, C, H, W].
-        test_labels: int64 [M].
-    """
-
-    def __init__(self, train_images, train_labels, test_images, test_labels):
-        self.train_images, self.train_labels = train_images, train_labels
-        self.test_images, self.test_labels = test_images, test_labels
-
-    def describe(self) -> str:
-        """What tells its training set from others."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.train_images))
-        digest.update(np.ascontiguousarray(self.train_labels))
-        return f"{len(self.train_images)} pictures of SHA-256 {digest.hexdigest()[:16]}"
-
-
 def prepare_cifar10(images: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
     """uint8 pictures to [-1, 1]: `2 (x / 256 - 1/2)`, plus U[0, 1/128) where a generator is given.
 
@@ -788,22 +521,22 @@ def read_cifar10(path: str) -> ImageSet:
     Raises:
         UserError: For an archive that is damaged or of another layout.
     """
-    members = files.read_tar(path, ("data_batch_", "test_batch"))
+    members = read_tar(path, ("data_batch_", "test_batch"))
     parts: Dict[str, List[Tuple[np.ndarray, np.ndarray]]] = {"train": [], "test": []}
     for name, content in members:
         where = f"{path}, member {name}"
-        batch = files.unpickle(content, where)
+        batch = unpickle(content, where)
         try:
             # keys are bytes in the original, which Python 2 wrote
-            batch = {files.as_text(key): value for key, value in batch.items()}
-            rows, labels = files.as_rows(batch["data"], 3072), files.as_labels(batch["labels"])
+            batch = {as_text(key): value for key, value in batch.items()}
+            rows, labels = as_rows(batch["data"], 3072), as_labels(batch["labels"])
             images = rows.reshape(-1, *IMAGE_SIZE["cifar10"])
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(
                 f"{where}: expected a dictionary with `data`, uint8 rows of 3,072 numbers, "
                 "and `labels`, as in cifar-10-python.tar.gz."
             ) from None
-        files.check_images(images, labels, NUM_CLASSES, where)
+        check_images(images, labels, NUM_CLASSES, where)
         split = "train" if "data_batch_" in name else "test"
         parts[split].append((images, labels))
     for split, member in (("train", "data_batch_1"), ("test", "test_batch")):
@@ -828,23 +561,23 @@ def read_mnist(path: str) -> ImageSet:
     Raises:
         UserError: For a file that is damaged or of another layout.
     """
-    sets = files.unpickle(files.read_gzip(path), path)
+    sets = unpickle(read_gzip(path), path)
     columns = []
     try:
         for split in (0, 2):
             rows, labels = sets[split]
-            pixels = np.rint(files.as_rows(rows, 784).astype("float32") * 256)
+            pixels = np.rint(as_rows(rows, 784).astype("float32") * 256)
             if not ((pixels >= 0) & (pixels <= 255)).all():
                 raise ValueError
             images = pixels.astype("uint8").reshape(-1, *IMAGE_SIZE["mnist"])
-            columns += [images, files.as_labels(labels)]
+            columns += [images, as_labels(labels)]
     except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         raise UserError(
             f"{path}: expected three pairs (images, labels), images being rows of 784 "
             "numbers in [0, 1), as in mnist.pkl.gz."
         ) from None
-    files.check_images(columns[0], columns[1], NUM_CLASSES, path)
-    files.check_images(columns[2], columns[3], NUM_CLASSES, path)
+    check_images(columns[0], columns[1], NUM_CLASSES, path)
+    check_images(columns[2], columns[3], NUM_CLASSES, path)
     return ImageSet(*columns)
 
 

@@ -1,18 +1,4 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
+# SPDX-License-Identifier: Apache-2.0
 """What clipping and what the penalty make of a critic: the paper's figures 1a and 1b, drawn anew.
 
 `python toy_critics.py --output FOLDER` trains critics alone, against a generator that is held fixed
@@ -24,9 +10,9 @@ at real points plus standard normal noise (section 3 of the paper), and writes
 - toy_critics.json: the numbers of both.
 """
 
-import runtime
+from support.processor import prepare
 
-runtime.prepare()
+prepare()
 
 import argparse
 import json
@@ -39,10 +25,12 @@ import paddle
 from matplotlib import pyplot as plt
 from ppsci.utils import logger
 
-import files
 import functions
-import objectives
-import synthetic
+from data import synthetic
+from support import storage
+from support.errors import fail
+from support.progress import SILENCE
+from training import objectives
 
 WASSERSTEIN = objectives.wasserstein_critic, objectives.wasserstein_generator
 PENALTY = objectives.Objective(*WASSERSTEIN, functions.gradient_penalty, penalty_weight=0.1)
@@ -92,7 +80,7 @@ def train_critic(name: str, objective, dim: int, hidden: int, steps: int, seed: 
         optimizer.step()
         optimizer.clear_grad()
         loss.after_step()
-        if time.perf_counter() - told >= runtime.SILENCE:
+        if time.perf_counter() - told >= SILENCE:
             told = time.perf_counter()
             left = (told - start) / (step + 1) * (steps - step - 1)
             logger.info(f"step {step + 1} of {steps}, {left:.0f} s left")
@@ -168,11 +156,11 @@ def main() -> None:
     paddle.set_device("cpu")
     least = min(options.steps, options.dim, options.deep_dim)
     if least < 1 or not 0 <= options.seed < 2**32:
-        runtime.fail("--steps, --dim and --deep-dim must be at least 1, --seed from 0 to 2^32 - 1.")
+        fail("--steps, --dim and --deep-dim must be at least 1, --seed from 0 to 2^32 - 1.")
     try:
         os.makedirs(options.output, exist_ok=True)
     except OSError as error:
-        runtime.fail(f"--output: {error}")
+        fail(f"--output: {error}")
     critics = {}
     for name in SETS:
         for row, objective in (("clipping 0.01", clipping(0.01)), ("gradient penalty", PENALTY)):
@@ -200,7 +188,7 @@ def main() -> None:
         "gradients": gradients,
         "share_of_weights_at_the_bound": float((np.abs(weights["clipping 0.01"]) > 0.0099).mean()),
     }
-    with files.replacing(osp.abspath(osp.join(options.output, "toy_critics.json"))) as file:
+    with storage.replacing(osp.abspath(osp.join(options.output, "toy_critics.json"))) as file:
         file.write((json.dumps(numbers, indent=2) + "\n").encode())
     logger.info(
         f"Wrote toy_critics.png, toy_gradients.png and toy_critics.json to {options.output}"

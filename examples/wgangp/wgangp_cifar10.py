@@ -1,47 +1,42 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """WGAN-GP on CIFAR-10, conditional or not: `python wgangp_cifar10.py MODEL.use_label=false`.
 
 `DATA.source=synthetic` needs no file.
 """
 
-import runtime
+from support import settings
+from support.processor import prepare
+from support.settings import check_command_line
 
 CHOICES = {
-    **runtime.CHOICES,
+    **settings.CHOICES,
     "DATA.source": ("cifar10", "synthetic"),
     "TRAIN.best_metric": ("inception_score", "fid"),
     "EVAL.batch_norm": ("batch", "running"),
 }
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
-runtime.prepare()
+prepare()
 if __name__ == "__main__":
-    runtime.check_command_line("wgangp_cifar10", CHOICES)
+    check_command_line("wgangp_cifar10", CHOICES)
 
 import hydra
 import numpy as np
 
-import adversarial
-import checkpoints
-import deploy
-import evaluation
-import files
 import functions
-import published
-import streams
-import synthetic
+from data import streams
+from data import synthetic
+from measures import evaluation
+from measures import sampling
+from measures.report import load_networks
+from measures.report import report
+from modes import export as exporting
+from modes import infer as drawing
+from networks import published
+from networks.normalisation import use_statistics
+from support import downloads
+from support.launch import launch
+from training import adversarial
+from training import checkpoints
 
 ADDRESSES = ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)
 MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -59,7 +54,7 @@ def make_networks(cfg):
     generator = functions.WganGpCifar10Generator(
         model.gen_net.dim, model.gen_net.noise_dim, model.use_label
     )
-    functions.sample_by(generator, cfg.EVAL.batch_norm)
+    use_statistics(generator, cfg.EVAL.batch_norm)
     critic = functions.WganGpCifar10Discriminator(
         model.dis_net.dim, model.use_label, model.dis_net.norm
     )
@@ -69,7 +64,7 @@ def make_networks(cfg):
 def read(cfg):
     if cfg.DATA.source == "synthetic":
         return synthetic.synthetic_set()
-    path = files.fetch(
+    path = downloads.fetch(
         cfg.DATA.data_path,
         ADDRESSES,
         MD5,
@@ -114,34 +109,34 @@ def train(cfg):
     if cfg.TRAIN.eval_during_train:
         count = cfg.TRAIN.eval_num_samples
         validators = make_validators(cfg, average.network, critic, data, count)
-    draw = evaluation.make_grid_drawer(cfg, average.network)
+    draw = sampling.make_grid_drawer(cfg, average.network)
     run = checkpoints.Run(cfg, critic_solver, generator_solver, average, data.describe())
     adversarial.train(run, validators, draw, checkpoint)
 
 
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
-    critic = evaluation.load_networks(cfg, generator, critic)
+    critic = load_networks(cfg, generator, critic)
     validators = {}
     if cfg.EVAL.inception or critic is not None:  # else no data is wanted
         validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
-    draw = evaluation.make_grid_drawer(cfg, generator)
-    evaluation.report(cfg, generator, validators, draw)
+    draw = sampling.make_grid_drawer(cfg, generator)
+    report(cfg, generator, validators, draw)
 
 
 def export(cfg):
-    deploy.export(cfg, make_networks(cfg)[0])
+    exporting.export(cfg, make_networks(cfg)[0])
 
 
 def infer(cfg):
     generator, _ = make_networks(cfg)
-    deploy.infer(cfg, generator, lambda x, folder: deploy.save_pictures(x, folder, generator.low))
+    drawing.infer(cfg, generator, lambda x, folder: drawing.save_pictures(x, folder, generator.low))
 
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_cifar10")
 def main(cfg):
     modes = {"train": train, "eval": evaluate, "export": export, "infer": infer}
-    runtime.launch(cfg, "wgangp_cifar10", CHOICES, **modes)
+    launch(cfg, "wgangp_cifar10", CHOICES, **modes)
 
 
 if __name__ == "__main__":

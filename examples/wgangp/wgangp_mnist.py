@@ -1,23 +1,12 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """WGAN-GP on MNIST: `python wgangp_mnist.py`; `DATA.source=digits` needs no file."""
 
-import runtime
+from support import settings
+from support.processor import prepare
+from support.settings import check_command_line
 
 CHOICES = {
-    **runtime.CHOICES,
+    **settings.CHOICES,
     "preset": (None, "wgan_lab"),
     "DATA.source": ("mnist", "digits"),
     "MODEL.arch": ("paper", "wgan_lab", "published"),
@@ -25,24 +14,31 @@ CHOICES = {
     "EVAL.batch_norm": ("batch", "running"),
 }
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
-runtime.prepare()
+prepare()
 if __name__ == "__main__":
-    runtime.check_command_line("wgangp_mnist", CHOICES)
+    check_command_line("wgangp_mnist", CHOICES)
 
 import hydra
 
-import adversarial
-import checkpoints
-import dcgan
-import deploy
-import evaluation
-import files
 import functions
-import metrics
-import mnist_classifier
-import published
-import streams
-import synthetic
+from data import streams
+from data import synthetic
+from data.image_set import NUM_CLASSES
+from measures import digit_classifier
+from measures import evaluation
+from measures import metrics
+from measures import sampling
+from measures.report import load_networks
+from measures.report import report
+from modes import export as exporting
+from modes import infer as drawing
+from networks import published
+from networks import wgan_lab
+from networks.normalisation import use_statistics
+from support import downloads
+from support.launch import launch
+from training import adversarial
+from training import checkpoints
 
 ADDRESSES = (
     "https://www.iro.umontreal.ca/~lisa/deep/data/mnist/mnist.pkl.gz",
@@ -59,9 +55,9 @@ def make_networks(cfg):
             published.PublishedMnistDiscriminator(model.dis_net.dim),
         )
     if model.arch == "wgan_lab":
-        generator = dcgan.WganLabGenerator(model.gen_net.dim, model.gen_net.noise_dim)
-        functions.sample_by(generator, cfg.EVAL.batch_norm)
-        return generator, dcgan.WganLabDiscriminator(model.dis_net.dim, model.dis_net.norm)
+        generator = wgan_lab.WganLabGenerator(model.gen_net.dim, model.gen_net.noise_dim)
+        use_statistics(generator, cfg.EVAL.batch_norm)
+        return generator, wgan_lab.WganLabDiscriminator(model.dis_net.dim, model.dis_net.norm)
     generator = functions.WganGpMnistGenerator(model.gen_net.dim, model.gen_net.noise_dim)
     critic = functions.WganGpMnistDiscriminator(model.dis_net.dim, model.dis_net.norm)
     return generator, critic
@@ -70,7 +66,7 @@ def make_networks(cfg):
 def read(cfg):
     if cfg.DATA.source == "digits":
         return synthetic.digits_set()
-    path = files.fetch(
+    path = downloads.fetch(
         cfg.DATA.data_path,
         ADDRESSES,
         MD5,
@@ -92,7 +88,7 @@ def make_validators(cfg, generator, critic, data, count):
         "generated": evaluation.make_feature_validator(
             cfg,
             generator,
-            mnist_classifier.load(cfg.EVAL.classifier_weights),
+            digit_classifier.load(cfg.EVAL.classifier_weights),
             data.train_images,
             count,
             ("classifier_score", "frechet_distance"),
@@ -110,7 +106,7 @@ def make_validators(cfg, generator, critic, data, count):
 
 def digit_shares(predicted):
     """How often each digit is drawn, and the shares' divergence from equal ones."""
-    shares, kl = metrics.class_shares(predicted, functions.NUM_CLASSES)
+    shares, kl = metrics.class_shares(predicted, NUM_CLASSES)
     return {"digit_kl": kl, **{f"digit_{digit}": share for digit, share in enumerate(shares)}}
 
 
@@ -126,32 +122,32 @@ def train(cfg):
     if cfg.TRAIN.eval_during_train:
         count = cfg.TRAIN.eval_num_samples
         validators = make_validators(cfg, average.network, critic, data, count)
-    draw = evaluation.make_grid_drawer(cfg, average.network)
+    draw = sampling.make_grid_drawer(cfg, average.network)
     run = checkpoints.Run(cfg, critic_solver, generator_solver, average, data.describe())
     adversarial.train(run, validators, draw, checkpoint)
 
 
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
-    critic = evaluation.load_networks(cfg, generator, critic)
+    critic = load_networks(cfg, generator, critic)
     validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
-    draw = evaluation.make_grid_drawer(cfg, generator)
-    evaluation.report(cfg, generator, validators, draw)
+    draw = sampling.make_grid_drawer(cfg, generator)
+    report(cfg, generator, validators, draw)
 
 
 def export(cfg):
-    deploy.export(cfg, make_networks(cfg)[0])
+    exporting.export(cfg, make_networks(cfg)[0])
 
 
 def infer(cfg):
     generator, _ = make_networks(cfg)
-    deploy.infer(cfg, generator, lambda x, folder: deploy.save_pictures(x, folder, generator.low))
+    drawing.infer(cfg, generator, lambda x, folder: drawing.save_pictures(x, folder, generator.low))
 
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_mnist")
 def main(cfg):
     modes = {"train": train, "eval": evaluate, "export": export, "infer": infer}
-    runtime.launch(cfg, "wgangp_mnist", CHOICES, **modes)
+    launch(cfg, "wgangp_mnist", CHOICES, **modes)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,21 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
+# SPDX-License-Identifier: Apache-2.0
 """WGAN-GP on the paper's three toy sets: `python wgangp_toy.py DATA.mode=8gaussians`."""
 
-import runtime
+from support import settings
+from support.processor import prepare
+from support.settings import check_command_line
 
 CHOICES = {
-    **runtime.CHOICES,
+    **settings.CHOICES,
     "preset": (None, "paper"),
     "DATA.mode": ("8gaussians", "25gaussians", "swissroll"),
     # the others are best where modes are missing
     "TRAIN.best_metric": ("wasserstein_2", "modes"),
 }
 # Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
-runtime.prepare()
+prepare()
 if __name__ == "__main__":
-    runtime.check_command_line("wgangp_toy", CHOICES)
+    check_command_line("wgangp_toy", CHOICES)
 
 from os import path as osp
 
@@ -34,17 +23,22 @@ import hydra
 import numpy as np
 import paddle
 
-import adversarial
-import checkpoints
-import deploy
-import evaluation
 import functions
-import metrics
-import pictures
-import published
-import streams
-import synthetic
-from runtime import require
+from data import streams
+from data import synthetic
+from measures import evaluation
+from measures import metrics
+from measures import sampling
+from measures.report import load_networks
+from measures.report import report
+from modes import export as exporting
+from modes import infer as drawing
+from networks import published
+from support import pictures
+from support.errors import require
+from support.launch import launch
+from training import adversarial
+from training import checkpoints
 
 MOST = 10_000  # samples of an evaluation: about a minute, and 0.8 GB
 
@@ -109,7 +103,7 @@ def make_drawer(cfg, generator, critic, count=1000):
             return critic.score(paddle.to_tensor(points))[0].numpy()
 
     def draw(path):
-        fake = evaluation.sample(generator, {"noise": noise})
+        fake = sampling.sample(generator, {"noise": noise})
         pictures.draw_toy(real, fake, None if critic is None else value, path)
 
     return draw
@@ -132,14 +126,14 @@ def train(cfg):
 
 def evaluate(cfg):
     generator, critic = make_networks(cfg)
-    critic = evaluation.load_networks(cfg, generator, critic)
+    critic = load_networks(cfg, generator, critic)
     draw = make_drawer(cfg, generator, critic)
     validators = make_validators(cfg, generator, cfg.EVAL.num_samples)
-    evaluation.report(cfg, generator, validators, draw)
+    report(cfg, generator, validators, draw)
 
 
 def export(cfg):
-    deploy.export(cfg, make_networks(cfg)[0])
+    exporting.export(cfg, make_networks(cfg)[0])
 
 
 def infer(cfg):
@@ -152,13 +146,13 @@ def infer(cfg):
         real = synthetic.draw_toy(cfg.DATA.mode, rng, len(points))
         pictures.draw_toy(real, points, None, osp.join(folder, "samples.png"))
 
-    deploy.infer(cfg, generator, save)
+    drawing.infer(cfg, generator, save)
 
 
 @hydra.main(version_base=None, config_path="./conf", config_name="wgangp_toy")
 def main(cfg):
     modes = {"train": train, "eval": evaluate, "export": export, "infer": infer}
-    runtime.launch(cfg, "wgangp_toy", CHOICES, **modes)
+    launch(cfg, "wgangp_toy", CHOICES, **modes)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inputs of a run, drawn when they are read: noise, labels, and real samples in random order."""
+
+from __future__ import annotations
+
+import functools
+from typing import Callable
+from typing import Dict
+from typing import List
+from typing import Sequence
+
+import numpy as np
+
+# Each stream of random numbers has a number of its own, beside the run's seed.
+REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION, INFERENCE = range(8)
+
+
+failures: List[Exception] = []  # that reading met
+
+
+# --8<-- [start:streams]
+class Stream:
+    """An array-like whose rows are drawn when they are read, for `NamedArrayDataset`.
+
+    What a batch holds depends on the seed and on its own positions alone, never on what was
+    read before: a run draws the same whichever thread or process reads, and can start at any
+    batch.
+
+    Args:
+        length: Number of rows: as many as an epoch will read.
+        seed: Numbers that set this stream apart from others.
+        draw: Gets a generator and positions [N], returns N rows.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        seed: Sequence[int],
+        draw: Callable[[np.random.Generator, np.ndarray], np.ndarray],
+    ):
+        self.length = length
+        self.seed = tuple(seed)
+        self.draw = draw
+        self.start = self.attempt = 0
+
+    def seek(self, start: int, attempt: int = 0) -> None:
+        """Makes `start` the first position; another attempt draws anew what is drawn there."""
+        self.start, self.attempt = start, attempt
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, positions) -> np.ndarray:
+        positions = self.start + np.asarray(positions)
+        try:
+            rng = np.random.default_rng((*self.seed, int(positions.flat[0]), self.attempt))
+            return self.draw(rng, positions)
+        except Exception as error:
+            # Paddle reads in a thread, where any other exception than this would leave the
+            # training waiting for ever; the loop raises what is noted here.
+            failures.append(error)
+            raise StopIteration from None
+
+
+class Shuffle:
+    """Maps a position in an endless reading of a set to a row: each pass is a new order.
+
+    Args:
+        size: Number of rows of the set.
+        seed: Numbers that set this order apart from others.
+    """
+
+    def __init__(self, size: int, seed: Sequence[int]):
+        self.size = size
+        self.seed = tuple(seed)
+        # a batch spans two passes at most, unless the set is smaller than a batch
+        self.order = functools.lru_cache(maxsize=2)(self._order)
+
+    def _order(self, number: int) -> np.ndarray:
+        return np.random.default_rng((*self.seed, number)).permutation(self.size)
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        passes, offsets = np.divmod(positions, self.size)
+        rows = np.empty_like(positions)
+        for number in np.unique(passes):
+            here = passes == number
+            rows[here] = self.order(int(number))[offsets[here]]
+        return rows
+
+
+def normal_stream(length: int, seed: Sequence[int], dim: int) -> Stream:
+    """Standard normal noise, float32 [length, dim]."""
+    return Stream(
+        length,
+        seed,
+        lambda rng, positions: rng.standard_normal((len(positions), dim), "float32"),
+    )
+
+
+def uniform_stream(length: int, seed: Sequence[int]) -> Stream:
+    """One number in [0, 1) a sample, float32 [length]: the penalty's alpha."""
+    return Stream(length, seed, lambda rng, positions: rng.random(len(positions), "float32"))
+
+
+def label_stream(length: int, seed: Sequence[int], num_classes: int) -> Stream:
+    """Labels uniform over the classes, int64 [length]."""
+    return Stream(
+        length, seed, lambda rng, positions: rng.integers(num_classes, size=len(positions))
+    )
+
+
+def shuffled_images(
+    images: np.ndarray,
+    labels: np.ndarray,
+    prepare: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    length: int,
+    seed: Sequence[int],
+) -> Dict[str, Stream]:
+    """Real pictures and their labels, in a new random order at each pass through the set.
+
+    Args:
+        images: uint8 pictures, [N, C, H, W].
+        labels: Their labels, int64 [N].
+        prepare: Turns uint8 pictures into the critic's input, when they are read.
+        length: Number of rows that an epoch reads.
+        seed: Numbers that set this order apart from others.
+    """
+    # an own number sets the order apart from what `prepare` draws
+    order = Shuffle(len(images), (*seed, len(images), 1))
+    return {
+        "real": Stream(length, seed, lambda rng, at: prepare(images[order(at)], rng)),
+        "labels": Stream(length, seed, lambda rng, at: labels[order(at)]),
+    }
+
+
+# --8<-- [end:streams]

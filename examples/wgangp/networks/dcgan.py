@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DCGAN's networks for 64x64 pictures."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import paddle.nn.functional as F
+from paddle import nn
+
+from kernels import maps
+from networks.base import Critic
+from networks.base import Generator
+from networks.layers import make_conv_transpose
+from networks.layers import make_linear
+from networks.normalisation import BatchNorm
+from networks.normalisation import make_critic_norm
+
+
+# --8<-- [start:dcgan]
+def _small_normal(network: nn.Layer) -> None:
+    """Weights N(0, 0.02), as DCGAN's (arXiv 1511.06434, section 4)."""
+    draw = nn.initializer.Normal(0.0, 0.02)
+    for layer in network.sublayers():
+        if isinstance(layer, (nn.Conv2D, nn.Conv2DTranspose, nn.Linear)):
+            draw(layer.weight)
+
+
+class Dcgan64Generator(Generator):
+    """Noise [N, 128] -> pictures [N, 3, 64, 64] in [-1, 1].
+
+    Args:
+        dim: Channels at 32x32; 8 times as many at 4x4.
+        noise_dim: Length of a noise vector.
+        num_classes: Labels to tell apart (conditional batch normalisation); 0 for none.
+    """
+
+    def __init__(self, dim: int = 64, noise_dim: int = 128, num_classes: int = 0):
+        super().__init__(noise_dim, num_classes)
+        self.dim = dim
+        widths = [8 * dim, 4 * dim, 2 * dim, dim]
+        self.linear = make_linear(noise_dim, 4 * 4 * 8 * dim)
+        self.norms = nn.LayerList([BatchNorm(width, num_classes) for width in widths])
+        self.deconvs = nn.LayerList(
+            [make_conv_transpose(a, b, 4) for a, b in zip(widths, [*widths[1:], 3])]
+        )
+        _small_normal(self)
+
+    def generate(self, noise, labels=None):
+        h = self.linear(noise).reshape([-1, 8 * self.dim, 4, 4])
+        for norm, deconv in zip(self.norms, self.deconvs):
+            h = maps.conv_transpose(F.relu(norm(h, labels)), deconv)
+        return F.tanh(h)
+
+
+class Dcgan64Discriminator(Critic):
+    """Pictures [N, 3, 64, 64] -> values [N], logits [N, K].
+
+    Args:
+        dim: Channels at 32x32; 8 times as many at 4x4.
+        norm: None, "layer" or "batch": normalisation after all convolutions but the first.
+        num_classes: Classes of the AC-GAN head; 0 for no head.
+    """
+
+    def __init__(self, dim: int = 64, norm: Optional[str] = "layer", num_classes: int = 0):
+        super().__init__()
+        self.piecewise_linear = norm is None
+        widths = [dim, 2 * dim, 4 * dim, 8 * dim]
+        self.convs = nn.LayerList(
+            [nn.Conv2D(a, b, 4, stride=2, padding=1) for a, b in zip([3, *widths], widths)]
+        )
+        # none after the first convolution
+        self.norms = nn.LayerList(
+            [
+                make_critic_norm(norm if number else None, width)
+                for number, width in enumerate(widths)
+            ]
+        )
+        self.linear = make_linear(8 * dim, 1)
+        self.linear_class = make_linear(8 * dim, num_classes) if num_classes else None
+        _small_normal(self)
+
+    def score(self, samples):
+        h = samples
+        for conv_, norm in zip(self.convs, self.norms):
+            h = maps.relu(norm(maps.conv(h, conv_)), 0.2)
+        h = h.mean([2, 3])
+        logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
+        return maps.linear(h, self.linear).squeeze(1), logits
+
+
+# --8<-- [end:dcgan]

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks that the weights published by PaddleScience belong to, for evaluation only.
+
+They differ from the paper's, which are in functions.py, in four ways:
+
+1. The CIFAR-10 generator enlarges by a pixel shuffle that mixes channels (see `Upsample`).
+2. Its critic always normalises, with ONE scale and offset for all of a sample.
+3. Samples are drawn by running statistics, where the authors take a batch's own.
+4. They were trained otherwise, which only their weights show: 64 pictures in the generator's
+   batch instead of 128, and dequantisation noise drawn once for the whole set.
+
+MNIST's convolutions also lie one pixel off the authors', and its critic's ReLU leaks 0.01
+instead of 0.2. The toy networks differ in names only.
+
+The files themselves were not to be had: what fits them was checked on names and shapes only.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+from typing import Optional
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from data.image_set import NUM_CLASSES
+from networks.base import Critic
+from networks.base import Generator
+
+
+class Upsample(nn.Layer):
+    """Doubles height and width [N, C, H, W] by a pixel shuffle of four copies of the channels.
+
+    Place (2y + i, 2x + j) of channel c is place (y, x) of channel (4c + 2i + j) mod C, so that
+    channels C/4 apart become equal.
+    """
+
+    def forward(self, x):
+        return F.pixel_shuffle(paddle.concat([x] * 4, 1), 2)
+
+
+class BatchNorm(nn.BatchNorm2D):
+    """Batch normalisation by running statistics, also where the network is in training mode."""
+
+    def forward(self, x, labels=None):
+        return F.batch_norm(x, self._mean, self._variance, self.weight, self.bias, epsilon=1e-5)
+
+
+class StoredNorm(nn.Layer):
+    """Normalises by stored `mean` and `var`, then scales per label where there are classes.
+
+    Args:
+        channels: Channels of the input, or 1 for the same numbers in all of them.
+        num_classes: Labels to tell apart; 0 for one scale and offset for all.
+    """
+
+    def __init__(self, channels: int, num_classes: int = 0):
+        super().__init__()
+        shape = [num_classes, channels] if num_classes else [channels]
+        self.scale = self.create_parameter(shape, default_initializer=nn.initializer.Constant(1.0))
+        self.offset = self.create_parameter(shape, is_bias=True)
+        self.register_buffer("mean", paddle.zeros([channels]))
+        self.register_buffer("var", paddle.ones([channels]))
+
+    def forward(self, x, labels=None):
+        parts = [self.mean, self.var, self.scale, self.offset]
+        if self.scale.ndim > 1:
+            parts[2:] = [F.embedding(labels, rows) for rows in parts[2:]]
+        mean, var, scale, offset = (part.reshape([-1, len(self.mean), 1, 1]) for part in parts)
+        return (x - mean) / paddle.sqrt(var + 1e-5) * scale + offset
+
+
+def conv(n_in: int, n_out: int, size: int) -> nn.Conv2D:
+    """A convolution that keeps height and width."""
+    return nn.Conv2D(n_in, n_out, size, padding=size // 2)
+
+
+def upsampled(layer: nn.Conv2D) -> nn.Layer:
+    """A convolution, under the name `conv2D`, of an enlarged picture."""
+    return nn.Sequential(("upsample", Upsample()), ("conv2D", layer))
+
+
+def pooled(layer: nn.Conv2D) -> nn.Layer:
+    """A convolution, under the name `conv2D`, and a 2x2 mean pool of it."""
+    return nn.Sequential(("conv2D", layer), ("pool", nn.AvgPool2D(2)))
+
+
+class ResidualBlock(nn.Layer):
+    """Norm, ReLU, convolution, norm, ReLU, convolution, beside a shortcut.
+
+    Args:
+        dim: Input and output channels.
+        norm: Builds a normalisation.
+        resample: None, "up" (before the first convolution) or "down" (after the second).
+    """
+
+    def __init__(self, dim: int, norm: Callable[[], nn.Layer], resample: Optional[str] = None):
+        super().__init__()
+        shortcut, first, second = (conv(dim, dim, size) for size in (1, 3, 3))
+        if resample == "up":
+            shortcut, first = upsampled(shortcut), upsampled(first)
+        elif resample == "down":
+            shortcut, second = pooled(shortcut), pooled(second)
+        self.resample = resample
+        self.conv_shortcut = shortcut  # the files have one also where it is not used
+        self.conv_1, self.conv_2 = first, second
+        self.normalize1 = nn.LayerDict({"normalize": norm()})
+        self.normalize2 = nn.LayerDict({"normalize": norm()})
+
+    def forward(self, x, labels=None):
+        h = self.conv_1(F.relu(self.normalize1["normalize"](x, labels)))
+        h = self.conv_2(F.relu(self.normalize2["normalize"](h, labels)))
+        return h + (x if self.resample is None else self.conv_shortcut(x))
+
+
+class PublishedCifar10Generator(Generator):
+    """Noise [N, 128], labels [N] -> pictures [N, 3, 32, 32] in [-1, 1].
+
+    Args:
+        dim: Channels of every layer.
+        noise_dim: Length of a noise vector.
+        use_label: Whether the blocks' normalisation is conditional; the last one never is.
+    """
+
+    def __init__(self, dim: int = 128, noise_dim: int = 128, use_label: bool = True):
+        super().__init__(noise_dim, NUM_CLASSES if use_label else 0)
+
+        def norm():
+            return StoredNorm(dim, NUM_CLASSES) if use_label else BatchNorm(dim)
+
+        self.dim = dim
+        net = self.generator = nn.Layer()
+        net.linear1 = nn.Linear(noise_dim, 4 * 4 * dim)
+        net.ResidualBlocks = nn.LayerList([ResidualBlock(dim, norm, "up") for _ in range(3)])
+        net.Normalize = nn.Sequential(("normalize", BatchNorm(dim)))
+        net.conv = conv(dim, 3, 3)
+
+    def generate(self, noise, labels=None):
+        net = self.generator
+        h = net.linear1(noise).reshape([-1, self.dim, 4, 4])
+        for block in net.ResidualBlocks:
+            h = block(h, labels)
+        return F.tanh(net.conv(F.relu(net.Normalize(h))))
+
+
+class PublishedCifar10Discriminator(Critic):
+    """Pictures [N, 3, 32, 32] -> values [N], logits [N, 10].
+
+    Args:
+        dim: Channels of every layer.
+        use_label: Whether the AC-GAN head, which gives the logits, is there.
+    """
+
+    def __init__(self, dim: int = 128, use_label: bool = True):
+        super().__init__()
+        blocks = [ResidualBlock(dim, lambda: StoredNorm(1), how) for how in ("down", None, None)]
+        net = self.discriminator = nn.Layer()
+        first = net.optimized_resblock_disc1 = nn.Layer()
+        first.conv_1 = conv(3, dim, 3)
+        first.conv_2 = pooled(conv(dim, dim, 3))
+        first.conv_shortcut = pooled(conv(3, dim, 1))  # the same as a pool before the 1x1 map
+        net.ResidualBlocks = nn.LayerList(blocks)
+        net.linear = nn.Linear(dim, 1)
+        net.linear2 = nn.Linear(dim, NUM_CLASSES) if use_label else None
+
+    def score(self, samples):
+        net = self.discriminator
+        first = net.optimized_resblock_disc1
+        h = first.conv_shortcut(samples) + first.conv_2(F.relu(first.conv_1(samples)))
+        for block in net.ResidualBlocks:
+            h = block(h)
+        h = F.relu(h).mean([2, 3])
+        return net.linear(h).squeeze(1), None if net.linear2 is None else net.linear2(h)
+
+
+class PublishedMnistGenerator(Generator):
+    """Noise [N, 128] -> digits [N, 1, 28, 28] in [0, 1], by 4 and 2 times, then `dim` channels."""
+
+    low = 0.0
+
+    def __init__(self, dim: int = 64, noise_dim: int = 128):
+        super().__init__(noise_dim)
+        self.dim = dim
+        net = self.generator = nn.Layer()
+        net.linear1 = nn.Linear(noise_dim, 4 * 4 * 4 * dim)
+        # 4 -> 7 -> 14 -> 28 pixels: the last argument adds the one that an even size needs
+        net.conv2d_transpose1 = nn.Conv2DTranspose(4 * dim, 2 * dim, 5, 2, 2, 0)
+        net.conv2d_transpose2 = nn.Conv2DTranspose(2 * dim, dim, 5, 2, 2, 1)
+        net.conv2d_transpose3 = nn.Conv2DTranspose(dim, 1, 5, 2, 2, 1)
+
+    def generate(self, noise, labels=None):
+        net = self.generator
+        h = F.relu(net.linear1(noise)).reshape([-1, 4 * self.dim, 4, 4])
+        h = F.relu(net.conv2d_transpose1(h))
+        h = F.relu(net.conv2d_transpose2(h))
+        return F.sigmoid(net.conv2d_transpose3(h))
+
+
+class PublishedMnistDiscriminator(Critic):
+    """Digits [N, 1, 28, 28] -> values [N], by `dim`, then 2 and 4 times as many channels."""
+
+    def __init__(self, dim: int = 64):
+        super().__init__()
+        net = self.discriminator = nn.Layer()
+        net.conv2d_1 = nn.Conv2D(1, dim, 5, 2, 2)
+        net.conv2d_2 = nn.Conv2D(dim, 2 * dim, 5, 2, 2)
+        net.conv2d_3 = nn.Conv2D(2 * dim, 4 * dim, 5, 2, 2)
+        net.linear = nn.Linear(4 * 4 * 4 * dim, 1)
+
+    def score(self, samples):
+        net, h = self.discriminator, samples
+        for layer in (net.conv2d_1, net.conv2d_2, net.conv2d_3):
+            h = F.leaky_relu(layer(h), 0.01)
+        # reshape, since flatten has no second derivative in Paddle
+        return net.linear(h.reshape([len(h), -1])).squeeze(1), None
+
+
+def toy_layers(dim: int, n_out: int) -> nn.Layer:
+    """Four linear layers with ReLU between, from points or noise [N, 2]."""
+    hidden = [
+        (f"reluLayer{i}", nn.Sequential(("linear", nn.Linear(n_in, dim)), ("relu", nn.ReLU())))
+        for i, n_in in enumerate((2, dim, dim), 1)
+    ]
+    return nn.Sequential(*hidden, ("linear", nn.Linear(dim, n_out)))
+
+
+class PublishedToyGenerator(Generator):
+    """Noise [N, 2] -> points [N, 2], by hidden layers of width `dim`."""
+
+    def __init__(self, dim: int = 512):
+        super().__init__(noise_dim=2)
+        self.generator = toy_layers(dim, 2)
+
+    def generate(self, noise, labels=None):
+        return self.generator(noise)
+
+
+class PublishedToyDiscriminator(Critic):
+    """Points [N, 2] -> values [N], by hidden layers of width `dim`."""
+
+    def __init__(self, dim: int = 512):
+        super().__init__()
+        self.discriminator = toy_layers(dim, 1)
+
+    def score(self, samples):
+        return self.discriminator(samples).squeeze(1), None

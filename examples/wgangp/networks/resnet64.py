@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Residual networks for 64x64 pictures."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import paddle.nn.functional as F
+from paddle import nn
+
+from kernels import maps
+from networks.base import Critic
+from networks.base import Generator
+from networks.layers import make_conv
+from networks.layers import make_conv_transpose
+from networks.layers import make_linear
+from networks.normalisation import BatchNorm
+from networks.normalisation import make_critic_norm
+
+WIDTHS = (1, 2, 4, 8, 8)  # channels at 64x64, 32x32, ... 4x4, in units of `dim`
+
+
+# --8<-- [start:resnet64]
+class DownBlock(nn.Layer):
+    """Three 3x3 convolutions, the third of stride 2, beside a 1x1 one of stride 2.
+
+    Args:
+        n_in: Input channels.
+        n_out: Output channels.
+        norm: None, "layer" or "batch": normalisation before each convolution of the block.
+    """
+
+    def __init__(self, n_in: int, n_out: int, norm: Optional[str]):
+        super().__init__()
+        self.norms = nn.LayerList([make_critic_norm(norm, n) for n in (n_in, n_out, n_out)])
+        self.convs = nn.LayerList(
+            [
+                make_conv(n_in, n_out, 3),
+                make_conv(n_out, n_out, 3),
+                make_conv(n_out, n_out, 3, stride=2),
+            ]
+        )
+        self.shortcut = make_conv(n_in, n_out, 1, stride=2, he=False)
+
+    def forward(self, x):
+        h = x
+        for norm, layer in zip(self.norms, self.convs):
+            h = maps.conv(maps.relu(norm(h), 0.2), layer)
+        return h + maps.conv(x, self.shortcut)
+
+
+class UpBlock(nn.Layer):
+    """Two 3x3 convolutions and a transposed 4x4 one of stride 2, beside a transposed shortcut.
+
+    Args:
+        n_in: Input channels.
+        n_out: Output channels.
+        num_classes: Labels of the batch normalisation before each; 0 for none.
+    """
+
+    def __init__(self, n_in: int, n_out: int, num_classes: int):
+        super().__init__()
+        self.norms = nn.LayerList([BatchNorm(n_in, num_classes) for _ in range(3)])
+        self.convs = nn.LayerList(
+            [
+                make_conv(n_in, n_in, 3),
+                make_conv(n_in, n_in, 3),
+                make_conv_transpose(n_in, n_out, 4),
+            ]
+        )
+        self.shortcut = make_conv_transpose(n_in, n_out, 2)
+
+    def forward(self, x, labels):
+        h = x
+        for norm, layer in zip(self.norms, self.convs):
+            h = layer(F.relu(norm(h, labels)))
+        return h + self.shortcut(x)
+
+
+class Resnet64Generator(Generator):
+    """Noise [N, 128] -> pictures [N, 3, 64, 64] in [-1, 1].
+
+    Args:
+        dim: Channels at 64x64; 8 times as many at 4x4.
+        noise_dim: Length of a noise vector.
+        num_classes: Labels to tell apart (conditional batch normalisation); 0 for none.
+    """
+
+    def __init__(self, dim: int = 64, noise_dim: int = 128, num_classes: int = 0):
+        super().__init__(noise_dim, num_classes)
+        widths = [dim * width for width in reversed(WIDTHS)]
+        self.first = widths[0]
+        self.linear = make_linear(noise_dim, 4 * 4 * widths[0])
+        self.blocks = nn.LayerList([UpBlock(a, b, num_classes) for a, b in zip(widths, widths[1:])])
+        self.norm = BatchNorm(dim)
+        self.conv = make_conv(dim, 3, 3, he=False)
+
+    def generate(self, noise, labels=None):
+        h = self.linear(noise).reshape([-1, self.first, 4, 4])
+        for block in self.blocks:
+            h = block(h, labels)
+        return F.tanh(maps.conv(F.relu(self.norm(h)), self.conv))
+
+
+class Resnet64Discriminator(Critic):
+    """Pictures [N, 3, 64, 64] -> values [N], logits [N, K].
+
+    Args:
+        dim: Channels at 64x64; 8 times as many at 4x4.
+        norm: None, "layer" or "batch", in the blocks.
+        num_classes: Classes of the AC-GAN head; 0 for no head.
+    """
+
+    def __init__(self, dim: int = 64, norm: Optional[str] = "layer", num_classes: int = 0):
+        super().__init__()
+        self.piecewise_linear = norm is None
+        widths = [dim * width for width in WIDTHS]
+        self.conv = make_conv(3, dim, 3)
+        self.blocks = nn.LayerList([DownBlock(a, b, norm) for a, b in zip(widths, widths[1:])])
+        self.linear = make_linear(4 * 4 * widths[-1], 1)
+        self.linear_class = make_linear(4 * 4 * widths[-1], num_classes) if num_classes else None
+
+    def score(self, samples):
+        h = maps.conv(samples, self.conv)
+        for block in self.blocks:
+            h = block(h)
+        h = maps.relu(h, 0.2).reshape([len(h), -1])
+        logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
+        return maps.linear(h, self.linear).squeeze(1), logits
+
+
+# --8<-- [end:resnet64]

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks of the WGAN lab, a teaching exercise that many courses share."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import paddle.nn.functional as F
+
+from kernels import maps
+from networks.base import Critic
+from networks.base import Generator
+from networks.layers import make_conv
+from networks.layers import make_conv_transpose
+from networks.layers import make_linear
+from networks.normalisation import BatchNorm
+from networks.normalisation import make_critic_norm
+
+
+class WganLabGenerator(Generator):
+    """Noise [N, 100] -> digits [N, 1, 28, 28] in [-1, 1].
+
+    Args:
+        dim: Channels at 14x14; twice as many at 7x7, and 16 times as many in the first layer.
+        noise_dim: Length of a noise vector.
+    """
+
+    def __init__(self, dim: int = 64, noise_dim: int = 100):
+        super().__init__(noise_dim)
+        self.dim = dim
+        self.linear_1, self.norm_1 = make_linear(noise_dim, 16 * dim, "he"), BatchNorm(16 * dim)
+        self.linear_2 = make_linear(16 * dim, 2 * dim * 7 * 7, "he")
+        self.norm_2 = BatchNorm(2 * dim * 7 * 7)
+        self.deconv_1, self.norm_3 = make_conv_transpose(2 * dim, dim, 4), BatchNorm(dim)
+        self.deconv_2 = make_conv_transpose(dim, 1, 4)
+
+    def generate(self, noise, labels=None):
+        h = F.relu(self.norm_1(self.linear_1(noise)))
+        h = F.relu(self.norm_2(self.linear_2(h))).reshape([-1, 2 * self.dim, 7, 7])
+        h = F.relu(self.norm_3(maps.conv_transpose(h, self.deconv_1)))
+        return F.tanh(maps.conv_transpose(h, self.deconv_2))
+
+
+class WganLabDiscriminator(Critic):
+    """Digits [N, 1, 28, 28] -> values [N].
+
+    Args:
+        dim: Channels at 14x14; twice as many at 7x7.
+        norm: None, "layer" or "batch": normalisation after both convolutions.
+    """
+
+    def __init__(self, dim: int = 32, norm: Optional[str] = "batch"):
+        super().__init__()
+        self.piecewise_linear = norm is None
+        self.conv_1, self.norm_1 = make_conv(1, dim, 5, stride=2), make_critic_norm(norm, dim)
+        self.conv_2, self.norm_2 = (
+            make_conv(dim, 2 * dim, 5, stride=2),
+            make_critic_norm(norm, 2 * dim),
+        )
+        self.linear_1 = make_linear(2 * dim * 7 * 7, 32 * dim, "he")
+        self.linear_2 = make_linear(32 * dim, 1)
+
+    def score(self, samples):
+        h = maps.relu(self.norm_1(maps.conv(samples, self.conv_1)), 0.2)
+        h = maps.relu(self.norm_2(maps.conv(h, self.conv_2)), 0.2)
+        h = maps.relu(maps.linear(h.reshape([len(h), -1]), self.linear_1), 0.2)
+        return maps.linear(h, self.linear_2).squeeze(1), None

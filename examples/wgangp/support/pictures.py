@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of a run: sample grids, the toy sets with the critic's level sets, loss curves."""
+
+from __future__ import annotations
+
+import json
+from os import path as osp
+from typing import Callable
+from typing import Optional
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import image as mpl_image
+from matplotlib import pyplot as plt
+
+
+def to_levels(images, low: float):
+    """Generator output in [low, 1], an array or tensor, as numbers in [0, 255], not yet whole.
+
+    Cut to whole numbers, they are the authors' `int((x + 1) * 255.99 / 2)`.
+    """
+    return ((images - low) * (255.99 / (1 - low))).clip(0, 255)
+
+
+def to_uint8(images: np.ndarray, low: float) -> np.ndarray:
+    """Generator output in [low, 1] as uint8 grey levels."""
+    return to_levels(images, low).astype("uint8")
+
+
+def make_grid(images: np.ndarray, columns: int = 10, gap: int = 2) -> np.ndarray:
+    """Lays pictures out in rows.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        columns: Pictures in a row.
+        gap: White pixels between pictures.
+
+    Returns:
+        One picture, uint8 [rows * (H + gap) + gap, columns * (W + gap) + gap, 3].
+    """
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    grid = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, "uint8")
+    for number, picture in enumerate(images):
+        top = number // columns * (height + gap) + gap
+        left = number % columns * (width + gap) + gap
+        grid[top : top + height, left : left + width] = picture.transpose(1, 2, 0)
+    return grid
+
+
+def save_grid(images: np.ndarray, path: str, low: float, enlarge: int = 2) -> None:
+    """Writes samples as a grid of ten columns.
+
+    Args:
+        images: Generator output, float32 [N, C, H, W].
+        path: PNG file.
+        low: What black is; white is 1.
+        enlarge: Screen pixels for each of the samples'.
+    """
+    grid = make_grid(to_uint8(images, low))
+    mpl_image.imsave(path, grid.repeat(enlarge, 0).repeat(enlarge, 1))
+
+
+def read_picture(path: str) -> np.ndarray:
+    """A PNG file as uint8 [H, W, 3]."""
+    return (mpl_image.imread(path)[..., :3] * 255).round().astype("uint8")
+
+
+# --8<-- [start:toy_picture]
+def draw_toy(
+    real: np.ndarray,
+    fake: np.ndarray,
+    value: Optional[Callable[[np.ndarray], np.ndarray]],
+    path: str,
+) -> None:
+    """The paper's picture of a toy set: critic's level sets, real (orange), generated (green).
+
+    Args:
+        real: Real points, [N, 2].
+        fake: Generated points, [N, 2].
+        value: The critic, points [M, 2] -> values [M]; None for no level sets.
+        path: PNG file.
+    """
+    figure, axes = plt.subplots(figsize=(5, 5))
+    if value is not None:
+        axis = np.linspace(-3, 3, 128, dtype="float32")
+        points = np.stack(np.meshgrid(axis, axis), -1)
+        heights = value(points.reshape(-1, 2)).reshape(128, 128)
+        axes.contour(axis, axis, heights, 20, cmap="viridis", linewidths=0.8, alpha=0.7)
+    axes.scatter(*fake.T, s=9, c="tab:green", marker="x", linewidths=0.8, label="generated")
+    # on top and smaller, or a good generator would hide them
+    axes.scatter(*real.T, s=5, c="tab:orange", marker="+", linewidths=0.6, label="real")
+    axes.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+    axes.legend(loc="upper right", markerscale=2)
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    plt.close(figure)
+
+
+# --8<-- [end:toy_picture]
+
+
+def draw_losses(folder: str) -> Optional[str]:
+    """Draws the curves of metrics.jsonl to losses.png, beside it.
+
+    Args:
+        folder: A run's output folder.
+
+    Returns:
+        The picture's path, or None where there is only one record yet.
+    """
+    with open(osp.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+    if len(records) < 2:
+        return None
+    panels = [
+        ("Wasserstein estimate", ["wasserstein", "test_wasserstein"]),
+        ("losses", ["critic_loss", "generator_loss"]),
+        ("gradient norm (1 is the goal of wgan_gp)", ["gradient_norm"]),
+        ("class losses", ["critic_class_loss", "generator_class_loss"]),
+        ("class accuracy", ["accuracy_real", "accuracy_fake"]),
+        ("scores (higher is better)", ["inception_score", "classifier_score", "high_quality"]),
+        ("distances (lower is better)", ["fid", "frechet_distance", "wasserstein_2"]),
+    ]
+    known = set().union(*records)
+    panels = [(title, names) for title, names in panels if known & set(names)]
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2))
+    for axis, (title, names) in zip(axes, panels):
+        for name in names:
+            steps = [record["step"] for record in records if name in record]
+            if steps:
+                axis.plot(steps, [r[name] for r in records if name in r], label=name)
+        axis.set(title=title, xlabel="generator iteration")
+        axis.locator_params("x", nbins=5)  # more labels would run into each other
+        axis.grid(alpha=0.3)
+        axis.legend()
+    path = osp.join(folder, "losses.png")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+    return path
