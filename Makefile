@@ -90,10 +90,10 @@ bench: torch
 	$(RUN) benchmarks/speed.py
 
 stress: setup
-	$(RUN) tests/stress.py --kills 20
+	$(RUN) tests/runs/stress.py --kills 20
 
 fuzz: setup
-	$(RUN) tests/fuzz.py --cases 3000
+	$(RUN) tests/unit/fuzz.py --cases 3000
 
 soak: setup
 	$(RUN) benchmarks/soak.py --minutes 60

@@ -8,13 +8,10 @@ import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "examples" / "wgangp"
-sys.path.insert(0, str(SCRIPTS))
+from helpers import REAL_DATA
+from helpers import SCRIPTS
 
 from support import storage
 from support.processor import prepare
@@ -36,7 +33,6 @@ from hydra import initialize_config_dir
 from ppsci.utils import logger
 
 EXPERIMENTS = ("toy", "mnist", "cifar10")
-SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +59,12 @@ def float64():
 
 @pytest.fixture
 def shared():
-    """Real data beside the checkout; a test that wants it skips where it is absent."""
+    """Finds real data; a test that wants a file skips where it is absent."""
 
     def find(name):
-        path = SHARED / name
+        path = REAL_DATA / name
         if not path.is_file():
-            pytest.skip(f"needs {name} in the folder shared/data beside the checkout")
+            pytest.skip(f"needs {name} in {REAL_DATA} (WGANGP_TEST_DATA names another folder)")
         return str(path)
 
     return find

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-GOLDEN = Path(__file__).with_name("inception_golden.json")
+GOLDEN = Path(__file__).resolve().parent / "golden" / "inception.json"
 COUNT, SPLITS = 12, 3
 
 

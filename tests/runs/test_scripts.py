@@ -7,7 +7,7 @@ import re
 import matplotlib.image
 import numpy as np
 import pytest
-from conftest import SCRIPTS
+from helpers import SCRIPTS
 from PIL import Image
 
 TINY_RUN = ["TRAIN.epochs=2", "TRAIN.iters_per_epoch=2", "log_freq=1", "TRAIN.eval_freq=1"]

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
-from conftest import SCRIPTS
+from helpers import ROOT
+from helpers import SCRIPTS
 from omegaconf import OmegaConf
 
 PAGES = {language: ROOT / "docs" / language / "examples" / "wgangp.md" for language in ("zh", "en")}
@@ -121,7 +121,7 @@ def test_both_languages_are_in_step(pattern):
 
 @pytest.mark.parametrize("language", PAGES)
 def test_the_tests_named_as_evidence_exist(language):
-    named = re.findall(r"`tests/(\w+\.py)::(\w+)`", TEXTS[language])
+    named = re.findall(r"`tests/(\w+/\w+\.py)::(\w+)`", TEXTS[language])
     assert len(named) >= 12
     for file, name in named:
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(), name

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from test_data import write_mnist
 
 sys.path.insert(0, str(ROOT / "benchmarks"))

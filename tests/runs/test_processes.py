@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stress
-from conftest import SCRIPTS
+from helpers import SCRIPTS
 
 PROCESS = Path(__file__).with_name("process.py")
 

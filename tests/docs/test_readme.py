@@ -4,8 +4,8 @@
 import re
 
 import pytest
-from conftest import ROOT
-from conftest import SCRIPTS
+from helpers import ROOT
+from helpers import SCRIPTS
 from omegaconf import OmegaConf
 
 from support.settings import flatten

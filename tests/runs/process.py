@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a few iterations and keeps the weights of each process: for test_processes.py.
 
-`python -m paddle.distributed.launch --nproc_per_node 2 tests/process.py FOLDER BATCHES`
+`python -m paddle.distributed.launch --nproc_per_node 2 tests/runs/process.py FOLDER BATCHES`
 
 Where one process is to see what several see together, BATCHES of their batches make one of its.
 """
 
 import os
 import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import conftest
 import numpy as np
 import paddle

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SCRIPTS
+from helpers import SCRIPTS
 from omegaconf import OmegaConf
 
 from support import launch as launching

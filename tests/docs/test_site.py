@@ -15,7 +15,7 @@ import sys
 import threading
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 pytest.importorskip("mkdocs", reason="mkdocs is absent: `make docs` installs it")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is absent: `make docs`")

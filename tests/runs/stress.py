@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "examples" / "wgangp"
+SCRIPTS = Path(__file__).resolve().parents[2] / "examples" / "wgangp"
 # Saves at every second iteration, so that many kills meet a checkpoint half written.
 SETTINGS = [
     *("MODEL.gen_net.dim=16", "MODEL.dis_net.dim=16", "TRAIN.batch_size=16", "log_freq=3"),

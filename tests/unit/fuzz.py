@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feeds damaged and hostile files to every reader: `python tests/fuzz.py --cases 3000`.
+"""Feeds damaged and hostile files to every reader: `python tests/unit/fuzz.py --cases 3000`.
 
 A reader may give what the whole file holds, or raise UserError; nothing else, within seconds
 and little memory. Where a mutation is made inside of a checksum (a changed number in a pickle that
@@ -24,7 +24,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import conftest  # noqa: F401  the import path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import conftest  # noqa: F401  the import path and the processor settings
 import inception_reference
 import numpy as np
 import paddle
