@@ -1,44 +1,46 @@
-# Makes a virtual environment in .venv, once, and runs everything in it.
+# Makes a virtual environment in .venv once and runs everything in it.
 PYTHON ?= python3
 VENV ?= .venv
-# The GPU build of Paddle where NVIDIA's driver answers; PADDLE=cpu or PADDLE=gpu decides.
+# The build of Paddle: cpu or gpu. The default is gpu where NVIDIA's driver answers.
 PADDLE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
-# cu126 or cu118: CUDA release of the GPU build
+# CUDA release of the GPU build: cu126 or cu118
 CUDA := cu126
-# What a group of results is told; variables of the environment by these names (and CUDA) are not meant.
+# The group of results, its data and more settings. Environment variables of these names, and of
+# CUDA, have no effect.
 GROUP :=
 DATA :=
 SET :=
-# in quotes, since a path may have spaces
+# The path is in quotes, since it may have spaces.
 RUN := "$(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin/python"
 DEMO := outputs_wgangp_demo
 DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 \
 	EVAL.inception=false EVAL.num_samples=200
 
-# Several pips in one environment would get in each other's way.
+# Two pips must not change one environment at the same time.
 .NOTPARALLEL:
 
 .PHONY: help setup torch onnx demo test bench stress fuzz soak lint docs docs-npm docs-tools docs-serve \
-	browser results results-group reproduce-cifar10 tables clean
+	browser results results-group reproduce-cifar10 tables pages clean
 
 help:
-	@echo "make demo   trains CIFAR-10's networks, narrowed, on drawn shapes; then evaluates them"
+	@echo "make demo   trains and evaluates narrow CIFAR-10 networks on drawn shapes"
 	@echo "make test   lints and tests"
-	@echo "make bench  times a training step against plain Paddle and PyTorch (ten minutes)"
+	@echo "make bench  times training steps of the suite, plain Paddle and PyTorch (ten minutes)"
 	@echo "make stress kills trainings at twenty random moments and resumes them (three minutes)"
 	@echo "make fuzz   feeds 3,000 damaged and hostile files to the readers (a quarter minute)"
 	@echo "make soak   trains for an hour and watches memory and files"
-	@echo "make docs   builds the site of docs/ into site/; make docs-serve serves it (npm is needed)"
+	@echo "make docs   builds the site of docs/ into site/; make docs-serve serves it (needs npm)"
 	@echo "make results GROUP=toy   trains and evaluates a group of results (toy, mnist, ...)"
-	@echo "make reproduce-cifar10   trains CIFAR-10 as the paper, both ways, and compares (a GPU)"
-	@echo "make tables writes the tables of docs/results into README and tutorial"
-	@echo "make browser   installs Debian's Chromium, for the tests of the site (as root)"
-	@echo "make torch  installs PyTorch beside it, for the tests that compare with it"
-	@echo "make onnx   installs what mode=export needs for ONNX, and TensorBoard's writer"
+	@echo "make reproduce-cifar10   trains both CIFAR-10 models and compares with the paper (GPU)"
+	@echo "make tables writes the tables of docs/results into README.md and the pages of docs/"
+	@echo "make pages  writes all that is made: tables, configuration pages, import graph"
+	@echo "make browser   installs Debian's Chromium for the tests of the site (as root)"
+	@echo "make torch  installs PyTorch for the tests and benchmarks that compare with it"
+	@echo "make onnx   installs the packages of ONNX export, and TensorBoard's writer"
 	@echo "make setup  only installs, into $(VENV) (Paddle: $(PADDLE))"
-	@echo "make clean  removes $(VENV), the demo's output and what make docs made"
+	@echo "make clean  removes $(VENV), the demo's output and the files of make docs"
 
-# The stamp names the build, and the environment starts empty: CPU and GPU builds do not mix.
+# The stamp names the build. The environment starts empty, so that CPU and GPU builds do not mix.
 STAMP := $(VENV)/.ready-$(PADDLE)-$(CUDA)
 
 setup: $(STAMP)
@@ -57,13 +59,13 @@ else
 endif
 	touch "$@"
 
-# Its CPU build is enough; for Python 3.9 there is none of this version. torch-fidelity's own
-# dependencies are left out: its Inception does without them.
+# The CPU build is enough; this version has none for Python 3.9. The Inception of torch-fidelity
+# works without the package's own dependencies.
 torch: setup
 	$(RUN) -m pip install --quiet "torch==2.13.0; python_version >= '3.10'" pillow
 	$(RUN) -m pip install --quiet --no-deps torch-fidelity==0.4.0
 
-# paddle2onnx asks for neither of the last two, and works with no newer ones here.
+# paddle2onnx needs these old releases of numpy and protobuf, but does not ask for them.
 onnx: setup
 	$(RUN) -m pip install --quiet paddle2onnx==2.1.0 onnxruntime tensorboardX "numpy<2" "protobuf<5"
 
@@ -98,15 +100,15 @@ fuzz: setup
 soak: setup
 	$(RUN) benchmarks/soak.py --minutes 60
 
-# What mkdocs needs, and what pages load in the browser
+# mkdocs, and the files that the pages load in a browser
 docs-npm:
-	@command -v npm >/dev/null || { echo "npm is missing: Node.js has it (18 or newer)"; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 18 or newer"; exit 1; }
 
 docs-tools: docs-npm setup
 	$(RUN) -m pip install --quiet -r requirements-docs.txt
 	npm ci --no-audit --no-fund --loglevel=error
 
-# mkdocs and Material print an advertisement of their successors otherwise
+# NO_MKDOCS_2_WARNING: without it, mkdocs and Material advertise their successors.
 docs: docs-tools
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
 
@@ -116,19 +118,23 @@ docs-serve: docs-tools
 browser:
 	apt-get update -qq && apt-get install -y -qq chromium chromium-driver fonts-noto-cjk
 
-# What is needed is asked for before anything is installed.
+# A missing GROUP is an error before anything is installed.
 results-group:
 	@test -n "$(GROUP)" || { echo "GROUP=... is missing: toy, mnist, lab, cifar10 and others"; exit 2; }
 
 results: results-group setup
-	$(RUN) benchmarks/results.py run $(GROUP) $(if $(DATA),--data "$(DATA)") $(if $(SET),--set $(SET))
+	$(RUN) benchmarks/results.py $(GROUP) $(if $(DATA),--data "$(DATA)") $(if $(SET),--set $(SET))
 
-# Both of the paper's trainings on CIFAR-10, and a verdict; given again, it goes on
+# Both of the paper's trainings on CIFAR-10, and a verdict; the same command resumes them.
 reproduce-cifar10:
 	$(MAKE) results GROUP=cifar10
 
 tables: setup
-	$(RUN) benchmarks/results.py tables
+	$(RUN) benchmarks/tables.py
+
+pages: tables
+	$(RUN) docs/make_configuration.py
+	$(RUN) docs/import_graph.py
 
 clean:
 	rm -rf "$(VENV)" "$(DEMO)" site node_modules

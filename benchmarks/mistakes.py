@@ -1,37 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What four classic mistakes do to a critic: `python benchmarks/mistakes.py --mnist mnist.pkl.gz`.
+"""Measures four classic mistakes: `python benchmarks/mistakes.py --mnist mnist.pkl.gz`.
 
-The critic of MNIST is trained alone, between digits and a generator that always draws the same
-picture, c. The distance is then known: W1 = E||x - c||, by the critic D(x) = ||x - c||, whose
-gradient has length 1 everywhere. Estimate and length are measured on digits that it has not seen.
-Writes docs/results/mistakes.json, of which `results.py tables` makes the tutorial's table.
+The program trains the critic of MNIST alone, between digits and a generator that always draws the
+same picture, c. The distance is then known: W1 = E||x - c||. The critic D(x) = ||x - c|| attains
+it, with a gradient of length 1 everywhere. Digits that the critic has not seen give the estimate
+and the length. The program writes docs/results/mistakes.json, and tables.py makes a table of it.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "examples" / "wgangp"))
+import common
+
+from support.processor import prepare
+
+prepare()  # before Paddle is imported
+
+import numpy as np
+import paddle
 
 import functions
 from kernels import maps
 from support.errors import UserError
 from support.errors import fail
-from support.processor import prepare
 
-prepare()
-
-import numpy as np
-import paddle
-
-BATCH, WIDTH, TEST = 50, 16, 1000
+BATCH, WIDTH, TEST_COUNT = 50, 16, 1000
 
 
 def norm_over_one_axis(critic, samples):
-    """|dD/dpixel|, as `paddle.norm(gradient, axis=1)` has it for pictures of one channel."""
+    """The absolute gradient per pixel: `paddle.norm(gradient, axis=1)` of one channel."""
     samples.stop_gradient = False
     with maps.twice_differentiable():
         (gradient,) = paddle.grad(critic.score(samples)[0].sum(), samples, create_graph=True)
@@ -39,6 +40,7 @@ def norm_over_one_axis(critic, samples):
 
 
 def one_per_sample(shape):
+    """The paper's shape of alpha: one number for each picture."""
     return [shape[0], 1, 1, 1]
 
 
@@ -51,7 +53,7 @@ CASES = {  # norm in the penalty, shape of alpha, normalisation of the critic
 
 
 def train(digits, test, norm_of, alpha_shape, normalisation, steps):
-    """Figures of a critic after so many steps of Adam, whose rate falls to 0."""
+    """Trains a critic with Adam and a rate that falls to 0; returns its figures."""
     paddle.seed(0)
     rng = np.random.default_rng(0)
     critic = functions.WganGpMnistDiscriminator(WIDTH, norm=normalisation)
@@ -82,10 +84,11 @@ def train(digits, test, norm_of, alpha_shape, normalisation, steps):
     }
 
 
-def graph_left(repeat):
-    """Time of a critic step of CIFAR-10's networks with a graph through the generator, and without.
+def time_graph(repeat):
+    """Times a critic step of CIFAR-10's networks with and without a graph through the generator.
 
-    In turns; medians.
+    The two take turns. Returns the median seconds of each, and whether the generator's weights
+    got gradients. The first turn is not counted.
     """
     generator = functions.WganGpCifar10Generator(32)
     critic = functions.WganGpCifar10Discriminator(32)
@@ -118,8 +121,8 @@ def main():
     )
     parser.add_argument("--mnist", required=True, help="mnist.pkl.gz")
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--repeat", type=int, default=15, help="of what is timed")
-    parser.add_argument("--output", default=ROOT / "docs" / "results" / "mistakes.json", type=Path)
+    parser.add_argument("--repeat", type=int, default=15, help="turns that are timed")
+    parser.add_argument("--output", default=common.RESULTS / "mistakes.json", type=Path)
     options = parser.parse_args()
     if options.steps < 1 or options.repeat < 2:
         fail("--steps must be at least 1, --repeat at least 2.")
@@ -130,13 +133,13 @@ def main():
     except (OSError, UserError) as error:
         fail(str(error))
     digits = images.train_images.astype("float32") / 256
-    test = images.test_images[:TEST].astype("float32") / 256
+    test = images.test_images[:TEST_COUNT].astype("float32") / 256
     distance = np.sqrt(((test - digits.mean(0)) ** 2).sum((1, 2, 3))).mean()
     rows = {"steps": options.steps, "distance": float(distance)}
     for name, case in CASES.items():
         rows[name] = train(digits, test, *case, options.steps)
         print(name, rows[name], flush=True)
-    rows["graph"] = graph_left(options.repeat)
+    rows["graph"] = time_graph(options.repeat)
     print(rows["graph"])
     options.output.write_text(json.dumps(rows, indent=1) + "\n")
     print(f"Wrote {options.output}")

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process against two of half the batch each, in turns: `python benchmarks/processes.py`."""
+"""Times one process, and two with half the batch each: `python benchmarks/processes.py`.
+
+The two take turns, so that other work on the machine slows both.
+"""
+
+from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "examples" / "wgangp"
+import common
+
 CASES = {  # script, batch, generator iterations, more settings
     "toy": ("wgangp_toy.py", 256, 60, ["preset=paper"]),
     "mnist": ("wgangp_mnist.py", 50, 6, ["DATA.source=digits"]),
@@ -17,8 +22,8 @@ CASES = {  # script, batch, generator iterations, more settings
 }
 
 
-def seconds(case: str, processes: int, folder: Path) -> float:
-    """Seconds of an iteration, without the first, in which much is set up."""
+def time_iteration(case: str, processes: int, folder: Path) -> float:
+    """Seconds of an iteration, without the first one, which also sets things up."""
     script, batch, iterations, more = CASES[case]
     command = [sys.executable]
     if processes > 1:
@@ -27,21 +32,20 @@ def seconds(case: str, processes: int, folder: Path) -> float:
     command += [script, *more, f"TRAIN.batch_size={batch // processes}", "TRAIN.epochs=1"]
     command += [f"TRAIN.iters_per_epoch={iterations}", "TRAIN.eval_during_train=false"]
     command += ["TRAIN.save_freq=0", "device=cpu", f"hydra.run.dir={folder}"]
-    subprocess.run(command, cwd=SCRIPTS, check=True, capture_output=True)
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    first, last = json.loads(lines[0]), json.loads(lines[-1])
+    subprocess.run(command, cwd=common.SUITE, check=True, capture_output=True)
+    first, *_, last = common.read_records(folder)
     return (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=3, help="turns")
     repeat = parser.parse_args().repeat
     print("| experiment, batch | one process | two processes | ratio |\n| --- | --- | --- | --- |")
     for case, (_, batch, *_) in CASES.items():
         with tempfile.TemporaryDirectory() as place:
             rows = [
-                [seconds(case, n, Path(place) / f"{turn}_{n}") for n in (1, 2)]
+                [time_iteration(case, n, Path(place) / f"{turn}_{n}") for n in (1, 2)]
                 for turn in range(repeat)
             ]
         one, two = (statistics.median(column) for column in zip(*rows))

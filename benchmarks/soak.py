@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the toy networks for an hour and watches memory and files: `python benchmarks/soak.py`.
 
-With a checkpoint at each epoch, an evaluation at every second and a moving average. Prints a
-row for each tenth of the time, and ends with an error if memory or files have grown.
+The training writes a checkpoint at each epoch, evaluates at every second one and has a moving
+average. The program prints a row for each tenth of the time, and ends with an error if memory or
+files have grown.
 """
+
+from __future__ import annotations
 
 import argparse
 import contextlib
@@ -14,8 +17,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Tuple
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "examples" / "wgangp"
+import common
+
 SETTINGS = [
     *("MODEL.gen_net.dim=128", "MODEL.dis_net.dim=128", "TRAIN.iters_per_epoch=200"),
     *("TRAIN.epochs=100000", "TRAIN.eval_num_samples=1000", "TRAIN.ema.use_ema=true"),
@@ -24,7 +29,7 @@ SETTINGS = [
 ]
 
 
-def watch(pid: int, folder: Path):
+def measure(pid: int, folder: Path) -> Tuple[float, int, int, int]:
     """Resident memory in MiB, open files, files in checkpoints/, pictures in samples/."""
     status = Path(f"/proc/{pid}/status").read_text()
     memory = next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmRSS:"))
@@ -34,26 +39,26 @@ def watch(pid: int, folder: Path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=60, help="length")
     minutes = parser.parse_args().minutes
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory())
         folder = Path(place) / "run"
         command = [sys.executable, "wgangp_toy.py", *SETTINGS, f"hydra.run.dir={folder}"]
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        process = subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.DEVNULL)
-        # what ends this, by a signal or an error, ends the training as well
+        process = subprocess.Popen(command, cwd=common.SUITE, stdout=subprocess.DEVNULL)
+        # A signal or an error that ends this program also ends the training.
         stack.callback(process.kill)
         start, rows = time.monotonic(), []
         print("minutes  memory, MiB  open files  checkpoints  samples  iteration", flush=True)
         for part in range(1, 11):
             time.sleep(max(start + part * minutes * 6 - time.monotonic(), 0))
             if process.poll() is not None:
-                sys.exit(f"the training ended with {process.returncode}")
-            row = watch(process.pid, folder)
+                sys.exit(f"The training ended with status {process.returncode}.")
+            row = measure(process.pid, folder)
             rows.append(row)
-            lines = (folder / "metrics.jsonl").read_text().splitlines()
-            step = lines[-1].partition(",")[0].rpartition(" ")[2] if lines else 0
+            records = common.read_records(folder)
+            step = records[-1]["step"] if records else 0
             print(
                 f"{part * minutes / 10:7.1f}  {row[0]:11.1f}  {row[1]:10}  {row[2]:11}  "
                 f"{row[3]:7}  {step:>9}",
@@ -61,10 +66,10 @@ def main():
             )
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=120)
-    # the first fifth fills caches
+    # Caches fill in the first fifth.
     settled, last = rows[1], rows[-1]
     if last[0] > settled[0] * 1.05 or last[1] > settled[1] or last[2] > settled[2]:
-        sys.exit("memory or files grew")
+        sys.exit("Memory or files grew.")
 
 
 if __name__ == "__main__":

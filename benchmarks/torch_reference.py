@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three experiments in plain PyTorch: what ours is timed against.
+"""The three experiments in plain PyTorch, a reference for the suite's speed.
 
-The same networks, objective and optimisers as the scripts', written as a good PyTorch
-programmer would: channels-last convolutions, fakes without a graph, real and fake samples in
-one batch, the critic frozen in generator steps, oneDNN on all cores. Initial weights are
-PyTorch's own, which costs the same.
+Networks, objective and optimisers are those of the scripts, written as a good PyTorch programmer
+would: channels-last convolutions, fakes without a graph, real and fake samples in one batch, the
+critic frozen in generator steps, oneDNN on all cores. Initial weights are PyTorch's own; they do
+not change the time of a step.
 """
 
 from __future__ import annotations
 
+import common
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 
-class ToyGenerator(nn.Sequential):
-    def __init__(self, dim, n_out=2):
+class ToyNetwork(nn.Sequential):
+    def __init__(self, dim, n_out):
         layers = [nn.Linear(2, dim), nn.ReLU()]
         for _ in range(2):
             layers += [nn.Linear(dim, dim), nn.ReLU()]
@@ -128,67 +129,54 @@ class Cifar10Critic(nn.Module):
         return self.value(h).squeeze(1), self.classes(h)
 
 
-class Experiment:
-    """Critic and generator steps on random data of one experiment's shapes.
-
-    Args:
-        name: "toy", "mnist" or "cifar10".
-        dim: Width of the networks.
-        batch: The critic's batch; the generator's is twice as large for cifar10.
-    """
+class Experiment(common.Reference):
+    """An experiment with networks of width `dim`."""
 
     def __init__(self, name: str, dim: int, batch: int):
+        super().__init__(name, batch)
         torch.manual_seed(0)
-        self.conditional = name == "cifar10"
-        if name == "toy":
-            self.generator, self.critic = ToyGenerator(dim), ToyGenerator(dim, 1)
-            shape, self.noise_dim, self.weight = (2,), 2, 0.1
-        elif name == "mnist":
-            self.generator, self.critic = MnistGenerator(dim), MnistCritic(dim)
-            shape, self.noise_dim, self.weight = (1, 28, 28), 128, 10.0
-        else:
-            self.generator, self.critic = Cifar10Generator(dim), Cifar10Critic(dim)
-            shape, self.noise_dim, self.weight = (3, 32, 32), 128, 10.0
-        self.batch, self.generator_batch = batch, batch * (2 if self.conditional else 1)
-        self.real = torch.rand(batch, *shape)
-        if len(shape) == 3:
+        self.generator, self.critic = {
+            "toy": lambda: (ToyNetwork(dim, 2), ToyNetwork(dim, 1)),
+            "mnist": lambda: (MnistGenerator(dim), MnistCritic(dim)),
+            "cifar10": lambda: (Cifar10Generator(dim), Cifar10Critic(dim)),
+        }[name]()
+        self.real = torch.rand(batch, *self.setup.shape)
+        if len(self.setup.shape) == 3:
             for network in (self.generator, self.critic):
                 network.to(memory_format=torch.channels_last)
             self.real = self.real.contiguous(memory_format=torch.channels_last)
         self.labels = torch.randint(10, (self.generator_batch,))
-        betas = (0.0, 0.9) if self.conditional else (0.5, 0.9)
         self.optimizers = {
-            network: torch.optim.Adam(network.parameters(), 1e-4, betas)
+            network: torch.optim.Adam(network.parameters(), 1e-4, self.setup.betas)
             for network in (self.generator, self.critic)
         }
 
-    def fakes(self, count: int) -> torch.Tensor:
-        noise = torch.randn(count, self.noise_dim)
-        return (
-            self.generator(noise, self.labels[:count])
-            if self.conditional
-            else (self.generator(noise))
-        )
+    def draw_fakes(self, count: int) -> torch.Tensor:
+        noise = torch.randn(count, self.setup.noise_dim)
+        if self.setup.is_conditional:
+            return self.generator(noise, self.labels[:count])
+        return self.generator(noise)
 
     def critic_step(self) -> None:
         with torch.no_grad():
-            fake = self.fakes(self.batch)
+            fake = self.draw_fakes(self.batch)
         values, logits = self.critic.score(torch.cat([self.real, fake]))
         loss = values[self.batch :].mean() - values[: self.batch].mean()
         alpha = torch.rand(self.batch, *[1] * (fake.ndim - 1))
         mixed = (self.real + alpha * (fake - self.real)).requires_grad_()
-        (slope,) = torch.autograd.grad(self.critic.score(mixed)[0].sum(), mixed, create_graph=True)
-        norm = slope.flatten(1).norm(dim=1)
-        loss = loss + self.weight * ((norm - 1) ** 2).mean()
-        if self.conditional:
+        total = self.critic.score(mixed)[0].sum()
+        (gradient,) = torch.autograd.grad(total, mixed, create_graph=True)
+        norm = gradient.flatten(1).norm(dim=1)
+        loss = loss + self.setup.penalty_weight * ((norm - 1) ** 2).mean()
+        if logits is not None:
             loss = loss + F.cross_entropy(logits[: self.batch], self.labels[: self.batch])
         self._step(self.critic, loss)
 
     def generator_step(self) -> None:
         self.critic.requires_grad_(False)
-        values, logits = self.critic.score(self.fakes(self.generator_batch))
+        values, logits = self.critic.score(self.draw_fakes(self.generator_batch))
         loss = -values.mean()
-        if self.conditional:
+        if logits is not None:
             loss = loss + 0.1 * F.cross_entropy(logits, self.labels)
         self._step(self.generator, loss)
         self.critic.requires_grad_(True)

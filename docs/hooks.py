@@ -1,19 +1,5 @@
-# Copyright (c) 2026 The WGAN-GP example suite authors. All Rights Reserved.
-#
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#
-#     http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
-
-
-"""mkdocs: adds to the site what package.json brings, so that pages load nothing from elsewhere."""
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks of mkdocs: the site gets KaTeX and fonts of package.json, and loads nothing else."""
 
 import re
 from pathlib import Path
@@ -46,8 +32,9 @@ def on_files(files, config):
 
 
 def on_post_page(output, page, config):
-    """Leaves out relative links to other languages in the head, which no search engine reads.
+    """Removes relative links to other languages from a page's head.
 
-    Material would ask for a sitemap beside each of them. The menu's own links stay.
+    Search engines don't read relative links, and Material would request a sitemap next to each of
+    them. The menu keeps its links.
     """
     return re.sub(r'<link rel="alternate"[^>]*>', "", output)

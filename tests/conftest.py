@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared by all tests: the import path, tiny data, and the real data where it is there."""
+"""Shared by all tests: cores and environment, fixtures for configurations, scripts and data."""
 
 import importlib
 import logging
@@ -13,13 +13,13 @@ import pytest
 from helpers import REAL_DATA
 from helpers import SCRIPTS
 
+from support import command_line
 from support import storage
 from support.processor import prepare
-from support.settings import check_command_line
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # "gw0" and so on
 if WORKER and hasattr(os, "sched_setaffinity"):
-    # Threads that wait for a core which another worker's have are many times as slow.
+    # Each worker has its own cores: threads that wait for another worker's are far slower.
     available = sorted(os.sched_getaffinity(0))
     number, workers = int(WORKER[2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.sched_setaffinity(0, available[number::workers] or {available[number % len(available)]})
@@ -32,7 +32,7 @@ from hydra import compose
 from hydra import initialize_config_dir
 from ppsci.utils import logger
 
-EXPERIMENTS = ("toy", "mnist", "cifar10")
+EXPERIMENTS = ("toy", "mnist", "cifar10", "image64")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def quiet_and_seeded(monkeypatch, tmp_path):
     paddle.set_device("cpu")
     paddle.seed(0)
     np.random.seed(0)
-    # what scripts that run in this process set for good
+    # Scripts that run in this process set these for good.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
     yield
@@ -59,7 +59,7 @@ def float64():
 
 @pytest.fixture
 def shared():
-    """Finds real data; a test that wants a file skips where it is absent."""
+    """Finds files of real data; a test is skipped where its file is absent."""
 
     def find(name):
         path = REAL_DATA / name
@@ -70,47 +70,58 @@ def shared():
     return find
 
 
+def split(texts):
+    """Splits texts into words as a shell does; a text may hold several overrides."""
+    return [word for text in texts for word in shlex.split(str(text))]
+
+
 @pytest.fixture
 def configure(tmp_path):
-    """Composes a script's configuration with overrides, output in a temporary folder."""
+    """Composes a script's configuration with overrides and a temporary output folder.
+
+    `configure("toy", "TRAIN.epochs=2 log_freq=1")`
+    """
 
     def make(name, *overrides):
+        words = [*split(overrides), "device=cpu", f"output_dir={tmp_path}"]
         with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-            return compose(f"wgangp_{name}", [*overrides, "device=cpu", f"output_dir={tmp_path}"])
+            return compose(f"wgangp_{name}", words)
 
     return make
 
 
 @pytest.fixture
 def check_command(monkeypatch, tmp_path):
-    """Composes a command that a text shows, such as "wgangp_toy.py mode=eval"."""
+    """Checks a command, such as "wgangp_toy.py mode=eval", as its script does."""
 
     def check(command):
-        monkeypatch.chdir(tmp_path)  # where the output folder would be
-        words = shlex.split(command)
-        monkeypatch.setattr(sys, "argv", words)
-        script = words[0][: -len(".py")]
-        check_command_line(script, importlib.import_module(script).CHOICES)
-        with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-            compose(script, words[1:])
+        monkeypatch.chdir(tmp_path)  # The output folder would be here.
+        script, *words = shlex.split(command)
+        module = importlib.import_module(script[: -len(".py")])
+        command_line.check(module.__name__, module.CHOICES, words)
 
     return check
 
 
 @pytest.fixture
 def run_script(tmp_path):
-    """Runs a script as a user does, in its folder; returns the finished process."""
+    """Runs a script as a user does, in its folder; returns the finished process.
+
+    `run_script("toy", "mode=eval seed=1", status=2)` runs an experiment on the CPU; other names
+    are those of a program, such as "animate", or of a module, such as "-m measures.inception".
+    """
 
     def run(name, *arguments, status=0):
-        # also on a machine that has a network: nothing listens there
+        # Nothing listens at the proxy, so a machine with a network is offline, too.
         environment = {**os.environ, "HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
-        for name_ in ("PYTHONPATH", "no_proxy", "NO_PROXY"):
-            environment.pop(name_, None)
-        command = [*(name.split() if name.startswith("-m ") else [f"{name}.py"]), *arguments]
+        for variable in ("PYTHONPATH", "no_proxy", "NO_PROXY"):
+            environment.pop(variable, None)
+        words = split(arguments)
         if name in EXPERIMENTS:
-            command = [f"wgangp_{name}.py", *arguments, "device=cpu"]
+            name, words = f"wgangp_{name}", [*words, "device=cpu"]
+        program = name.split() if name.startswith("-m ") else [f"{name}.py"]
         done = subprocess.run(
-            [sys.executable, *command],
+            [sys.executable, *program, *words],
             cwd=SCRIPTS,
             env=environment,
             capture_output=True,
@@ -126,7 +137,7 @@ def run_script(tmp_path):
 
 @pytest.fixture(scope="session")
 def inception_weights(tmp_path_factory):
-    """Random weights in the form of the Inception's file, and their checksum."""
+    """Path and checksum of random weights in the format of the Inception's file."""
     path = tmp_path_factory.mktemp("inception") / "random.pth"
     inception_reference.write_pth(path, inception_reference.random_state())
     return str(path), storage.sha256(str(path))

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random weights for the Inception network, and what torch-fidelity's own makes of them.
+"""Random weights for the Inception network, and what torch-fidelity computes with them.
 
-The real weights are a download of 96 MB; the port is proved by random ones, which any
-machine makes alike. `python tests/inception_reference.py` writes inception_golden.json. It
-needs PyTorch and torch-fidelity, the latter without its dependencies, since its Inception
-does not use them:
+The real weights are a download of 96 MB. The port is proved with random ones, since any machine
+can make the same. `python tests/inception_reference.py` writes golden/inception.json. It needs
+PyTorch and torch-fidelity, the latter without its dependencies: its Inception does not use them.
 
     pip install torch==2.13.0 pillow
     pip install --no-deps torch-fidelity==0.4.0
@@ -35,7 +34,7 @@ def images(count=COUNT):
 
 
 def score_logits():
-    """Logits [30, 1008] of many opinions: those of random weights are much alike."""
+    """Logits [30, 1008] that differ much from each other: those of random weights do not."""
     return np.random.RandomState(2).standard_normal((30, 1008)).astype("float32") * 4
 
 
@@ -44,7 +43,7 @@ def read_golden():
 
 
 def random_state(shapes=None):
-    """Weights, of the file's shapes, under which every layer has a say."""
+    """Weights of the file's shapes, such that each layer has an effect on the result."""
     rng = np.random.RandomState(0)
     state = collections.OrderedDict()
     for name, shape in (shapes or read_golden()["shapes"]).items():
@@ -101,7 +100,7 @@ def write_pth(path, state, name="archive"):
 
 
 class _stand_in_modules:
-    """What a pickle of tensors names, importable for a moment."""
+    """Makes the names in a pickle of tensors importable meanwhile."""
 
     def __enter__(self):
         self.kept = {name: sys.modules.get(name) for name in ("torch", "torch._utils")}
@@ -126,7 +125,7 @@ class _stand_in_modules:
 
 
 def import_torch_fidelity():
-    """torch-fidelity's Inception; it imports torchvision without using it for that."""
+    """torch-fidelity's Inception. It imports torchvision, but does not use it for that."""
     for name in ("", ".datasets", ".transforms", ".transforms.functional"):
         module = types.ModuleType(f"torchvision{name}")
         for attribute in ("CIFAR10", "STL10", "CIFAR100"):

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""?"""
+"""The paper's networks, formulas and losses, the readers of its data, and the Inception Score.
+
+Gulrajani et al., "Improved Training of Wasserstein GANs" (arXiv 1704.00028), and the code that
+its authors published: file names such as `gan_toy.py` are those of that code.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Callable
 from typing import Dict
 from typing import List
 from typing import Optional
+from typing import Protocol
 from typing import Tuple
 
 import numpy as np
@@ -38,23 +43,27 @@ from support.unpickling import unpickle
 
 IMAGE_SIZE = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28)}
 
+Penalty = Callable[[paddle.Tensor], paddle.Tensor]  # gradient norms [N] to a term of the loss
+
 
 # --8<-- [start:toy_networks]
 class _Mlp(nn.Sequential):
+    """Linear layers with ReLUs between them, [N, n_in] to [N, n_out]."""
+
     def __init__(self, n_in: int, dim: int, n_out: int, hidden: int = 3):
         layers: List[nn.Layer] = []
         for width_in in (n_in, *[dim] * (hidden - 1)):
             layers += [make_linear(width_in, dim, "he"), nn.ReLU()]
         super().__init__(*layers, make_linear(dim, n_out))
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         for layer in self:
             x = maps.relu(x) if isinstance(layer, nn.ReLU) else maps.linear(x, layer)
         return x
 
 
 class WganGpToyGenerator(Generator):
-    """Four linear layers with ReLU between, noise [N, 2] -> points [N, 2] (`gan_toy.py`).
+    """Four linear layers with ReLUs between them, noise [N, 2] -> points [N, 2] (`gan_toy.py`).
 
     Args:
         dim: Width of the hidden layers.
@@ -69,11 +78,11 @@ class WganGpToyGenerator(Generator):
 
 
 class WganGpToyDiscriminator(Critic):
-    """Four linear layers with ReLU between, points [N, 2] -> values [N] (`gan_toy.py`).
+    """Four linear layers with ReLUs between them, points [N, 2] -> values [N] (`gan_toy.py`).
 
     Args:
         dim: Width of the hidden layers.
-        hidden: Number of the hidden layers.
+        hidden: Number of hidden layers.
     """
 
     piecewise_linear = True
@@ -91,10 +100,10 @@ class WganGpToyDiscriminator(Critic):
 
 # --8<-- [start:mnist_networks]
 class WganGpMnistGenerator(Generator):
-    """Noise [N, 128] -> digits [N, 1, 28, 28] in [0, 1] (`gan_mnist.py`).
+    """Noise [N, noise_dim] -> digits [N, 1, 28, 28] in [0, 1] (`gan_mnist.py`).
 
     Args:
-        dim: Channels of the widest picture; the first layers have 4 and 2 times as many.
+        dim: Channels at 14x14; the layers before it have 4 and 2 times as many.
         noise_dim: Length of a noise vector.
     """
 
@@ -120,7 +129,7 @@ class WganGpMnistDiscriminator(Critic):
 
     Args:
         dim: Channels of the first convolution; the next have 2 and 4 times as many.
-        norm: None, "layer" or "batch": normalisation after the second and third convolution.
+        norm: None, "layer" or "batch": normalisation after the second and the third convolution.
     """
 
     def __init__(self, dim: int = 64, norm: Optional[str] = None):
@@ -137,7 +146,7 @@ class WganGpMnistDiscriminator(Critic):
         h = maps.relu(maps.conv(samples, self.conv_1), 0.2)
         h = maps.relu(self.norm_2(maps.conv(h, self.conv_2)), 0.2)
         h = maps.relu(self.norm_3(maps.conv(h, self.conv_3)), 0.2)
-        # reshape, since flatten has no second derivative in Paddle
+        # Paddle's flatten has no second derivative; reshape has one.
         return maps.linear(h.reshape([len(h), -1]), self.linear).squeeze(1), None
 
 
@@ -146,14 +155,14 @@ class WganGpMnistDiscriminator(Critic):
 
 # --8<-- [start:residual_block]
 class ResidualBlock(nn.Layer):
-    """Norm, ReLU, convolution, norm, ReLU, convolution, beside a shortcut (`gan_cifar_resnet.py`).
+    """Norm, ReLU, convolution, norm, ReLU, convolution, plus a shortcut (`gan_cifar_resnet.py`).
 
     Args:
         n_in: Input channels.
         n_out: Output channels.
-        norm: Builds the normalisation of a number of channels.
-        resample: None, "up" (nearest-neighbour doubling BEFORE the convolution) or "down"
-            (2x2 mean pool AFTER it); the shortcut is resampled the same way.
+        norm: Makes the normalisation of a number of channels.
+        resample: None, "up" (nearest-neighbour upsampling BEFORE the first convolution) or "down"
+            (2x2 mean pool AFTER the second one). The shortcut is resampled the same way.
     """
 
     def __init__(
@@ -164,7 +173,7 @@ class ResidualBlock(nn.Layer):
         resample: Optional[str] = None,
     ):
         super().__init__()
-        # A block changes its channels in the first convolution, unless it halves the size.
+        # The first convolution changes the number of channels, unless the block pools.
         n_mid = n_in if resample == "down" else n_out
         self.norm_1 = norm(n_in)
         self.conv_1 = make_conv(n_in, n_mid, 3)
@@ -175,19 +184,21 @@ class ResidualBlock(nn.Layer):
             self.conv_shortcut = make_conv(n_in, n_out, 1, he=False)
 
         self.resample = resample
-        # Resampling and convolution in one; see linear_maps.py for the plain formulas.
-        self.first = maps.upsample_conv if resample == "up" else maps.conv
-        self.second = maps.conv_mean_pool if resample == "down" else maps.conv
-        self.beside = self.first if resample == "up" else self.second
+        # Resampling and convolution in one; `kernels.maps` gives the plain formulas.
+        self.apply_conv_1 = maps.upsample_conv if resample == "up" else maps.conv
+        self.apply_conv_2 = maps.conv_mean_pool if resample == "down" else maps.conv
+        self.apply_shortcut = self.apply_conv_1 if resample == "up" else self.apply_conv_2
 
-    def forward(self, x, labels=None):
-        h = self.first(maps.relu(self.norm_1(x, labels)), self.conv_1)
-        h = self.second(maps.relu(self.norm_2(h, labels)), self.conv_2)
-        return h + (x if self.conv_shortcut is None else self.beside(x, self.conv_shortcut))
+    def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
+        h = self.apply_conv_1(maps.relu(self.norm_1(x, labels)), self.conv_1)
+        h = self.apply_conv_2(maps.relu(self.norm_2(h, labels)), self.conv_2)
+        if self.conv_shortcut is None:
+            return h + x
+        return h + self.apply_shortcut(x, self.conv_shortcut)
 
 
 class FirstCriticBlock(nn.Layer):
-    """The critic's first block: no activation or norm before the picture itself.
+    """The critic's first block: no activation or norm before its first convolution.
 
     Args:
         n_out: Output channels; the input is a picture [N, 3, H, W].
@@ -199,7 +210,7 @@ class FirstCriticBlock(nn.Layer):
         self.conv_2 = make_conv(n_out, n_out, 3)
         self.conv_shortcut = make_conv(3, n_out, 1, he=False)
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         h = maps.conv_mean_pool(maps.relu(maps.conv(x, self.conv_1)), self.conv_2)
         return maps.conv(F.avg_pool2d(x, 2), self.conv_shortcut) + h
 
@@ -209,23 +220,26 @@ class FirstCriticBlock(nn.Layer):
 
 # --8<-- [start:cifar10_networks]
 class WganGpCifar10Generator(Generator):
-    """Noise [N, 128], labels [N] -> pictures [N, 3, 32, 32] in [-1, 1] (`gan_cifar_resnet.py`).
+    """Noise [N, noise_dim], labels [N] -> pictures [N, 3, 32, 32] in [-1, 1].
+
+    It is the generator of `gan_cifar_resnet.py`.
 
     Args:
         dim: Channels of every layer.
         noise_dim: Length of a noise vector.
-        use_label: Conditional batch normalisation by label; the last one is never conditional.
+        use_label: Whether batch normalisation in the blocks is conditional; the last one never
+            is.
     """
 
     def __init__(self, dim: int = 128, noise_dim: int = 128, use_label: bool = True):
         super().__init__(noise_dim, NUM_CLASSES if use_label else 0)
         self.dim = dim
 
-        def norm(channels):
+        def make_norm(channels: int) -> BatchNorm:
             return BatchNorm(channels, self.num_classes)
 
         self.linear = make_linear(noise_dim, 4 * 4 * dim)
-        self.blocks = nn.LayerList([ResidualBlock(dim, dim, norm, "up") for _ in range(3)])
+        self.blocks = nn.LayerList([ResidualBlock(dim, dim, make_norm, "up") for _ in range(3)])
         self.norm = BatchNorm(dim)
         self.conv = make_conv(dim, 3, 3, he=False)
 
@@ -241,17 +255,16 @@ class WganGpCifar10Discriminator(Critic):
 
     Args:
         dim: Channels of every layer.
-        use_label: Whether the AC-GAN head, which gives the logits, is there.
+        use_label: Whether the critic has an AC-GAN head, which gives the logits.
         norm: None, "layer" or "batch": normalisation in the blocks after the first.
     """
 
     def __init__(self, dim: int = 128, use_label: bool = True, norm: Optional[str] = None):
         super().__init__()
-
-        def make_norm(channels):
-            return make_critic_norm(norm, channels)
-
         self.piecewise_linear = norm is None
+
+        def make_norm(channels: int) -> nn.Layer:
+            return make_critic_norm(norm, channels)
 
         self.first = FirstCriticBlock(dim)
         self.blocks = nn.LayerList(
@@ -274,7 +287,9 @@ class WganGpCifar10Discriminator(Critic):
 
 # --8<-- [start:formulas]
 def wasserstein_estimate(value_real: paddle.Tensor, value_fake: paddle.Tensor) -> paddle.Tensor:
-    """E[D(real)] - E[D(fake)]: what the critic maximises, in units of its own slope.
+    """E[D(real)] - E[D(fake)], the estimate that the critic maximises.
+
+    It is the Wasserstein distance if the critic's slope is at most 1, and scales with the slope.
 
     Args:
         value_real: Critic's values of real samples, [N].
@@ -284,15 +299,16 @@ def wasserstein_estimate(value_real: paddle.Tensor, value_fake: paddle.Tensor) -
 
 
 def interpolate(real: paddle.Tensor, fake: paddle.Tensor, alpha: paddle.Tensor) -> paddle.Tensor:
-    """A point on the line between each real and its fake sample (algorithm 1 of the paper).
+    """A point on the line between each real sample and its fake one (algorithm 1 of the paper).
 
     Args:
         real: Real samples, [N, ...].
         fake: Generated samples, of the same shape.
-        alpha: ONE number in [0, 1] per sample, [N]; one per pixel would leave the lines.
+        alpha: ONE number in [0, 1] per sample, [N]. With one per pixel the points would leave
+            the lines.
 
     Raises:
-        ValueError: For any other number of alphas.
+        ValueError: For another number of alphas.
     """
     alpha = alpha.reshape([len(real)] + [1] * (real.ndim - 1))
     return real + alpha * (fake - real)
@@ -301,7 +317,7 @@ def interpolate(real: paddle.Tensor, fake: paddle.Tensor, alpha: paddle.Tensor) 
 def gradient_norm(critic: Critic, samples: paddle.Tensor) -> paddle.Tensor:
     """Length of the critic's gradient at each sample, over ALL of its dimensions.
 
-    Differentiable in the critic's weights (a second derivative, "double backward").
+    It is differentiable in the critic's weights, by second derivatives ("double backward").
 
     Args:
         critic: The critic D.
@@ -328,16 +344,17 @@ def gradient_penalty(norm: paddle.Tensor) -> paddle.Tensor:
 
 
 def penalised_norm(
-    critic: Critic, samples: paddle.Tensor, penalty: Callable[[paddle.Tensor], paddle.Tensor]
+    critic: Critic, samples: paddle.Tensor, penalty: Penalty
 ) -> Tuple[paddle.Tensor, paddle.Tensor]:
-    """Gradient norms [N] and a penalty of them, whose gradient is had by second derivatives.
+    """The gradient's norm at each sample, [N], and a penalty of these norms.
 
-    `linear_maps.first_order_penalty` is the same without them, for piecewise linear critics.
+    The penalty's gradient takes second derivatives. `kernels.first_order.first_order_penalty`
+    computes the same without them, for piecewise linear critics.
 
     Args:
         critic: The critic D.
         samples: Points x, [N, ...].
-        penalty: Norms to a term of the loss.
+        penalty: Maps gradient norms [N] to a term of the loss.
     """
     norm = gradient_norm(critic, samples)
     return norm, penalty(norm)
@@ -347,14 +364,24 @@ def penalised_norm(
 
 
 # --8<-- [start:losses]
-class AdversarialLoss(ppsci.loss.FunctionalLoss):
-    """A loss on ppsci's FunctionalLoss that also remembers figures for the log.
+class ObjectiveTerms(Protocol):
+    """What the losses use of an objective: `training.objectives.Objective` has it."""
 
-    Figures stay on the device until `mean_figures` reads them, so that remembering them
-    costs no wait in each step.
+    critic_term: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor]
+    generator_term: Callable[[paddle.Tensor], paddle.Tensor]
+    penalty: Optional[Penalty]
+    penalty_weight: float
+    clip: Optional[float]
+
+
+class AdversarialLoss(ppsci.loss.FunctionalLoss):
+    """A loss on ppsci's FunctionalLoss that also keeps figures for the log.
 
     Args:
         critic: The critic D.
+
+    Attributes:
+        figures: The values of each figure since the dictionary was cleared.
     """
 
     def __init__(self, critic: Critic):
@@ -362,15 +389,24 @@ class AdversarialLoss(ppsci.loss.FunctionalLoss):
         self.critic = critic
         self.figures: Dict[str, List[paddle.Tensor]] = {}
 
-    def terms(self, output_dict, label_dict=None, weight_dict=None):
+    def terms(
+        self,
+        output_dict: Dict[str, paddle.Tensor],
+        label_dict: Optional[Dict[str, paddle.Tensor]] = None,
+        weight_dict: Optional[Dict[str, paddle.Tensor]] = None,
+    ) -> Dict[str, paddle.Tensor]:
+        """The terms, by name, whose sum is minimised; ppsci passes these three arguments."""
         raise NotImplementedError
 
-    def remember(self, **figures: paddle.Tensor) -> None:
+    def after_step(self) -> None:
+        """Changes weights after a step of the Solver; does nothing by default."""
+
+    def keep(self, **figures: paddle.Tensor) -> None:
         for name, figure in figures.items():
             self.figures.setdefault(name, []).append(figure.detach())
 
     def mean_figures(self) -> Dict[str, float]:
-        """Means of what was remembered since `figures` was cleared."""
+        """The mean of each figure since `figures` was cleared."""
         return {
             name: float(paddle.stack(kept).astype("float64").mean())
             for name, kept in self.figures.items()
@@ -380,15 +416,19 @@ class AdversarialLoss(ppsci.loss.FunctionalLoss):
 class CriticLoss(AdversarialLoss):
     """An objective's loss of the critic, and AC-GAN's cross entropy on real samples.
 
-    The terms whose sum is minimised; the class term is there when the critic gives logits.
+    The cross entropy is a term only if the critic gives logits.
 
     Args:
         critic: The critic D.
-        objective: An `objectives.Objective`.
+        objective: The objective.
         class_weight: Factor of the cross entropy.
-        penalty_gradient: How the gradient of a penalty is had: "double_backward",
-            "first_order" (of the same value, faster, for piecewise linear critics only), or
-            "auto": the latter where it can be.
+        penalty_gradient: How the gradient of the penalty is computed: "double_backward",
+            "first_order" (the same gradient, faster, for piecewise linear critics only), or
+            "auto" ("first_order" for piecewise linear critics).
+
+    Attributes:
+        is_first_order: Whether the penalty takes no second derivatives. If so, its first
+            computation checks that it holds for the critic.
 
     Raises:
         UserError: For "first_order" and a critic that is not piecewise linear.
@@ -397,7 +437,7 @@ class CriticLoss(AdversarialLoss):
     def __init__(
         self,
         critic: Critic,
-        objective,
+        objective: ObjectiveTerms,
         class_weight: float = 1.0,
         penalty_gradient: str = "auto",
     ):
@@ -406,11 +446,23 @@ class CriticLoss(AdversarialLoss):
         self.class_weight = class_weight
         if penalty_gradient == "first_order" and not critic.piecewise_linear:
             raise UserError(
-                "TRAIN.penalty_gradient=first_order holds for critics of linear maps and ReLUs "
-                "only, and this one normalises: choose double_backward, or auto."
+                "LOSS.penalty_gradient=first_order needs a critic of linear maps and ReLUs only, "
+                f"and this {type(critic).__name__} is not: it normalises, or does not set "
+                "piecewise_linear. Choose double_backward or auto."
             )
-        is_plain = penalty_gradient == "double_backward" or not critic.piecewise_linear
-        self.penalised_norm = penalised_norm if is_plain else first_order_penalty
+        self.is_first_order = critic.piecewise_linear and penalty_gradient != "double_backward"
+        self.is_checked = False
+
+    def _penalise(self, samples: paddle.Tensor) -> Tuple[paddle.Tensor, paddle.Tensor]:
+        """Gradient norms at samples [N, ...], [N], and the weighted penalty of them."""
+
+        def penalty(norm: paddle.Tensor) -> paddle.Tensor:
+            return self.objective.penalty_weight * self.objective.penalty(norm)
+
+        if not self.is_first_order:
+            return penalised_norm(self.critic, samples, penalty)
+        check, self.is_checked = not self.is_checked, True
+        return first_order_penalty(self.critic, samples, penalty, check)
 
     def terms(self, output_dict, label_dict=None, weight_dict=None):
         real, fake = output_dict["real"], output_dict["fake"]
@@ -418,26 +470,24 @@ class CriticLoss(AdversarialLoss):
         value_fake, logits_fake = self.critic.score(fake)
         terms = {"critic_term": self.objective.critic_term(value_real, value_fake)}
         if self.objective.penalty is not None:
-            weight, penalty = self.objective.penalty_weight, self.objective.penalty
-            # In float32 under mixed precision, too: its gradient is one of a gradient.
+            # Mixed precision is too coarse for the gradient of a gradient: float32 always.
             with paddle.amp.auto_cast(enable=False):
-                with paddle.no_grad():  # the penalty's graph begins at these points
+                with paddle.no_grad():  # The penalty's graph begins at these points.
                     mixed = interpolate(real, fake, output_dict["alpha"]).astype("float32")
-                norm, terms["weighted_penalty"] = self.penalised_norm(
-                    self.critic, mixed, lambda norm: weight * penalty(norm)
-                )
-            self.remember(gradient_penalty=penalty(norm.detach()), gradient_norm=norm.mean())
+                norm, terms["weighted_penalty"] = self._penalise(mixed)
+            penalty = self.objective.penalty(norm.detach())
+            self.keep(gradient_penalty=penalty, gradient_norm=norm.mean())
         if logits_fake is not None:
             labels, logits = output_dict["labels"], output_dict["logits_real"]
-            # on real samples only: the critic is not asked to classify the generator's errors
+            # Real samples only: the critic does not learn to classify the generator's errors.
             class_loss = F.cross_entropy(logits, labels)
             terms["weighted_class"] = self.class_weight * class_loss
-            self.remember(
+            self.keep(
                 critic_class_loss=class_loss,
                 accuracy_real=correct(logits, labels).mean(),
                 accuracy_fake=correct(logits_fake, labels).mean(),
             )
-        self.remember(
+        self.keep(
             critic_loss=sum(terms.values()),
             wasserstein=wasserstein_estimate(value_real, value_fake),
         )
@@ -445,25 +495,25 @@ class CriticLoss(AdversarialLoss):
 
     @paddle.no_grad()
     def after_step(self) -> None:
-        """What an objective does to the critic's weights after each of its steps."""
+        """Clips the critic's weights if the objective says so."""
         if self.objective.clip is None:
             return
         for weight in self.critic.parameters():
-            # 0 * weight is 0, but NaN for what is not finite: clipping must not hide that
+            # 0 * weight is NaN for a weight that is not finite: clipping must not hide that.
             clipped = weight.clip(-self.objective.clip, self.objective.clip) + 0 * weight
             paddle.assign(clipped, weight)
 
 
 class GeneratorLoss(AdversarialLoss):
-    """An objective's loss of the generator, and AC-GAN's cross entropy when there are logits.
+    """An objective's loss of the generator, and AC-GAN's cross entropy if there are logits.
 
     Args:
         critic: The critic D.
-        objective: An `objectives.Objective`.
+        objective: The objective.
         class_weight: Factor of the cross entropy.
     """
 
-    def __init__(self, critic: Critic, objective, class_weight: float = 0.1):
+    def __init__(self, critic: Critic, objective: ObjectiveTerms, class_weight: float = 0.1):
         super().__init__(critic)
         self.objective = objective
         self.class_weight = class_weight
@@ -474,13 +524,21 @@ class GeneratorLoss(AdversarialLoss):
         if logits is not None:
             class_loss = F.cross_entropy(logits, output_dict["labels"])
             terms["weighted_class"] = self.class_weight * class_loss
-            self.remember(generator_class_loss=class_loss)
-        self.remember(generator_loss=sum(terms.values()))
+            self.keep(generator_class_loss=class_loss)
+        self.keep(generator_loss=sum(terms.values()))
         return terms
 
 
 def correct(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-    """1 where a sample's largest logit is its label's, else 0: [N] of logits [N, K], labels [N]."""
+    """1 where a sample's largest logit is that of its label, else 0.
+
+    Args:
+        logits: Class logits, [N, K].
+        labels: Labels, int64 [N].
+
+    Returns:
+        float32 [N].
+    """
     return (logits.argmax(1) == labels).astype("float32")
 
 
@@ -489,10 +547,14 @@ def correct(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
 
 # --8<-- [start:image_data]
 def prepare_cifar10(images: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
-    """uint8 pictures to [-1, 1]: `2 (x / 256 - 1/2)`, plus U[0, 1/128) where a generator is given.
+    """Scales uint8 pictures to `2 (x / 256 - 1/2)`, in [-1, 1), and dequantises them.
 
-    The noise makes the 256 levels a continuous density ("dequantisation"); it is to be
-    drawn anew each time a picture is read (`gan_cifar_resnet.py`).
+    Noise from U[0, 1/128) makes the 256 levels a continuous density. `gan_cifar_resnet.py`
+    draws it again each time a picture is read.
+
+    Args:
+        images: Pictures, [N, 3, 32, 32].
+        rng: Where the noise comes from; None for no noise.
     """
     scaled = images.astype("float32") * (1 / 128) - 1
     if rng is not None:
@@ -503,9 +565,14 @@ def prepare_cifar10(images: np.ndarray, rng: Optional[np.random.Generator] = Non
 def prepare_mnist(
     images: np.ndarray, rng: Optional[np.random.Generator] = None, low: float = 0.0
 ) -> np.ndarray:
-    """uint8 digits to [low, 1): `x / 256`, the values of mnist.pkl.gz, if `low` is 0.
+    """Scales uint8 digits to [low, 1).
 
-    Draws nothing from `rng`.
+    With low = 0 this gives `x / 256`, the values of mnist.pkl.gz.
+
+    Args:
+        images: Digits, [N, 1, 28, 28].
+        rng: Unused; `prepare_cifar10` has it.
+        low: The value of black, as in `Generator.low`.
     """
     return images.astype("float32") * ((1 - low) / 256) + low
 
@@ -513,7 +580,8 @@ def prepare_mnist(
 def read_cifar10(path: str) -> ImageSet:
     """Reads an archive in the layout of cifar-10-python.tar.gz.
 
-    Any number of `data_batch_N` members, of any number of pictures each, and `test_batch`.
+    It has any number of members `data_batch_N`, of any number of pictures each, and
+    `test_batch`.
 
     Args:
         path: The archive (tar, compressed or not).
@@ -527,7 +595,7 @@ def read_cifar10(path: str) -> ImageSet:
         where = f"{path}, member {name}"
         batch = unpickle(content, where)
         try:
-            # keys are bytes in the original, which Python 2 wrote
+            # Python 2 wrote the original, so its keys are bytes.
             batch = {as_text(key): value for key, value in batch.items()}
             rows, labels = as_rows(batch["data"], 3072), as_labels(batch["labels"])
             images = rows.reshape(-1, *IMAGE_SIZE["cifar10"])
@@ -542,7 +610,7 @@ def read_cifar10(path: str) -> ImageSet:
     for split, member in (("train", "data_batch_1"), ("test", "test_batch")):
         if not parts[split]:
             raise UserError(
-                f"{path}: there are no pictures of a {member} inside; is it a CIFAR-10 archive?"
+                f"{path}: there are no pictures of a {member} inside. Is it a CIFAR-10 archive?"
             )
     return ImageSet(
         *(np.concatenate(column) for column in zip(*parts["train"])),
@@ -586,10 +654,10 @@ def read_mnist(path: str) -> ImageSet:
 
 # --8<-- [start:inception_score]
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> Tuple[float, float]:
-    """Inception Score of given class probabilities, in float64.
+    """Inception Score of class probabilities, in float64 (Salimans et al., arXiv 1606.03498).
 
-    Per split of consecutive rows `exp(mean KL(p(y|x) || p(y)))`. The order of the rows
-    matters: shuffle samples that were drawn class by class first.
+    Each split of consecutive rows has the score `exp(mean KL(p(y|x) || p(y)))`. The order of
+    rows matters: samples that were drawn class by class must be shuffled first.
 
     Args:
         probabilities: p(y|x) of each sample, [N, K], rows summing to 1.
@@ -599,7 +667,7 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> Tuple[float,
         Mean and standard deviation (ddof 0) over the splits.
 
     Raises:
-        ValueError: If rows are no probabilities, or fewer than splits.
+        ValueError: If rows are not probabilities, or fewer than the splits.
     """
     p = np.asarray(probabilities, "float64")
     if p.ndim != 2 or len(p) < splits or splits < 1:
@@ -610,7 +678,7 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> Tuple[float,
     ends = [number * len(p) // splits for number in range(splits + 1)]
     for part in (p[start:end] for start, end in zip(ends, ends[1:])):
         marginal = part.mean(0, keepdims=True)
-        # 0 log 0 is 0
+        # 0 log 0 is 0.
         ratio = np.log(np.where(part > 0, part, 1) / np.where(part > 0, marginal, 1))
         scores.append(np.exp((part * ratio).sum(1).mean()))
     return float(np.mean(scores)), float(np.std(scores))

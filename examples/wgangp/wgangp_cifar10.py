@@ -4,20 +4,15 @@
 `DATA.source=synthetic` needs no file.
 """
 
-from support import settings
-from support.processor import prepare
-from support.settings import check_command_line
+from support import launch
 
+NAME = "wgangp_cifar10"
 CHOICES = {
-    **settings.CHOICES,
     "DATA.source": ("cifar10", "synthetic"),
     "TRAIN.best_metric": ("inception_score", "fid"),
-    "EVAL.batch_norm": ("batch", "running"),
 }
-# Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
-prepare()
-if __name__ == "__main__":
-    check_command_line("wgangp_cifar10", CHOICES)
+if __name__ == "__main__":  # before Paddle is imported: it reads processor settings only once
+    launch.begin(NAME, CHOICES)
 
 import hydra
 import numpy as np
@@ -26,117 +21,70 @@ import functions
 from data import streams
 from data import synthetic
 from measures import evaluation
-from measures import sampling
-from measures.report import load_networks
-from measures.report import report
-from modes import export as exporting
-from modes import infer as drawing
+from modes.experiment import Experiment
+from modes.runner import run_mode
 from networks import published
 from networks.normalisation import use_statistics
 from support import downloads
-from support.launch import launch
-from training import adversarial
-from training import checkpoints
 
 ADDRESSES = ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)
 MD5 = "c58f30108f718f92721af3b95e74349a"
 
 
-def make_networks(cfg):
-    model = cfg.MODEL
-    if model.arch == "published":
-        return (
-            published.PublishedCifar10Generator(
-                model.gen_net.dim, model.gen_net.noise_dim, model.use_label
-            ),
-            published.PublishedCifar10Discriminator(model.dis_net.dim, model.use_label),
+class Cifar10(Experiment):
+    """Residual networks on 32x32 pictures of ten classes (`gan_cifar_resnet.py`)."""
+
+    def make_networks(self):
+        model = self.cfg.MODEL
+        dim, noise_dim = model.gen_net.dim, model.gen_net.noise_dim
+        if model.arch == "published":
+            generator = published.PublishedCifar10Generator(dim, noise_dim, model.use_label)
+            critic = published.PublishedCifar10Discriminator(model.dis_net.dim, model.use_label)
+            return generator, critic
+        generator = functions.WganGpCifar10Generator(dim, noise_dim, model.use_label)
+        use_statistics(generator, model.gen_net.batch_norm_statistics)
+        critic = functions.WganGpCifar10Discriminator(
+            model.dis_net.dim, model.use_label, model.dis_net.norm
         )
-    generator = functions.WganGpCifar10Generator(
-        model.gen_net.dim, model.gen_net.noise_dim, model.use_label
-    )
-    use_statistics(generator, cfg.EVAL.batch_norm)
-    critic = functions.WganGpCifar10Discriminator(
-        model.dis_net.dim, model.use_label, model.dis_net.norm
-    )
-    return generator, critic
+        return generator, critic
 
-
-def read(cfg):
-    if cfg.DATA.source == "synthetic":
-        return synthetic.synthetic_set()
-    path = downloads.fetch(
-        cfg.DATA.data_path,
-        ADDRESSES,
-        MD5,
-        "DATA.source=synthetic EVAL.inception=false trains on drawn shapes of ten classes.",
-    )
-    return functions.read_cifar10(path)
-
-
-def real_images(data, length, seed):
-    # dequantisation noise is drawn anew at each read, by prepare_cifar10
-    return streams.shuffled_images(
-        data.train_images, data.train_labels, functions.prepare_cifar10, length, seed
-    )
-
-
-def make_validators(cfg, generator, critic, data, count):
-    """By the Inception of 2015-12-05, and by the critic, as far as there are both."""
-    validators = {}
-    if cfg.EVAL.inception:
-        validators["generated"] = evaluation.make_inception_validator(
-            cfg, generator, data.train_images, count
+    def read_data(self):
+        if self.cfg.DATA.source == "synthetic":
+            return synthetic.synthetic_set()
+        path = downloads.fetch(
+            self.cfg.DATA.data_path,
+            ADDRESSES,
+            MD5,
+            "DATA.source=synthetic EVAL.inception=false trains on drawn shapes of ten classes.",
         )
-    if critic is not None:
-        # with dequantisation noise, as the critic knows pictures
-        rng = np.random.default_rng((cfg.seed, streams.EVALUATION, 2))
-        test_images = functions.prepare_cifar10(data.test_images, rng)
-        validators["critic"] = evaluation.make_critic_validator(
-            cfg, generator, critic, test_images, data.test_labels, count
+        return functions.read_cifar10(path)
+
+    def make_real_streams(self, data, generator, length, seed):
+        # prepare_cifar10 draws dequantisation noise again each time a picture is read.
+        return streams.shuffled_images(
+            data.train_images, data.train_labels, functions.prepare_cifar10, length, seed
         )
-    return validators
+
+    def make_measures(self, data, generator, critic, count):
+        """Inception Score and FID by the Inception of 2015-12-05, and the critic's figures."""
+        settings, seed, measures = self.cfg.EVAL, self.cfg.seed, {}
+        if settings.inception:
+            measures["generated"] = evaluation.make_inception_measure(
+                generator, data.train_images, count, seed, settings
+            )
+        if critic is not None:
+            # The critic knows pictures with dequantisation noise only.
+            rng = np.random.default_rng((seed, streams.EVALUATION, 2))
+            images = functions.prepare_cifar10(data.test_images, rng)
+            measures["critic"] = evaluation.make_critic_measure(
+                generator, critic, images, data.test_labels, count, seed, settings.batch_size
+            )
+        return measures
 
 
-def train(cfg):
-    checkpoint = checkpoints.find(cfg)
-    generator, critic = make_networks(cfg)
-    data = read(cfg)
-    critic_solver, generator_solver = adversarial.make_solvers(
-        cfg, generator, critic, lambda length, seed: real_images(data, length, seed)
-    )
-    average = adversarial.make_average(cfg, generator)
-    validators = {}
-    if cfg.TRAIN.eval_during_train:
-        count = cfg.TRAIN.eval_num_samples
-        validators = make_validators(cfg, average.network, critic, data, count)
-    draw = sampling.make_grid_drawer(cfg, average.network)
-    run = checkpoints.Run(cfg, critic_solver, generator_solver, average, data.describe())
-    adversarial.train(run, validators, draw, checkpoint)
-
-
-def evaluate(cfg):
-    generator, critic = make_networks(cfg)
-    critic = load_networks(cfg, generator, critic)
-    validators = {}
-    if cfg.EVAL.inception or critic is not None:  # else no data is wanted
-        validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
-    draw = sampling.make_grid_drawer(cfg, generator)
-    report(cfg, generator, validators, draw)
-
-
-def export(cfg):
-    exporting.export(cfg, make_networks(cfg)[0])
-
-
-def infer(cfg):
-    generator, _ = make_networks(cfg)
-    drawing.infer(cfg, generator, lambda x, folder: drawing.save_pictures(x, folder, generator.low))
-
-
-@hydra.main(version_base=None, config_path="./conf", config_name="wgangp_cifar10")
+@hydra.main(version_base=None, config_path="./conf", config_name=NAME)
 def main(cfg):
-    modes = {"train": train, "eval": evaluate, "export": export, "infer": infer}
-    launch(cfg, "wgangp_cifar10", CHOICES, **modes)
+    launch.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Cifar10(cfg)))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """WGAN-GP on 64x64 pictures of your own: `python wgangp_image64.py DATA.data_path=FOLDER`."""
 
-from support import settings
-from support.processor import prepare
-from support.settings import check_command_line
+from support import launch
 
+NAME = "wgangp_image64"
 CHOICES = {
-    **settings.CHOICES,
     "DATA.on_error": ("refuse", "skip"),
     "MODEL.arch": ("dcgan", "resnet"),
     "TRAIN.best_metric": ("inception_score", "fid"),
-    "EVAL.batch_norm": ("batch", "running"),
 }
-# Both come before Paddle is imported: it reads the settings then, and takes seconds to load.
-prepare()
-if __name__ == "__main__":
-    check_command_line("wgangp_image64", CHOICES)
+if __name__ == "__main__":  # before Paddle is imported: it reads processor settings only once
+    launch.begin(NAME, CHOICES)
 
 import hydra
 
@@ -23,108 +18,67 @@ from data import augmentation
 from data import image_folder
 from data import streams
 from measures import evaluation
-from measures import sampling
-from measures.report import load_networks
-from measures.report import report
-from modes import export as exporting
-from modes import infer as drawing
+from modes.experiment import Experiment
+from modes.runner import run_mode
 from networks import dcgan
 from networks import resnet64
 from networks.normalisation import use_statistics
 from support.errors import require
-from support.launch import launch
-from training import adversarial
-from training import checkpoints
 
 
-def make_networks(cfg):
-    model = cfg.MODEL
-    generators = {"dcgan": dcgan.Dcgan64Generator, "resnet": resnet64.Resnet64Generator}
-    critics = {"dcgan": dcgan.Dcgan64Discriminator, "resnet": resnet64.Resnet64Discriminator}
-    classes = model.num_classes if model.use_label else 0
-    generator = generators[model.arch](model.gen_net.dim, model.gen_net.noise_dim, classes)
-    use_statistics(generator, cfg.EVAL.batch_norm)
-    critic = critics[model.arch](model.dis_net.dim, model.dis_net.norm, classes)
-    return generator, critic
+class Image64(Experiment):
+    """DCGAN's or residual networks on a user's own pictures."""
 
+    def make_networks(self):
+        model = self.cfg.MODEL
+        generators = {"dcgan": dcgan.Dcgan64Generator, "resnet": resnet64.Resnet64Generator}
+        critics = {"dcgan": dcgan.Dcgan64Discriminator, "resnet": resnet64.Resnet64Discriminator}
+        classes = model.num_classes if model.use_label else 0
+        generator = generators[model.arch](model.gen_net.dim, model.gen_net.noise_dim, classes)
+        use_statistics(generator, model.gen_net.batch_norm_statistics)
+        critic = critics[model.arch](model.dis_net.dim, model.dis_net.norm, classes)
+        return generator, critic
 
-def read(cfg):
-    data, model = cfg.DATA, cfg.MODEL
-    require(
-        data.data_path is not None,
-        "name your pictures by DATA.data_path=PLACE: a folder, a zip or a tar of them.",
-    )
-    pictures = image_folder.read_pictures(data.data_path, data.crop, data.on_error == "skip")
-    count = len(pictures.class_names)
-    require(
-        not model.use_label or model.num_classes == count,
-        f"{data.data_path} has pictures in {count} folders, which are their classes "
-        f"({', '.join(pictures.class_names[:10])}): set MODEL.num_classes={count}, or "
-        "MODEL.use_label=false.",
-    )
-    return pictures
-
-
-def real_images(cfg, data, length, seed):
-    prepare = augmentation.make_prepare(cfg.DATA)
-    return streams.shuffled_images(data.train_images, data.train_labels, prepare, length, seed)
-
-
-def make_validators(cfg, generator, critic, data, count):
-    """By the Inception of 2015-12-05, and by the critic, as far as there are both."""
-    validators = {}
-    if cfg.EVAL.inception:
-        validators["generated"] = evaluation.make_inception_validator(
-            cfg, generator, augmentation.middle(data.train_images), count
+    def read_data(self):
+        settings, model = self.cfg.DATA, self.cfg.MODEL
+        require(
+            settings.data_path is not None,
+            "name your pictures with DATA.data_path=PATH: a folder, a zip or a tar of them.",
         )
-    if critic is not None:
-        test_images = augmentation.middle(data.test_images).astype("float32") / 127.5 - 1
-        validators["critic"] = evaluation.make_critic_validator(
-            cfg, generator, critic, test_images, data.test_labels, count
+        data = image_folder.read_pictures(
+            settings.data_path, settings.crop, settings.on_error == "skip"
         )
-    return validators
+        count = len(data.class_names)
+        require(
+            not model.use_label or model.num_classes == count,
+            f"{settings.data_path} has pictures in {count} folders, and each folder is a class "
+            f"({', '.join(data.class_names[:10])}): set MODEL.num_classes={count}, or "
+            "MODEL.use_label=false.",
+        )
+        return data
+
+    def make_real_streams(self, data, generator, length, seed):
+        prepare = augmentation.make_prepare(self.cfg.DATA)
+        return streams.shuffled_images(data.train_images, data.train_labels, prepare, length, seed)
+
+    def make_measures(self, data, generator, critic, count):
+        """Inception Score and FID by the Inception of 2015-12-05, and the critic's figures."""
+        settings, seed, measures = self.cfg.EVAL, self.cfg.seed, {}
+        if settings.inception:
+            measures["generated"] = evaluation.make_inception_measure(
+                generator, augmentation.middle(data.train_images), count, seed, settings
+            )
+        if critic is not None:
+            images = augmentation.middle(data.test_images).astype("float32") / 127.5 - 1
+            measures["critic"] = evaluation.make_critic_measure(
+                generator, critic, images, data.test_labels, count, seed, settings.batch_size
+            )
+        return measures
 
 
-def train(cfg):
-    checkpoint = checkpoints.find(cfg)
-    generator, critic = make_networks(cfg)
-    data = read(cfg)
-    critic_solver, generator_solver = adversarial.make_solvers(
-        cfg, generator, critic, lambda length, seed: real_images(cfg, data, length, seed)
-    )
-    average = adversarial.make_average(cfg, generator)
-    validators = {}
-    if cfg.TRAIN.eval_during_train:
-        count = cfg.TRAIN.eval_num_samples
-        validators = make_validators(cfg, average.network, critic, data, count)
-    draw = sampling.make_grid_drawer(cfg, average.network)
-    run = checkpoints.Run(cfg, critic_solver, generator_solver, average, data.describe())
-    adversarial.train(run, validators, draw, checkpoint)
-
-
-def evaluate(cfg):
-    generator, critic = make_networks(cfg)
-    critic = load_networks(cfg, generator, critic)
-    validators = {}
-    if cfg.EVAL.inception or critic is not None:  # else no data is wanted
-        validators = make_validators(cfg, generator, critic, read(cfg), cfg.EVAL.num_samples)
-    draw = sampling.make_grid_drawer(cfg, generator)
-    report(cfg, generator, validators, draw)
-
-
-def export(cfg):
-    exporting.export(cfg, make_networks(cfg)[0])
-
-
-def infer(cfg):
-    generator, _ = make_networks(cfg)
-    drawing.infer(cfg, generator, lambda x, folder: drawing.save_pictures(x, folder, generator.low))
-
-
-@hydra.main(version_base=None, config_path="./conf", config_name="wgangp_image64")
+@hydra.main(version_base=None, config_path="./conf", config_name=NAME)
 def main(cfg):
-    modes = {"train": train, "eval": evaluate, "export": export, "infer": infer}
-    launch(cfg, "wgangp_image64", CHOICES, **modes)
+    launch.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Image64(cfg)))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 import threading
 
 import pytest
+import yaml
 from helpers import ROOT
 
 pytest.importorskip("mkdocs", reason="mkdocs is absent: `make docs` installs it")
@@ -25,18 +26,39 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
     pytest.skip("Chromium is absent: `make browser`", allow_module_level=True)
 
-# each page's address, and its source
-PAGES = {
-    "": "zh/index.md",
-    "en/": "en/index.md",
-    "examples/wgangp/": "zh/examples/wgangp.md",
-    "en/examples/wgangp/": "en/examples/wgangp.md",
-}
+LANGUAGES = {"zh": "", "en": "en/"}  # each with the beginning of its pages' addresses
+TUTORIAL = "examples/wgangp.md"
+# Pages of which it is known that they have code and pictures.
+ILLUSTRATED = ("index.md", TUTORIAL, "results.md")
+
+
+def sources(entry):
+    """The Markdown files of a navigation, or of a part of it."""
+    if isinstance(entry, str):
+        return [entry]
+    parts = entry.values() if isinstance(entry, dict) else entry
+    return [source for part in parts for source in sources(part)]
+
+
+def address(language, source):
+    """Where the page of a source is on the site."""
+    name = source[: -len(".md")]
+    return LANGUAGES[language] + ("" if name == "index" else f"{name}/")
+
+
+NAVIGATION = sources(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+PAGES = [(language, source) for language in LANGUAGES for source in NAVIGATION]
+
+
+def prose(text):
+    """Markdown without its code."""
+    text = re.sub(r"^( *)(```+)[^`\n]*\n.*?^\1\2$", "", text, flags=re.M | re.S)
+    return re.sub(r"`[^`\n]+`", "", text)
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The address of the site, built strictly and served."""
+def folder(tmp_path_factory):
+    """The site, built strictly."""
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
@@ -47,6 +69,12 @@ def site(tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(folder):
+    """The address that the site is served at."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *arguments):
@@ -77,16 +105,16 @@ def browser(tmp_path_factory):
 
 
 class Page:
-    """A page that was opened, with what the browser told while it did."""
+    """An opened page, with what the browser logged while it opened."""
 
-    def __init__(self, browser, site, address):
-        self.browser, self.site, self.address = browser, site, address
-        self.source = (ROOT / "docs" / PAGES[address]).read_text(encoding="utf-8")
+    def __init__(self, browser, site, language, source):
+        self.browser, self.site, self.language, self.source = browser, site, language, source
+        self.address = address(language, source)
+        self.text = (ROOT / "docs" / language / source).read_text(encoding="utf-8")
         self.screen(1280)
-        browser.get("about:blank")
         for kind in ("browser", "performance"):
             browser.get_log(kind)  # what another page left
-        browser.get(site + address)
+        browser.get(site + self.address)
         # pictures load when they are scrolled to
         browser.execute_async_script(
             "const done = arguments[0];"
@@ -114,9 +142,20 @@ class Page:
         self.ask("arguments[0].click()", self.find(selector)[0])
 
 
-@pytest.fixture(scope="module", params=PAGES)
+@pytest.fixture(scope="module", params=PAGES, ids=lambda page: address(*page) or "/")
 def page(request, browser, site):
-    return Page(browser, site, request.param)
+    return Page(browser, site, *request.param)
+
+
+def test_the_navigation_has_all_pages(folder):
+    for language in LANGUAGES:
+        docs = ROOT / "docs" / language
+        found = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+        assert found == set(NAVIGATION)
+    built = {path.relative_to(folder).as_posix() for path in folder.rglob("*.html")}
+    pages = {f"{address(*page)}index.html" for page in PAGES}
+    assert built - {"404.html", "en/404.html"} == pages
+    assert len(PAGES) == len(pages) == 2 * len(NAVIGATION)
 
 
 def test_no_error_and_no_request_off_the_machine(page):
@@ -131,33 +170,64 @@ def test_no_error_and_no_request_off_the_machine(page):
     assert [url for url in asked if not url.startswith(own)] == []
 
 
+def test_navigation_in_the_pages_language(page):
+    assert page.ask("document.documentElement.lang") == page.language
+    links = page.ask(
+        "[...document.querySelectorAll('.md-nav--primary a.md-nav__link')]"
+        ".filter(e => !e.closest('.md-nav--secondary') && !e.getAttribute('href').startsWith('#'))"
+        ".map(e => [e.href, e.innerText.trim() || e.textContent.trim(), e.checkVisibility()])"
+    )
+    expected = {page.site + address(page.language, source) for source in NAVIGATION}
+    assert {link for link, *_ in links} == expected
+    for _, title, visible in links:
+        chinese = re.search(r"[\u4e00-\u9fff]", title) is not None
+        assert title and chinese == (page.language == "zh"), title
+        # the tutorial has its whole width for code
+        assert visible or page.source == TUTORIAL
+
+
 def test_code_sections_are_not_empty(page):
     texts = page.ask(
         "[...document.querySelectorAll('article pre code')].map(e => e.textContent.trim())"
     )
-    assert len(texts) == len(re.findall(r"^ *``` \w", page.source, re.M)) > 0
-    assert all(len(text) > 20 for text in texts)
+    assert len(texts) == len(re.findall(r"^ *```+ ?\w", page.text, re.M))
+    assert texts or page.source not in ILLUSTRATED
+    shortest = 20 if page.source in ILLUSTRATED else 6
+    assert all(len(text) > shortest for text in texts)
     assert not any("--8<--" in text for text in texts)
+
+
+def test_tables_are_tables(page):
+    expected = len(re.findall(r"^ *\|(?: ?:?-+:? ?\|)+$", prose(page.text), re.M))
+    rows = page.ask(
+        "[...document.querySelectorAll('article table:not(.highlighttable)')]"
+        ".map(e => e.querySelectorAll('tbody tr').length)"
+    )
+    assert len(rows) == expected
+    assert all(rows)
+    shown = page.ask("document.querySelector('article').innerText")
+    assert not re.search(r"\| *---|<!--", shown)
 
 
 def test_formulas_are_typeset(page):
     count = "document.querySelectorAll(arguments[0]).length"
     marked = page.ask(count, ".arithmatex")
-    assert (marked > 20) == page.address.endswith("wgangp/")
+    assert marked == len(re.findall(r"\$\$.+?\$\$|\$[^$\n]+\$", prose(page.text), re.S))
+    assert marked > 20 or page.source != TUTORIAL
     assert page.ask(count, ".arithmatex .katex-html") == marked
     assert page.ask(count, ".katex-error") == 0
     if marked:
         loaded = "[...document.fonts].filter(f => f.status == 'loaded').map(f => f.family)"
         families = {family.strip("\"'") for family in page.ask(loaded)}
         assert {"KaTeX_Math", "Roboto", "Roboto Mono"} <= families
-        # what is not code or a formula holds no TeX
-        shown = page.ask(
-            "[...document.querySelectorAll('article p, article li, article td')].map(e => {"
-            " const copy = e.cloneNode(true);"
-            " copy.querySelectorAll('code, .katex').forEach(part => part.remove());"
-            " return copy.textContent; }).join(' ')"
-        )
-        assert not re.search(r"\$|\\[a-z(\[]", shown)
+    # what is not code or a formula holds no TeX
+    shown = page.ask(
+        "[...document.querySelectorAll('article p, article li, article td')].map(e => {"
+        " const copy = e.cloneNode(true);"
+        " copy.querySelectorAll('code, .katex').forEach(part => part.remove());"
+        " return copy.textContent; }).join(' ')"
+    )
+    assert not re.search(r"\$|\\[a-z(\[]", shown)
 
 
 def test_nothing_is_wider_than_a_phone(page):
@@ -170,43 +240,50 @@ def test_the_other_language_is_a_click_away(page):
     links = page.ask(
         "[...document.querySelectorAll('.md-select__link')].map(e => [e.hreflang, e.href])"
     )
-    zh = page.address[len("en/") :] if page.address.startswith("en/") else page.address
-    expected = {("zh", page.site + zh), ("en", f"{page.site}en/{zh}")}
+    expected = {(language, page.site + address(language, page.source)) for language in LANGUAGES}
     assert set(map(tuple, links)) == expected
 
 
 def test_tabs_switch(page):
     first = ".tabbed-set:first-of-type"
     blocks = page.find(f"{first} > .tabbed-content > .tabbed-block")[:2]
-    if not page.address.endswith("wgangp/"):
-        assert blocks == []
+    if not re.search(r"^=== ", page.text, re.M):
+        assert blocks == [] and page.source != TUTORIAL
         return
     assert [block.is_displayed() for block in blocks] == [True, False]
     page.click(f"{first} > .tabbed-labels > label:nth-of-type(2)")
     assert [block.is_displayed() for block in blocks] == [False, True]
-    assert "mode=eval" in blocks[1].text
+    assert "mode=eval" in blocks[1].text or page.source != TUTORIAL
 
 
 def test_pictures_have_size_and_can_be_enlarged(page):
     sizes = page.ask("[...document.querySelectorAll('article img')].map(e => e.naturalWidth)")
-    assert len(sizes) == len(re.findall(r"!\[", page.source)) > 0
+    assert len(sizes) == len(re.findall(r"!\[", prose(page.text)))
+    if not sizes:
+        assert page.source not in ILLUSTRATED
+        return
     assert min(sizes) > 50
     page.click("article a.glightbox img")
     assert page.find(".glightbox-container")
 
 
-def test_dark_mode(browser, site):
-    page = Page(browser, site, "")
+def test_dark_mode(page):
     scheme = "document.body.getAttribute('data-md-color-scheme')"
     first = page.ask(scheme)
     page.click("form[data-md-component=palette] label:not([hidden])")
     assert {first, page.ask(scheme)} == {"default", "slate"}
+    page.click("form[data-md-component=palette] label:not([hidden])")
+    assert page.ask(scheme) == first
 
 
-@pytest.mark.parametrize("address, words", [("", "梯度惩罚"), ("en/", "penalty")])
-def test_search_finds(browser, site, address, words):
-    Page(browser, site, address)
-    found = browser.execute_async_script(
+@pytest.mark.parametrize(
+    "page, words",
+    [(("zh", "index.md"), "梯度惩罚"), (("en", "index.md"), "penalty")],
+    indirect=["page"],
+    ids=LANGUAGES,
+)
+def test_search_finds(page, words):
+    found = page.browser.execute_async_script(
         """
         const done = arguments[1];
         document.querySelector('[data-md-toggle=search]').click();

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a few iterations and keeps the weights of each process: for test_processes.py.
+"""Trains three iterations and saves the weights of each process, for test_processes.py.
 
 `python -m paddle.distributed.launch --nproc_per_node 2 tests/runs/process.py FOLDER BATCHES`
 
-Where one process is to see what several see together, BATCHES of their batches make one of its.
+One of its batches joins BATCHES batches, so one process can see what several see together.
 """
 
 import os
@@ -11,20 +11,25 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import conftest
+from helpers import SCRIPTS
+
+from support.processor import prepare
+
+prepare()
+
 import numpy as np
 import paddle
 from hydra import compose
 from hydra import initialize_config_dir
+from trainings import make_run
 
 import wgangp_mnist
 from data import streams
 from data import synthetic
-from training import adversarial
 
 
 def join_batches(count):
-    """Makes a stream read `count` batches as one, each drawn as it would be alone."""
+    """Makes streams read `count` batches as one, each with the draws that it has alone."""
     read = streams.Stream.__getitem__
 
     def joined(stream, positions):
@@ -36,29 +41,28 @@ def join_batches(count):
 
 def main(folder, batches):
     join_batches(batches)
-    size = 8 * batches
-    overrides = ["MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4", f"TRAIN.batch_size={size}"]
-    overrides += ["TRAIN.iters_per_epoch=4", "device=cpu", f"output_dir={folder}"]
-    overrides += [f"TRAIN.update_freq={os.environ.get('UPDATE_FREQ', 1)}"]
-    with initialize_config_dir(str(conftest.SCRIPTS / "conf"), version_base=None):
-        cfg = compose("wgangp_mnist", overrides)
+    overrides = (
+        f"MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 TRAIN.batch_size={8 * batches} "
+        f"TRAIN.update_freq={os.environ.get('UPDATE_FREQ', 1)} TRAIN.iters_per_epoch=4 "
+        f"device=cpu output_dir={folder}"
+    )
+    with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        cfg = compose("wgangp_mnist", overrides.split())
     paddle.set_device("cpu")
-    # each starts with weights of its own: the first one's are taken
+    # Each process starts with its own weights; all get those of the first one.
     paddle.seed(int(os.environ.get("PADDLE_TRAINER_ID", 0)))
-    generator, critic = wgangp_mnist.make_networks(cfg)
-    data = synthetic.digits_set()
-
-    def real(rows, seed):
-        return wgangp_mnist.real_images(data, rows, seed)
-
-    solvers = adversarial.make_solvers(cfg, generator, critic, real)
-    adversarial.seek(cfg, solvers, 1)
-    for iteration in (1, 2, 3):
-        adversarial.train_iteration(*solvers, iteration)
+    run = make_run(wgangp_mnist.Mnist(cfg), synthetic.digits_set())
+    run.iteration = 1
+    run.seek()
+    for _ in range(3):
+        run.step()
+    weights = {
+        f"{player.name}/{key}": value.numpy()
+        for player in run.players
+        for key, value in player.network.state_dict().items()
+    }
     name = os.environ.get("PADDLE_TRAINER_ID", "alone")
-    state = {f"generator/{key}": value.numpy() for key, value in generator.state_dict().items()}
-    state.update({f"critic/{key}": value.numpy() for key, value in critic.state_dict().items()})
-    np.savez(f"{folder}/{name}.npz", **state)
+    np.savez(f"{folder}/{name}.npz", **weights)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes, by Paddle's own launcher, and batches that are accumulated."""
+"""Several processes, started by Paddle's own launcher, and accumulated batches."""
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,30 +14,33 @@ import numpy as np
 import pytest
 import stress
 from helpers import SCRIPTS
+from trainings import read_records
 
 PROCESS = Path(__file__).with_name("process.py")
 
 
-def launch(count, log, *command, cwd=None, status=0):
-    """Runs a command in `count` processes; gives what all wrote."""
+def start(log, command, **options):
+    """Starts two processes of a command, whose logs go into a folder."""
     environment = {name: text for name, text in os.environ.items() if "PADDLE" not in name}
-    launcher = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "paddle.distributed.launch"),
-            *(f"--nproc_per_node={count}", f"--log_dir={log}", *map(str, command)),
-        ],
-        cwd=cwd,
+    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node=2"]
+    return subprocess.Popen(
+        [*launcher, f"--log_dir={log}", *shlex.split(command)],
+        cwd=SCRIPTS,
         env=environment,
-        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        **options,
     )
+
+
+def launch(log, command, status=0):
+    """Runs two processes of a command to their end; returns their logs."""
+    launcher = start(log, command, stdout=subprocess.PIPE, text=True)
     try:
-        said, _ = launcher.communicate(timeout=240)
+        output, _ = launcher.communicate(timeout=240)
     finally:
         end(launcher)
     logs = "".join(path.read_text() for path in sorted(log.glob("workerlog.*")))
-    assert launcher.returncode == status, said[-2000:] + logs[-4000:]
+    assert launcher.returncode == status, output[-2000:] + logs[-4000:]
     return logs
 
 
@@ -50,7 +54,8 @@ def end(launcher):
         launcher.wait()
 
 
-def alone(folder, batches, update_freq=1):
+def run_alone(folder, batches, update_freq=1):
+    """Runs one process of process.py; returns its weights."""
     environment = {**os.environ, "UPDATE_FREQ": str(update_freq)}
     command = [sys.executable, str(PROCESS), str(folder), str(batches)]
     subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
@@ -58,58 +63,55 @@ def alone(folder, batches, update_freq=1):
 
 
 def assert_close(found, expected):
-    """Weights that moved by the same steps; Adam's first steps are as large as the rate."""
+    """Weights have taken the same steps: each of Adam's first steps is about the rate, 1e-4."""
     assert found.keys() == expected.keys()
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=name)
 
 
-def test_two_processes_are_one_with_the_batches_of_both(tmp_path):
-    launch(2, tmp_path / "log", PROCESS, tmp_path, 1)
+def test_two_processes_equal_one_with_the_batches_of_both(tmp_path):
+    launch(tmp_path / "log", f"{PROCESS} {tmp_path} 1")
     first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1))
     assert first.keys() == second.keys() and len(first) >= 12
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
-    both = alone(tmp_path, 2)
+    both = run_alone(tmp_path, 2)
     assert_close(first, both)
-    # and not what one batch alone gives
-    single = alone(tmp_path, 1)
+    # One process with one of the batches ends elsewhere.
+    single = run_alone(tmp_path, 1)
     assert max(np.abs(single[name] - first[name]).max() for name in first) > 1e-4
-    # accumulated batches are one larger batch, too
-    assert_close(alone(tmp_path, 1, update_freq=2), both)
+    # Accumulated batches equal one larger batch, too.
+    assert_close(run_alone(tmp_path, 1, update_freq=2), both)
 
 
-TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16", "device=cpu"]
-TINY += ["TRAIN.epochs=3", "TRAIN.iters_per_epoch=2", "TRAIN.eval_freq=3"]
-TINY += ["TRAIN.eval_num_samples=51", "EVAL.num_samples=51", "EVAL.batch_size=20"]
+TINY = (
+    "wgangp_toy.py MODEL.gen_net.dim=8 MODEL.dis_net.dim=8 TRAIN.batch_size=16 device=cpu "
+    "TRAIN.epochs=3 TRAIN.iters_per_epoch=2 TRAIN.eval_freq=3 TRAIN.eval_num_samples=51 "
+    "EVAL.num_samples=51 EVAL.batch_size=20"
+)
 
 
-def test_the_command_in_two_processes(tmp_path, run_script):
+def test_two_processes_train_resume_and_evaluate(tmp_path, run_script):
     folder, other, log = tmp_path / "run", tmp_path / "other", tmp_path / "log"
-    command = ["wgangp_toy.py", *TINY, "TRAIN.eval_freq=1"]
-    logs = launch(2, log, *command, f"hydra.run.dir={folder}", cwd=SCRIPTS)
-    assert logs.count("[6/6] wasserstein") == 1  # the first process tells
-    # from the middle, in two processes again
+    command = f"{TINY} TRAIN.eval_freq=1"
+    logs = launch(log, f"{command} hydra.run.dir={folder}")
+    assert logs.count("[6/6] wasserstein") == 1  # The first process logs.
+    # Two processes resume from the middle.
     (other / "checkpoints").mkdir(parents=True)
     shutil.copy(folder / "checkpoints" / "iteration_2.npz", other / "checkpoints")
-    launch(2, log, *command, f"hydra.run.dir={other}", "TRAIN.resume=auto", cwd=SCRIPTS)
+    launch(log, f"{command} hydra.run.dir={other} TRAIN.resume=auto")
     assert stress.outcome(other) == stress.outcome(folder)
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    records = read_records(folder)
     assert [record["step"] for record in records] == [1, 2, 4, 6]
-    # an uneven number of samples, gathered from both processes, is measured as in one
-    done = run_script(
-        *("toy", "mode=eval", *TINY, f"hydra.run.dir={tmp_path}/eval"),
-        f"EVAL.pretrained_gen_model_path={folder}/model_average_generator",
-    )
+    # Figures of an odd number of samples, gathered from both processes, are those of one process.
+    evaluation = f"mode=eval EVAL.pretrained_gen_model_path={folder}/model_average_generator"
+    _, _, settings = TINY.partition(" ")
+    done = run_script("toy", settings, evaluation, f"hydra.run.dir={tmp_path}/eval")
     assert "Wrote" in done.stdout
     figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["metrics"]
     for name, row in figures.items():
         assert records[-1][name] == pytest.approx(row["value"], rel=1e-5), name
-    together = ["mode=eval", f"EVAL.pretrained_gen_model_path={folder}/model_average_generator"]
-    launch(
-        *(2, log, "wgangp_toy.py", *TINY, *together, f"hydra.run.dir={tmp_path}/both"),
-        cwd=SCRIPTS,
-    )
+    launch(log, f"{TINY} {evaluation} hydra.run.dir={tmp_path}/both")
     again = json.loads((tmp_path / "both" / "metrics.json").read_text())["metrics"]
     assert {name: row["value"] for name, row in again.items()} == pytest.approx(
         {name: row["value"] for name, row in figures.items()}, rel=1e-5
@@ -117,28 +119,26 @@ def test_the_command_in_two_processes(tmp_path, run_script):
 
 
 def test_processes_that_see_other_folders_are_refused(tmp_path):
-    """As on two machines without a disk in common: one finds a checkpoint, the other none."""
-    own = "hydra.run.dir='" + str(tmp_path) + "/${oc.env:PADDLE_TRAINER_ID,0}'"
-    run = [sys.executable, "wgangp_toy.py", *TINY, "TRAIN.eval_during_train=false", own]
+    """Two machines without a common disk: one finds a checkpoint, the other finds none."""
+    own = "'hydra.run.dir=\"" + str(tmp_path) + "/${oc.env:PADDLE_TRAINER_ID,0}\"'"
+    command = f"{TINY} TRAIN.eval_during_train=false {own}"
+    run = [sys.executable, *shlex.split(command)]
     subprocess.run(run, cwd=SCRIPTS, check=True, timeout=240, capture_output=True)
     assert (tmp_path / "0" / "checkpoints" / "iteration_6.npz").exists()
-    together = ["wgangp_toy.py", *TINY, "TRAIN.eval_during_train=false", own, "TRAIN.resume=auto"]
-    logs = launch(2, tmp_path / "log", *together, cwd=SCRIPTS, status=2)
-    assert "checkpoints of the iterations 6, 0 (0 where there is none): all must see" in logs
+    logs = launch(tmp_path / "log", f"{command} TRAIN.resume=auto", status=2)
+    assert "checkpoints of the iterations 6, 0 (0 where there is none): all processes must" in logs
 
 
-def test_terminating_the_launcher_saves(tmp_path):
-    """Which sends SIGTERM three times within a second."""
+def test_a_terminated_launcher_saves_a_checkpoint(tmp_path):
+    """Paddle's launcher sends SIGTERM three times within a second."""
     log, folder = tmp_path / "log", tmp_path / "run"
-    settings = [*TINY, "TRAIN.epochs=9999", "TRAIN.iters_per_epoch=50", "TRAIN.n_critic=100"]
-    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node=2"]
-    command += [f"--log_dir={log}", "wgangp_toy.py", *settings, f"hydra.run.dir={folder}"]
-    environment = {name: text for name, text in os.environ.items() if "PADDLE" not in name}
+    journal = folder / "metrics.jsonl"
+    endless = "TRAIN.epochs=9999 TRAIN.iters_per_epoch=50 TRAIN.n_critic=100"
     with open(tmp_path / "out", "wb") as out:
-        launcher = subprocess.Popen(command, cwd=SCRIPTS, env=environment, stdout=out, stderr=out)
+        launcher = start(log, f"{TINY} {endless} hydra.run.dir={folder}", stdout=out)
     try:
-        for _ in range(2):  # it is begun, and has a record: so both processes are in the loop
-            stress.wait_for(launcher, folder / "metrics.jsonl")
+        # A record means that both processes are in the loop.
+        stress.wait_until(launcher, lambda: journal.exists() and journal.stat().st_size > 0)
         launcher.terminate()
         launcher.wait(timeout=60)
     finally:
@@ -148,6 +148,6 @@ def test_terminating_the_launcher_saves(tmp_path):
     assert list((folder / "checkpoints").glob("iteration_*.npz"))
 
 
-def test_several_processes_want_one_folder(tmp_path):
-    logs = launch(2, tmp_path / "log", "wgangp_toy.py", *TINY, cwd=SCRIPTS, status=2)
+def test_several_processes_need_one_folder(tmp_path):
+    logs = launch(tmp_path / "log", TINY, status=2)
     assert "several processes need one folder for all" in logs and "Traceback" not in logs

@@ -1,106 +1,151 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark runs, with what is installed; how fast anything is, no test says."""
+"""The benchmarks run and table what they should; no test depends on how fast anything is."""
 
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import ROOT
+from omegaconf import OmegaConf
 from test_data import write_mnist
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import common
+import groups
 import results
+import speed
+import tables
 
-TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8"]
-SHORT = ["TRAIN.epochs=1", "TRAIN.iters_per_epoch=2", "TRAIN.batch_size=4"]
+# CIFAR-10's script in small, on drawn shapes and without the Inception
+SMALL = (
+    "MODEL.gen_net.dim=8 MODEL.dis_net.dim=8 DATA.source=synthetic EVAL.inception=false device=cpu "
+    "TRAIN.epochs=1 TRAIN.iters_per_epoch=2 TRAIN.batch_size=4 TRAIN.eval_during_train=false "
+    "EVAL.num_samples=10 EVAL.batch_size=10"
+)
 
 
-def speed(*options: str, folder) -> str:
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "speed.py", *options, "--repeat", "1"],
-        cwd=folder,
+def run_benchmark(program, *words, **options):
+    """Runs a program of benchmarks/; returns the finished process."""
+    return subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / program, *words],
         capture_output=True,
         text=True,
-        timeout=200,
         check=False,
+        timeout=400,  # It ends what hangs; how long it takes is not tested.
+        **options,
     )
+
+
+def run_speed(*options: str, folder) -> str:
+    done = run_benchmark("speed.py", *options, "--repeat", "1", cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
 @pytest.mark.parametrize("experiment", ["toy:8:4", "cifar10:4:2"])
-def test_each_side_takes_its_turn(experiment, tmp_path):
-    output = speed(experiment, folder=tmp_path)
+def test_speed_lets_each_side_take_its_turn(experiment, tmp_path):
+    output = run_speed(experiment, folder=tmp_path)
     rows = [line.split()[:2] for line in output.splitlines()]
-    for what in ("critic", "generator", "iteration"):
+    for step in ("critic", "generator", "iteration"):
         for side in ("ours", "plain"):
-            assert [what, side] in rows, output
+            assert [step, side] in rows, output
     assert "GFLOP/s" in output
     _, memory = output.split("peak memory, GiB (after the imports): ours ")
     found = re.findall(r"([\d.]+) \(([\d.]+)\)", memory)
     assert len(found) >= 2
     for peak, imports in found:
         assert 0.1 < float(imports) <= float(peak)
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_profile_tells_where_an_iteration_goes(tmp_path):
-    """The profiled iteration is another one than the timed one, on a machine that others use."""
-    ours, *others = speed("mnist:8:4", "--profile", folder=tmp_path).split("| torch |")
+def test_speed_profiles_an_iteration_by_kind_of_operator(tmp_path):
+    """With one round, a column is of one iteration: its operators take no longer than it does."""
+    ours, *others = run_speed("mnist:8:4", "--profile", folder=tmp_path).split("| torch |")
     for output in (ours, *others):
         rows = [line.strip("| ").split(" | ") for line in output.splitlines() if " | " in line]
         seconds = {
             name: [float(x) for x in numbers] for name, *numbers in rows if "." in numbers[0]
         }
-        *parts, (_, whole) = seconds.items()
+        *kinds, profiled, whole = seconds
+        assert (profiled, whole) == (speed.PROFILED, speed.WHOLE)
         for column in (0, 1):
-            share = sum(numbers[column] for _, numbers in parts) / whole[column]
-            assert 0.001 < share < 100, output
-        kinds = [name for name, _ in parts]
+            parts = [seconds[kind][column] for kind in kinds]
+            assert all(part > 0 for part in parts), output
+            rounding = 0.0001 * len(parts)
+            assert sum(parts) <= seconds[profiled][column] + rounding, output
         assert kinds[:2] == ["convolutions", "matrix products"]
         assert kinds[-1] == "all other operators"
         assert ("patches of small convolutions" in kinds) == (output is ours)
-    assert not list(tmp_path.iterdir())  # Paddle's profiler would leave a folder
+    assert not list(tmp_path.iterdir())  # Paddle's profiler leaves a folder by default.
+
+
+def test_speed_sums_operators_by_kind():
+    operators = {"conv2d": 1.0, "conv2d_grad": 2.0, "convolution_backward": 4.0, "matmul": 8.0}
+    operators |= {"addmm": 16.0, "unfold": 32.0, "fold_grad": 64.0, "add": 128.0, "relu": 256.0}
+    assert speed.sum_by_kind(operators) == {
+        "convolutions": 7.0,
+        "matrix products": 24.0,
+        "patches of small convolutions": 96.0,
+        "all other operators": 384.0,
+    }
+
+
+def test_speed_counts_the_operations_of_the_networks():
+    """Of the toy networks in the paper's width, counted here layer by layer."""
+    multiplications = 2 * 512 + 2 * 512 * 512
+    generator, critic = speed.count_operations("toy", 512)
+    assert generator == pytest.approx(2 * (multiplications + 512 * 2) / 1e9)
+    assert critic == pytest.approx(2 * (multiplications + 512) / 1e9)
+    work = 256 * (5 * (generator + 10 * critic) + 3 * generator + 2 * critic)
+    assert speed.count_iteration("toy", 512, 256) == pytest.approx(work)
+
+
+@pytest.mark.parametrize("name", common.SETUPS)
+def test_setups_are_those_of_the_scripts(name, configure):
+    setup = common.SETUPS[name]
+    cfg = configure(name, *(["preset=paper"] if name == "toy" else []))
+    assert setup.penalty_weight == cfg.LOSS.penalty_weight
+    assert setup.betas == (cfg.TRAIN.beta1, cfg.TRAIN.beta2)
+    assert setup.generator_batch_factor == cfg.TRAIN.generator_batch_factor
+    assert setup.is_conditional == cfg.MODEL.get("use_label", False)
+    assert setup.noise_dim == cfg.MODEL.gen_net.get("noise_dim", 2)
+    assert cfg.TRAIN.n_critic == common.CRITIC_STEPS == 5
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         (("speed.py", "toy:8"), "'toy:8' is not EXPERIMENT:WIDTH:BATCH, such as toy:512:256."),
-        (("results.py", "run", "emoji"), "emoji wants --data=ARCHIVE"),
+        (("results.py", "emoji"), "emoji needs --data=ARCHIVE"),
     ],
 )
-def test_a_slip_is_named_before_anything_runs(command, said):
-    script, *words = command
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / script, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2 and said in done.stderr
+def test_wrong_commands_are_refused_before_anything_runs(command, message):
+    done = run_benchmark(*command)
+    assert done.returncode == 2 and message in done.stderr
 
 
-def test_objectives_have_as_many_steps_each(configure):
+def test_rows_of_objectives_have_equal_numbers_of_steps(configure):
     for group in ("objectives_toy", "objectives_mnist"):
         steps = set()
-        for row in results.GROUPS[group].values():
+        for row in groups.GROUPS[group].values():
             train = configure(row.script, *row.model, *row.training).TRAIN
             steps.add(train.epochs * train.iters_per_epoch * (train.n_critic + 1))
         assert len(steps) == 1
 
 
-def test_a_table_without_its_results_is_named(tmp_path):
+@pytest.mark.parametrize("name", ["toy", "headline"])
+def test_make_table_names_missing_results(name, tmp_path):
     with pytest.raises(SystemExit, match="toy.json is missing: `make results GROUP=toy`"):
-        results.render("<!-- results: toy --><!-- end of results -->", tmp_path)
+        tables.fill_markers(f"<!-- results: {name} --><!-- end of results -->", tmp_path)
 
 
 def test_mistakes_are_measured_and_tabled(tmp_path):
@@ -108,44 +153,29 @@ def test_mistakes_are_measured_and_tabled(tmp_path):
     sets = [(rng.integers(256, size=(60, 784)) / 256, np.arange(60) % 10) for _ in range(3)]
     path = tmp_path / "mnist.pkl.gz"
     write_mnist(path, sets)
-    command = ["--mnist", path, "--steps", "2", "--repeat", "2", "--output"]
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "mistakes.py", *command, tmp_path / "mistakes.json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+    words = ["--mnist", path, "--steps", "2", "--repeat", "2", "--output"]
+    done = run_benchmark("mistakes.py", *words, tmp_path / "mistakes.json")
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads((tmp_path / "mistakes.json").read_text())
     train, test = sets[0][0], sets[2][0]
     expected = np.sqrt(((test - train.mean(0)) ** 2).sum(1)).mean()
     assert rows["distance"] == pytest.approx(expected, rel=1e-4)
     assert rows["graph"]["generator_has_gradients"] == {"detached": False, "graph_left": True}
-    table = results.table("mistakes", tmp_path)
+    table = tables.make_table("mistakes", tmp_path)
     assert f"{expected:.2f}" in table and "batch norm in the critic" in table
 
 
-def run_results(tmp_path, *arguments):
-    """`results.py run` of CIFAR-10 in small, on shapes and without the Inception."""
-    settings = [*TINY, *SHORT, "DATA.source=synthetic", "EVAL.inception=false", "device=cpu"]
-    settings += ["TRAIN.eval_during_train=false", "EVAL.num_samples=10", "EVAL.batch_size=10"]
-    settings += [f"EVAL.inception_weights={tmp_path}/none.pth"]
+def run_cifar10(tmp_path, *arguments):
+    """Runs `results.py cifar10` in small."""
+    settings = [*SMALL.split(), f"EVAL.inception_weights={tmp_path}/none.pth"]
     folders = ["--output", tmp_path / "runs", "--results", tmp_path / "results"]
-    command = [sys.executable, ROOT / "benchmarks" / "results.py", "run", "cifar10", *folders]
-    return subprocess.run(
-        [*command, "--set", *settings, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-        env={**os.environ, "HOME": str(tmp_path)},
-    )
+    words = ["cifar10", *folders, "--set", *settings, *arguments]
+    return run_benchmark("results.py", *words, env={**os.environ, "HOME": str(tmp_path)})
 
 
-def test_cifar10_is_reproduced_in_small(tmp_path):
-    """All of `make reproduce-cifar10` but its size, its data and the score."""
-    done = run_results(tmp_path)
+def test_results_reproduce_cifar10_in_small(tmp_path):
+    """Does all of `make reproduce-cifar10` but for its size, its data and the score."""
+    done = run_cifar10(tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert rows[2:] == [
@@ -156,25 +186,55 @@ def test_cifar10_is_reproduced_in_small(tmp_path):
     assert str(tmp_path) not in text
     row = json.loads(text)["conditional"]
     assert row["train"].startswith("python wgangp_cifar10.py MODEL.use_label=true MODEL.gen_net")
-    again = run_results(tmp_path)
-    assert "conditional is there already" in again.stdout and "ppsci" not in again.stdout
-    other = run_results(tmp_path, "seed=1")
-    assert other.returncode == 1 and "was made by another command" in other.stderr
-    # the same command would mean something else once a default has changed
+    again = run_cifar10(tmp_path)
+    assert "cifar10.json has conditional already" in again.stdout and "ppsci" not in again.stdout
+    other = run_cifar10(tmp_path, "seed=1")
+    assert other.returncode == 1 and "another command made unconditional" in other.stderr
+    # The same command would mean something else where a default has changed.
     (tmp_path / "results" / "cifar10.json").unlink()
     path = tmp_path / "runs" / "cifar10" / "unconditional" / "config.yaml"
     path.write_text(path.read_text().replace("penalty_weight: 10.0", "penalty_weight: 5.0"))
-    changed = run_results(tmp_path)
+    changed = run_cifar10(tmp_path)
     assert changed.returncode == 1 and "ppsci" not in changed.stdout
-    assert "other settings: TRAIN.penalty_weight was 5.0 and is 10.0. Remove it" in changed.stderr
+    assert "other settings: LOSS.penalty_weight was 5.0 and is 10.0. Remove it" in changed.stderr
+
+
+def test_require_same_settings_knows_former_names(configure, tmp_path):
+    """A folder's config.yaml may be of code that had other names for some keys."""
+    train = ["wgangp_mnist.py", "MODEL.arch=wgan_lab", "device=cpu", f"output_dir={tmp_path}"]
+    config = OmegaConf.to_container(configure("mnist", "MODEL.arch=wgan_lab"), resolve=True)
+    config["TRAIN"]["penalty_weight"] = config["LOSS"].pop("penalty_weight")
+    statistics = config["MODEL"]["gen_net"].pop("batch_norm_statistics")
+    config["EVAL"]["batch_norm"] = statistics
+    path = tmp_path / "config.yaml"
+    OmegaConf.save(config, path)
+    results.require_same_settings(tmp_path, train)
+    config["TRAIN"]["penalty_weight"], config["EVAL"]["batch_norm"] = 5.0, "running"
+    OmegaConf.save(config, path)
+    with pytest.raises(SystemExit) as stopped:
+        results.require_same_settings(tmp_path, train)
+    for change in (
+        "MODEL.gen_net.batch_norm_statistics was running and is batch",
+        "LOSS.penalty_weight was 5.0 and is 10.0",
+    ):
+        assert change in str(stopped.value)
+
+
+def test_require_same_command_knows_former_names():
+    kept = "python wgangp_cifar10.py TRAIN.generator_class_weight=1 'DATA.data_path=a b' mode=eval"
+    now = "python wgangp_cifar10.py LOSS.generator_class_weight=1 'DATA.data_path=a b' mode=eval"
+    results.require_same_command(Path("x.json"), "row", kept, now)
+    for other in (now.replace("weight=1", "weight=2"), now.replace("LOSS", "MODEL")):
+        with pytest.raises(SystemExit, match="x.json: another command made row: python"):
+            results.require_same_command(Path("x.json"), "row", kept, other)
 
 
 @pytest.mark.parametrize("name", ["model_average_generator", "model_generator"])
-def test_what_a_training_evaluates_is_evaluated_at_its_end(name, tmp_path, monkeypatch):
+def test_run_group_evaluates_the_average_where_there_is_one(name, tmp_path, monkeypatch):
     folder = tmp_path / "toy" / "short"
     commands = []
 
-    def start(*command):
+    def run_script(*command):
         commands.append(command)
         if "mode=eval" in command:
             (folder / "evaluation").mkdir()
@@ -185,9 +245,9 @@ def test_what_a_training_evaluates_is_evaluated_at_its_end(name, tmp_path, monke
         for weights in {name, "model_generator", "model_discriminator"}:
             (folder / f"{weights}.pdparams").touch()
 
-    monkeypatch.setattr(results, "start", start)
-    monkeypatch.setitem(results.GROUPS, "toy", {"short": results.Row("toy", ["seed=1"])})
-    results.run("toy", tmp_path, tmp_path / "results")
+    monkeypatch.setattr(results, "run_script", run_script)
+    monkeypatch.setitem(groups.GROUPS, "toy", {"short": groups.Row("toy", ["seed=1"])})
+    results.run_group("toy", tmp_path, tmp_path / "results")
     assert len(commands) == 2
     assert f"EVAL.pretrained_gen_model_path={folder}/{name}.pdparams" in commands[1]
     assert f"EVAL.pretrained_dis_model_path={folder}/model_discriminator.pdparams" in commands[1]
@@ -195,14 +255,14 @@ def test_what_a_training_evaluates_is_evaluated_at_its_end(name, tmp_path, monke
     assert row["evaluated"] == name
 
 
-def test_the_verdict_on_cifar10():
+def test_cifar10_table_gives_a_verdict():
     def row(score):
         figures = {"inception_score": {"value": score, "deviation": 0.1}, "fid": {"value": 20.0}}
         return {"iterations": 100000, "metrics": figures}
 
-    table = results.cifar10_table({"unconditional": row(7.08), "conditional": row(7.57)})
+    table = tables.cifar10_table({"unconditional": row(7.08), "conditional": row(7.57)})
     assert [line[-1] for line in table[1:]] == ["within 10% (90.1%)", "NOT within 10% (89.9%)"]
-    assert {*table[0]} - {"Inception Score", "FID"} <= {*results.CHINESE}
+    assert {*table[0]} - {"Inception Score", "FID"} <= {*tables.CHINESE}
 
 
 def toy_row(distance, floor, iterations=8000, **figures):
@@ -211,7 +271,7 @@ def toy_row(distance, floor, iterations=8000, **figures):
     return {"iterations": iterations, "metrics": figures}
 
 
-def test_toy_runs_are_summed_up_by_set():
+def test_toy_table_sums_up_the_runs_of_each_set():
     rows = {
         "8gaussians_0": toy_row(0.25, 0.1, modes=8, high_quality=0.9, reverse_kl=0.01),
         "8gaussians_1": toy_row(0.35, 0.2, modes=7, high_quality=0.96, reverse_kl=0.03),
@@ -220,8 +280,8 @@ def test_toy_runs_are_summed_up_by_set():
         "swissroll_1": toy_row(0.1, 0.135),
         "8gaussians_paper": toy_row(0.5, 0.3, 4000, modes=6, high_quality=0.2, reverse_kl=0.5),
     }
-    lines = results.toy_table(rows)
-    deviation = 0.06 / 2**0.5  # of two numbers
+    lines = tables.toy_table(rows)
+    deviation = 0.06 / 2**0.5  # the deviation of two numbers
     share = f"93.0% ± {deviation:.1%} (≥ 90.00%)"
     cells = ["2", "8,000", "7.5 ± 0.7", share, "0.0200 ± 0.0141", "0.300 ± 0.071", "0.150"]
     assert lines[1] == ["`8gaussians`", "WGAN-GP, default", *cells]
@@ -234,48 +294,125 @@ def test_toy_runs_are_summed_up_by_set():
     assert {len(line) for line in lines} == {9}
 
 
-def test_headings_of_all_tables_have_chinese_words():
-    for path in results.RESULTS.glob("*.json"):
-        head, *_ = results.TABLES[path.stem](json.loads(path.read_text()))
-        assert {cell for cell in head if not cell.startswith("`")} <= {*results.CHINESE}
+def headline_row(seconds, cores=1, **figures):
+    """A row with figures given as (value, deviation, real value, its deviation)."""
+    keys = ("value", "deviation", "real", "real_deviation")
+    metrics = {name: dict(zip(keys, numbers)) for name, numbers in figures.items()}
+    length = {"iterations": 1500, "seconds": seconds, "cores": cores, "machine": "a processor"}
+    return {**length, "metrics": metrics}
 
 
-def test_an_interrupt_is_passed_on_and_waited_for(tmp_path, monkeypatch):
-    script = tmp_path / "slow.py"
-    script.write_text(
-        "import signal, sys, time, pathlib\n"
-        "def save(*_):\n"
-        "    time.sleep(1)\n"
-        "    pathlib.Path('saved').touch()\n"
-        "    sys.exit(143)\n"
-        "signal.signal(signal.SIGTERM, save)\n"
-        "pathlib.Path('ready').touch()\n"
-        "time.sleep(60)\n"
+def test_headline_table_sums_up_files_of_results():
+    share = {"high_quality": (0.9, None, 0.98, None)}
+    toy = {
+        "8gaussians_0": headline_row(60, high_quality=(0.95, None, 0.98, None)),
+        "8gaussians_1": headline_row(180, high_quality=(0.97, None, 0.99, None)),
+        "25gaussians_0": headline_row(60, **share),
+        "25gaussians_paper": headline_row(6000, **share),
+        "swissroll_10": headline_row(60, wasserstein_2=(0.25, None, 0.125, None)),
+    }
+    score = headline_row(1200, classifier_score=(8.0, 0.25, 9.5, 0.125))
+    # Nothing else of these files belongs into the table.
+    mnist = {"wgan_gp": score, "wgan_gp_bn": {}, "wgan_gp_bn_long": score}
+    accuracies = {"test_accuracy_fake": (0.4, None, None, None)}
+    accuracies["test_accuracy_real"] = (0.7, None, None, None)
+    conditional = headline_row(90, 2, **accuracies)
+    emoji = {"conditional": conditional, "conditional_weight_1": conditional, "unconditional": {}}
+    _, *lines = tables.headline_table(toy, mnist, emoji)
+    deviations = 0.02 / 2**0.5, 0.01 / 2**0.5  # those of two numbers
+    cells = [f"96.0% ± {deviations[0]:.1%}", f"98.5% ± {deviations[1]:.1%}"]
+    machine = "1 core, a processor"
+    assert lines[:4] == [
+        ["8 Gaussians", "2", "within 3σ", *cells, "1,500", "2", machine],
+        ["25 Gaussians", "1", "within 3σ", "90.0%", "98.0%", "1,500", "1", machine],
+        ["25 Gaussians, `preset=paper`", "1", *lines[1][2:6], "100", machine],
+        ["Swiss roll", "1", "2-Wasserstein", "0.250", "0.125", "1,500", "1", machine],
+    ]
+    cells = ["classifier score", "8.00 ± 0.25", "9.50 ± 0.12", "1,500", "20", machine]
+    assert [line[1:] for line in lines[4:6]] == 2 * [["1", *cells]]
+    cells = ["accuracy of the critic", "40.0%", "70.0%", "1,500", "2", "2 cores, a processor"]
+    assert [line[1:] for line in lines[6:]] == 2 * [["1", *cells]]
+
+
+def test_headline_table_is_short_and_complete():
+    head, *lines = (
+        line.strip("| ").split(" | ")
+        for line in tables.make_table("headline", common.RESULTS).splitlines()
+        if "---" not in line
     )
-    monkeypatch.setattr(results, "SCRIPTS", tmp_path)
+    assert 5 <= len(lines) <= 8 and {len(line) for line in lines} == {len(head)}
+    assert [line[1] for line in lines[:2]] == ["10", "10"]  # the seeds
+    assert "–" not in {cell for line in lines for cell in line}
+
+
+def test_headings_of_all_tables_have_chinese_words():
+    made = set()
+    for name in tables.TABLES:
+        sources = tables.SOURCES.get(name, (name,))
+        if all((common.RESULTS / f"{source}.json").exists() for source in sources):
+            head, _, *_ = tables.make_table(name, common.RESULTS).splitlines()
+            cells = head.strip("| ").split(" | ")
+            assert {cell for cell in cells if not cell.startswith("`")} <= {*tables.CHINESE}
+            made.update(sources)
+    assert made == {path.stem for path in common.RESULTS.glob("*.json")}
+
+
+SLOW_SCRIPT = """
+import pathlib, signal, sys, time
+
+def save(*_):
+    pathlib.Path("saving").touch()
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    pathlib.Path("saved").touch()
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, save)
+pathlib.Path("ready").touch()
+while True:
+    signal.pause()
+"""
+
+
+def test_run_script_forwards_a_signal_and_waits(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW_SCRIPT)
+    (tmp_path / "none.py").write_text("")
+
+    def wait_for(name):
+        deadline = time.monotonic() + 30
+        while not (tmp_path / name).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def terminate():
-        deadline = time.monotonic() + 30
-        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for("ready")
         os.kill(os.getpid(), signal.SIGTERM)
+        wait_for("saving")
+        (tmp_path / "go").touch()
 
     before = signal.getsignal(signal.SIGTERM)
+    results.run_script("none.py", folder=tmp_path)
     threading.Thread(target=terminate, daemon=True).start()
-    with pytest.raises(SystemExit, match="the same command goes on"):
-        results.start("slow.py")
+    with pytest.raises(SystemExit, match="the same command resumes here"):
+        results.run_script("slow.py", folder=tmp_path)
     assert (tmp_path / "saved").exists()
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_what_is_published_is_what_the_groups_train(configure):
-    for path in results.RESULTS.glob("*.json"):
-        if path.stem in results.GROUPS:
+def test_run_script_exits_where_the_script_fails(tmp_path):
+    (tmp_path / "broken.py").write_text("raise SystemExit(2)")
+    with pytest.raises(SystemExit, match="broken.py a=1 failed with the error above"):
+        results.run_script("broken.py", "a=1", folder=tmp_path)
+
+
+def test_published_results_are_those_of_the_groups(configure):
+    for path in common.RESULTS.glob("*.json"):
+        if path.stem in groups.GROUPS:
             rows = json.loads(path.read_text())
-            assert list(rows) == list(results.GROUPS[path.stem])
-            for name, row in results.GROUPS[path.stem].items():
+            assert list(rows) == list(groups.GROUPS[path.stem])
+            for name, row in groups.GROUPS[path.stem].items():
                 words = [f"wgangp_{row.script}.py", *row.model, *row.training]
-                assert rows[name]["train"] == shlex.join(["python", *words])
+                kept = results.use_current_names(rows[name]["train"])
+                assert kept == ["python", *words]
                 train = configure(row.script, *row.model, *row.training).TRAIN
                 assert rows[name]["iterations"] == train.epochs * train.iters_per_epoch
 
@@ -283,40 +420,89 @@ def test_what_is_published_is_what_the_groups_train(configure):
 @pytest.mark.parametrize(
     "text, part",
     (
-        ("<!-- results: toy -->", "lacks its other end"),
-        ("<!-- results: toy --> <!-- results: mnist --><!-- end of results -->", "lacks its other"),
-        ("<!-- end of results -->", "lacks its other end"),
+        ("<!-- results: toy -->", "needs two markers"),
+        (
+            "<!-- results: toy --> <!-- results: mnist --><!-- end of results -->",
+            "needs two markers",
+        ),
+        ("<!-- end of results -->", "needs two markers"),
         ("<!-- results: objectives-toy --><!-- end of results -->", "There is no table"),
     ),
 )
-def test_marks_that_cannot_be_are_refused(text, part):
+def test_fill_markers_refuses_wrong_markers(text, part):
     with pytest.raises(SystemExit, match=part):
-        results.render(text)
+        tables.fill_markers(text, common.RESULTS)
 
 
 @pytest.mark.parametrize(
     "content", ("", "[]", '{"swissroll_0": 1}', '{"swissroll_0": {"metrics": {}}}')
 )
-def test_damaged_results_are_named(content, tmp_path):
+def test_make_table_names_damaged_results(content, tmp_path):
     (tmp_path / "toy.json").write_text(content)
     with pytest.raises(SystemExit, match="toy.json .*restore it"):
-        results.table("toy", tmp_path)
+        tables.make_table("toy", tmp_path)
 
 
-def test_tables_that_differ_are_found_and_written(tmp_path, monkeypatch):
-    page = tmp_path / "zh" / "page.md"
-    page.parent.mkdir()
-    page.write_text("before <!-- results: mistakes -->old<!-- end of results --> after")
-    monkeypatch.setattr(results, "PAGES", [page])
-    monkeypatch.setattr(sys, "argv", ["results.py", "tables", "--check"])
-    with pytest.raises(SystemExit, match="its tables differ"):
-        results.main()
-    monkeypatch.setattr(sys, "argv", ["results.py", "tables"])
-    results.main()
-    lines = page.read_text().splitlines()
-    assert lines[0] == "before <!-- results: mistakes -->" and "old" not in page.read_text()
-    row = json.loads((results.RESULTS / "mistakes.json").read_text())
-    assert f"| （真值） | {row['distance']:.2f} | 1 | – |" in lines
-    assert "| 错误 | 估计的距离 |" in page.read_text()
-    monkeypatch.setattr(sys, "argv", ["results.py", "tables", "--check"])
-    results.main()
+def make_pages(folder, **pages):
+    """Pages below a folder, "docs__zh__page" for docs/zh/page.md."""
+    paths = []
+    for name, text in pages.items():
+        path = folder.joinpath(*name.split("__")).with_suffix(".md")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        paths.append(path)
+    return paths
+
+
+def test_find_pages_finds_markers_wherever_they_are(tmp_path):
+    marked = "a <!-- results: toy --> <!-- end of results -->"
+    readme, deep, torn, *_ = make_pages(
+        tmp_path,
+        README=marked,
+        docs__en__new__page=marked,
+        docs__zh__torn="<!-- end of results -->",
+        docs__en__plain="no results",
+        CHANGELOG=marked,
+        site__page=marked,
+    )
+    assert tables.find_pages(tmp_path) == [readme, deep, torn]
+    readme.unlink()
+    assert tables.find_pages(tmp_path) == [deep, torn]
+
+
+def test_pages_show_each_table_once_in_a_language():
+    shown = {"en": [], "zh": []}
+    for page in tables.find_pages(ROOT):
+        language = "zh" if "zh" in page.relative_to(ROOT).parts else "en"
+        shown[language] += re.findall(r"<!-- results: (\S+) -->", page.read_text())
+    made = {path.stem for path in common.RESULTS.glob("*.json")}
+    assert sorted(shown["en"]) == sorted(made | {"headline"})
+    assert sorted(shown["zh"]) == sorted(made)
+
+
+def test_tables_are_checked_and_written(tmp_path):
+    text = "before <!-- results: {} -->old<!-- end of results --> after"
+    readme, english, chinese = make_pages(
+        tmp_path,
+        README=text.format("headline"),
+        docs__en__page=text.format("mistakes"),
+        docs__zh__page=text.format("mistakes"),
+    )
+    command = [f"--root={tmp_path}"]
+    with pytest.raises(SystemExit, match="README.md: its tables differ"):
+        tables.main([*command, "--check"])
+    assert "old" in readme.read_text()
+    tables.main(command)
+    tables.main([*command, "--check"])
+    for page in (readme, english, chinese):
+        first, *_, last = page.read_text().splitlines()
+        assert first.startswith("before <!-- results: ") and "old" not in page.read_text()
+        assert last == "<!-- end of results --> after"
+    row = json.loads((common.RESULTS / "mistakes.json").read_text())
+    assert f"| （真值） | {row['distance']:.2f} | 1 | – |" in chinese.read_text().splitlines()
+    assert f"| (truth) | {row['distance']:.2f} | 1 | – |" in english.read_text().splitlines()
+    assert "| 错误 | 估计的距离 |" in chinese.read_text()
+    assert tables.make_table("headline", common.RESULTS) in readme.read_text()
+    chinese.write_text(chinese.read_text().replace("| 1 |", "| 2 |", 1))
+    with pytest.raises(SystemExit, match="zh/page.md: its tables differ"):
+        tables.main([*command, "--check"])

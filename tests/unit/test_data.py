@@ -3,17 +3,19 @@
 
 import collections
 import gzip
+import hashlib
 import io
 import pickle
 import tarfile
 
 import numpy as np
 import pytest
+from scipy import spatial
 from scipy import stats
 from sklearn.datasets import make_swiss_roll
 
 import functions
-import wgangp_cifar10
+from data import streams
 from data import synthetic
 from data.image_set import ImageSet
 from support import archives
@@ -115,7 +117,7 @@ def test_cifar10_without_a_test_batch_is_refused(tmp_path):
 
 
 def test_a_member_too_large_for_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "LARGEST", 1000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 1000)
     write_cifar(tmp_path / "cifar.tar.gz", {"data_batch_1": 2, "test_batch": 2})
     with pytest.raises(UserError, match="unpacks to more than"):
         functions.read_cifar10(str(tmp_path / "cifar.tar.gz"))
@@ -184,8 +186,8 @@ def test_arrays_of_every_protocol_order_and_type_come_back():
                 assert back.dtype == value.dtype
 
 
-def test_damage_that_only_the_last_checksum_tells_is_found(tmp_path):
-    """A compressed archive's checksum comes behind the tar's own end, where tarfile stops."""
+def test_damage_that_only_the_last_checksum_shows_is_found(tmp_path):
+    """The checksum of a compressed archive follows the tar's own end, where tarfile stops."""
     path = tmp_path / "cifar.tar.gz"
     write_cifar(path, {"data_batch_1": 3, "test_batch": 2})
     content = bytearray(path.read_bytes())
@@ -227,7 +229,7 @@ def test_mnist_gives_back_its_pixels(tmp_path):
     np.testing.assert_array_equal(data.train_images.reshape(6, 784), pixels[0])
     np.testing.assert_array_equal(data.test_images.reshape(3, 784), pixels[2])
     assert data.test_labels.tolist() == sets[2][1].tolist()
-    # the network sees the file's own numbers
+    # The network gets the file's own numbers.
     np.testing.assert_array_equal(
         functions.prepare_mnist(data.train_images).reshape(6, 784), sets[0][0]
     )
@@ -261,7 +263,7 @@ def test_the_emoji_archive(shared):
     assert sorted(set(data.train_labels)) == list(range(10))
 
 
-def test_dequantisation_is_drawn_anew_and_stays_in_its_level():
+def test_dequantisation_is_drawn_at_each_read_and_stays_in_its_level():
     images = np.random.default_rng(0).integers(256, size=(4, 3, 32, 32), dtype="uint8")
     levels = 2 * (images / 256 - 0.5)
     rng = np.random.default_rng(1)
@@ -272,9 +274,9 @@ def test_dequantisation_is_drawn_anew_and_stays_in_its_level():
         assert (noisy - levels).mean() == pytest.approx(1 / 256, rel=0.05)
     assert (one != two).mean() > 0.9
     np.testing.assert_allclose(functions.prepare_cifar10(images), levels, atol=1e-6)
-    # and as the training reads: the same pictures in two passes
-    data = ImageSet(images, np.arange(4), images, np.arange(4))
-    real = wgangp_cifar10.real_images(data, 8, (0,))["real"]
+    # As a training reads: the same pictures in two passes.
+    prepare = functions.prepare_cifar10
+    real = streams.shuffled_images(images, np.arange(4), prepare, 8, (0,))["real"]
     passes = [np.sort(real[np.arange(i, i + 4)].reshape(4, -1)[:, 0]) for i in (0, 4)]
     assert (passes[0] != passes[1]).all() and np.abs(passes[0] - passes[1]).max() <= 1 / 128
 
@@ -287,6 +289,34 @@ def test_digits_are_ten_classes_of_28x28():
     assert not data.train_images[:, :, :4].any() and not data.train_images[..., 24:].any()
 
 
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_digits_are_scaled_to_the_range_of_the_generator(low):
+    images = np.arange(256, dtype="uint8").reshape(1, 1, 16, 16)
+    scaled = functions.prepare_mnist(images, np.random.default_rng(0), low)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled.ravel(), low + (1 - low) * np.arange(256) / 256, atol=1e-6)
+
+
+def test_a_fingerprint_names_the_training_set():
+    images, labels = np.arange(12, dtype="uint8").reshape(3, 1, 2, 2), np.array([0, 1, 2])
+    data = ImageSet(images, labels, images[:1], labels[:1])
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    assert data.fingerprint() == f"3 pictures of SHA-256 {digest[:16]}"
+    assert ImageSet(images, labels, images, labels, ["a", "b", "c"]).fingerprint() == (
+        data.fingerprint()
+    )
+    assert ImageSet(images, labels[::-1], images, labels).fingerprint() != data.fingerprint()
+    # A view that is not contiguous has the fingerprint of its content.
+    view = ImageSet(images[:, :, ::-1][:, :, ::-1], labels, images, labels)
+    assert view.fingerprint() == data.fingerprint()
+
+
+def test_class_names_are_empty_unless_given():
+    images, labels = np.zeros((2, 1, 2, 2), "uint8"), np.zeros(2, "int64")
+    assert ImageSet(images, labels, images, labels).class_names == ()
+    assert ImageSet(images, labels, images, labels, ["a", "b"]).class_names == ("a", "b")
+
+
 def test_synthetic_shapes_are_ten_classes_that_a_classifier_can_tell():
     from sklearn.ensemble import RandomForestClassifier
 
@@ -297,6 +327,22 @@ def test_synthetic_shapes_are_ten_classes_that_a_classifier_can_tell():
     assert forest.score(data.test_images.reshape(300, -1), data.test_labels) > 0.5
     again = synthetic.synthetic_set(train=1500, test=300)
     np.testing.assert_array_equal(data.train_images, again.train_images)
+    other = synthetic.synthetic_set(seed=1, train=1500, test=300)
+    assert (other.train_labels != data.train_labels).any()
+
+
+SHAPE_LEVELS = [
+    *(80.586, 78.621, 59.765, 69.192, 64.712),
+    *(54.633, 57.001, 74.196, 69.914, 67.018),
+]
+
+
+def test_synthetic_shapes_cover_what_they_covered_in_earlier_versions():
+    """Brightness per class, in grey levels: a run on these pictures can be repeated."""
+    data = synthetic.synthetic_set()
+    assert (len(data.train_images), len(data.test_images)) == (5000, 1000)
+    levels = [data.train_images[data.train_labels == label].mean() for label in range(10)]
+    np.testing.assert_allclose(levels, SHAPE_LEVELS, atol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -330,19 +376,28 @@ def test_swiss_roll_is_scikit_learns():
     assert stats.ks_2samp(*radii).pvalue > 0.01
 
 
+def test_the_swiss_roll_has_noise_of_a_quarter():
+    points = 7.5 * synthetic.draw_toy("swissroll", np.random.default_rng(0), 5000)
+    t = np.linspace(1.5 * np.pi, 4.5 * np.pi, 4000)
+    roll = np.stack([t * np.cos(t), t * np.sin(t)], 1)
+    nearest = spatial.cKDTree(roll).query(points)[0]
+    # Across the roll only: along it, a point has another nearest one.
+    assert np.sqrt((nearest**2).mean()) == pytest.approx(0.25, rel=0.05)
+
+
 def test_inception_score_of_known_cases():
     uniform = np.full((100, 10), 0.1)
     assert functions.inception_score(uniform) == pytest.approx((1.0, 0.0))
     sure = np.tile(np.eye(10), (10, 1))
     assert functions.inception_score(sure) == pytest.approx((10.0, 0.0))
-    # class-ordered samples break the splits: each sees one class only
+    # Samples in the order of classes break the splits: each has one class only.
     assert functions.inception_score(np.repeat(np.eye(10), 10, 0)) == pytest.approx((1.0, 0.0))
 
 
 def test_inception_score_against_scipy():
     p = np.random.default_rng(0).dirichlet(np.full(7, 0.3), 103)
     scores = []
-    # 103 rows are cut where OpenAI's code cuts them
+    # OpenAI's code cuts 103 rows at these places.
     for part in np.split(p, [25, 51, 77]):
         kl = [stats.entropy(row, part.mean(0)) for row in part]
         scores.append(np.exp(np.mean(kl)))
@@ -354,6 +409,6 @@ def test_inception_score_against_scipy():
 @pytest.mark.parametrize(
     "p", [np.ones((20, 3)), np.zeros((20, 3)), np.full((5, 2), 0.5), np.full(20, 1.0)]
 )
-def test_inception_score_refuses_what_is_no_probability(p):
+def test_inception_score_refuses_rows_that_are_not_probabilities(p):
     with pytest.raises(ValueError, match="expected|must be"):
         functions.inception_score(p)

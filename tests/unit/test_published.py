@@ -12,7 +12,7 @@ import functions
 import wgangp_cifar10
 import wgangp_mnist
 import wgangp_toy
-from measures import sampling
+from modes.evaluate import evaluate
 from networks import published
 from support import weight_files
 from support.errors import UserError
@@ -87,7 +87,11 @@ def toy(network, n_out):
     }
 
 
-SCRIPTS = {"cifar10": wgangp_cifar10, "mnist": wgangp_mnist, "toy": wgangp_toy}
+EXPERIMENTS = {
+    "cifar10": wgangp_cifar10.Cifar10,
+    "mnist": wgangp_mnist.Mnist,
+    "toy": wgangp_toy.Toy,
+}
 full_size = pytest.mark.parametrize(
     ("make", "shapes"),
     [
@@ -120,7 +124,8 @@ def test_names_and_shapes_are_those_of_the_published_files(make, shapes):
     ],
 )
 def test_the_default_configuration_fits_the_published_files(experiment, shapes, configure):
-    networks = SCRIPTS[experiment].make_networks(configure(experiment, "MODEL.arch=published"))
+    cfg = configure(experiment, "MODEL.arch=published")
+    networks = EXPERIMENTS[experiment](cfg).make_networks()
     for network, expected in zip(networks, shapes):
         state = network.state_dict()
         assert {name: value.shape for name, value in state.items()} == expected
@@ -146,7 +151,7 @@ def randomise(network):
 
 
 class Plain:
-    """The layers in NumPy's loops and sums, by the names of a file.
+    """The layers, computed in NumPy from the arrays of a file.
 
     Args:
         state: The arrays of the file, by name.
@@ -268,7 +273,7 @@ def plain_mnist_critic(net, x):
     for i in (1, 2, 3):
         x = net.conv(f"conv2d_{i}", x, stride=2)
         x = np.where(x > 0, x, 0.01 * x)
-    # channels, then rows, then columns
+    # Channels, then rows, then columns.
     return net.linear("linear", x.reshape(len(x), -1))[:, 0], None
 
 
@@ -321,7 +326,7 @@ def test_generators_against_numpy(make, plain):
 def test_critics_against_numpy(make, plain, shape):
     critic = make()
     net = Plain(randomise(critic), "discriminator")
-    # of different contrasts, since a critic's mean over places makes all noise alike
+    # Different contrasts, since the critic's mean over pixels makes all noise alike.
     contrasts = paddle.to_tensor([0.5, 1.0, 2.0, 4.0]).reshape([4] + [1] * len(shape))
     samples = paddle.randn([4, *shape]) * contrasts
     expected = plain(net, samples.numpy().astype("float64"))
@@ -339,33 +344,36 @@ def test_upsampling_mixes_channels():
     assert y.shape == (128, 2, 2)
     for i in (1, 2, 3):
         np.testing.assert_array_equal(np.roll(y, 32 * i, 0), y)
-    # one channel for each of the four places stays where it was: 0.8%
+    # For each of the four pixels one channel stays where it was: 0.8%.
     assert (y == x.numpy()[0]).mean() == 1 / 128
 
 
+def test_norms_divide_by_the_root_of_variance_plus_epsilon():
+    """With a variance as small as epsilon, 1e-5."""
+    x = paddle.full([1, 2, 1, 1], 0.01)
+    for norm, names in (
+        (published.BatchNorm(2), ("_mean", "_variance")),
+        (published.StoredNorm(2), ("mean", "var")),
+    ):
+        state = dict(norm.state_dict())
+        state[names[0]].set_value(paddle.zeros([2]))
+        state[names[1]].set_value(paddle.full([2], 1e-5))
+        expected = 0.01 / np.sqrt(2e-5)
+        np.testing.assert_allclose(norm(x).numpy().ravel(), [expected] * 2, rtol=1e-4)
+
+
 @pytest.mark.parametrize("use_label", [True, False])
-def test_samples_do_not_depend_on_their_neighbours(use_label):
+def test_training_mode_uses_the_stored_statistics_too(use_label):
     generator = published.PublishedCifar10Generator(4, 5, use_label)
     state = randomise(generator)
     noise, labels = paddle.randn([4, 5]), paddle.to_tensor(LABELS)
-    together = generator.generate(noise, labels).numpy()
-    assert np.abs(together[0] - together[1:]).max() > 0.1
-    for i in range(4):
-        alone = generator.generate(noise[i : i + 1], labels[i : i + 1]).numpy()
-        np.testing.assert_allclose(alone[0], together[i], rtol=0, atol=1e-5)
+    generator.train()
+    samples = generator.generate(noise, labels).numpy()
+    assert np.abs(samples[0] - samples[1:]).max() > 0.1
     generator.eval()
-    np.testing.assert_array_equal(generator.generate(noise, labels).numpy(), together)
+    np.testing.assert_array_equal(generator.generate(noise, labels).numpy(), samples)
     for name, value in generator.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), state[name])
-
-
-def test_a_label_changes_the_picture_of_the_same_noise():
-    generator = published.PublishedCifar10Generator(4, 5)
-    randomise(generator)
-    noise = paddle.tile(paddle.randn([1, 5]), [3, 1])
-    same, again, other = generator.generate(noise, paddle.to_tensor([3, 3, 4])).numpy()
-    np.testing.assert_allclose(same, again, rtol=0, atol=1e-5)
-    assert np.abs(same - other).max() > 0.1
 
 
 def write(path, state):
@@ -427,33 +435,34 @@ def test_a_file_of_another_network_is_refused(make, make_other, problem, tmp_pat
         np.testing.assert_array_equal(value.numpy(), before[name])
 
 
-TINY = ["MODEL.gen_net.dim=4", "MODEL.dis_net.dim=4", "EVAL.num_samples=50", "mode=eval"]
-MORE = {"cifar10": ["DATA.source=synthetic", "EVAL.inception=false"], "toy": []}
-MORE["mnist"] = ["DATA.source=digits"]
+TINY = "MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 EVAL.num_samples=50 mode=eval "
+SETTINGS = {
+    "cifar10": TINY + "DATA.source=synthetic EVAL.inception=false",
+    "mnist": TINY + "DATA.source=digits",
+    "toy": TINY,
+}
 
 
-@pytest.mark.parametrize("experiment", SCRIPTS)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_mode_eval_takes_published_weights(experiment, configure, tmp_path):
-    script, tiny = SCRIPTS[experiment], [*TINY, *MORE[experiment]]
-    networks = script.make_networks(configure(experiment, *tiny, "MODEL.arch=published"))
+    make, tiny = EXPERIMENTS[experiment], SETTINGS[experiment]
+    networks = make(configure(experiment, tiny, "MODEL.arch=published")).make_networks()
     paths = []
     for network, role in zip(networks, ("gen", "dis")):
         path = tmp_path / f"model_{role}_{experiment}.pdparams"
         paddle.save(network.state_dict(), str(path))
         paths.append(f"EVAL.pretrained_{role}_model_path={path}")
-    # the paper's networks refuse them, and tell which ones don't
-    with pytest.raises(UserError, match="MODEL.arch=published builds their networks"):
-        script.evaluate(configure(experiment, *tiny, *paths))
-    cfg = configure(experiment, *tiny, *paths, "MODEL.arch=published")
-    script.evaluate(cfg)
+    # The paper's networks refuse them, and name the setting that builds theirs.
+    with pytest.raises(UserError, match="MODEL.arch=published"):
+        evaluate(make(configure(experiment, tiny, *paths)))
+    published_experiment = make(configure(experiment, tiny, *paths, "MODEL.arch=published"))
+    evaluate(published_experiment)
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]
-    if experiment != "toy":
-        assert networks[0].low == {"cifar10": -1.0, "mnist": 0.0}[experiment]
-        sampling.make_grid_drawer(cfg, networks[0])(str(tmp_path / "own.png"))
-        assert (tmp_path / "own.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
-    # and theirs refuse the paper's
-    paper, _ = script.make_networks(configure(experiment, *tiny))
+    published_experiment.make_drawer(*networks)(str(tmp_path / "own.png"))
+    assert (tmp_path / "own.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
+    # The published networks refuse the paper's weights.
+    paper, _ = make(configure(experiment, tiny)).make_networks()
     paddle.save(paper.state_dict(), str(tmp_path / "paper.pdparams"))
     paths[0] = f"EVAL.pretrained_gen_model_path={tmp_path}/paper"
-    with pytest.raises(UserError, match="MODEL.arch=paper builds the networks"):
-        script.evaluate(configure(experiment, *tiny, *paths, "MODEL.arch=published"))
+    with pytest.raises(UserError, match="MODEL.arch=paper"):
+        evaluate(make(configure(experiment, tiny, *paths, "MODEL.arch=published")))

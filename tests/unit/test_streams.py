@@ -4,6 +4,7 @@
 import copy
 
 import numpy as np
+import pytest
 
 import functions
 from data import streams
@@ -61,11 +62,71 @@ def test_pictures_keep_their_labels():
     np.testing.assert_array_equal(pixels, read["labels"][positions])
 
 
-def test_copies_share_the_pictures():
+def test_a_copy_is_the_stream_itself():
+    """ppsci deep-copies a dataset's configuration; `seek` must reach what is read."""
     images = np.zeros((5, 1, 2, 2), "uint8")
-    prepare = functions.prepare_mnist
-    read = streams.shuffled_images(images, np.zeros(5, "int64"), prepare, 5, (0,))
-    # ppsci deep-copies a dataset's configuration, arrays and all
+    read = streams.shuffled_images(images, np.zeros(5, "int64"), functions.prepare_mnist, 5, (0,))
     copied = copy.deepcopy(read)
     images[:] = 128
     assert (copied["real"][[0]] == 0.5).all()
+    noise = streams.normal_stream(100, (1,), 3)
+    copied = copy.deepcopy({"input": {"noise": noise}})["input"]["noise"]
+    noise.seek(50)
+    np.testing.assert_array_equal(copied[[0, 1]], streams.normal_stream(100, (1,), 3)[[50, 51]])
+
+
+def test_another_attempt_draws_other_numbers_at_the_same_positions():
+    stream = streams.normal_stream(100, (1, 2), 3)
+    first = stream[[0, 1]]
+    stream.seek(0, attempt=1)
+    second = stream[[0, 1]]
+    assert (second != first).all()
+    stream.seek(0, attempt=1)
+    np.testing.assert_array_equal(stream[[0, 1]], second)
+    stream.seek(0)
+    np.testing.assert_array_equal(stream[[0, 1]], first)
+
+
+def test_a_failure_belongs_to_its_stream_and_the_last_seek():
+    errors = [OSError("first"), ValueError("second")]
+
+    def draw(rng, positions):
+        raise errors[calls.pop(0)]
+
+    calls, other = [0, 1], streams.uniform_stream(10, (0,))
+    stream = streams.Stream(10, (0,), draw)
+    assert stream.failure is None
+    for error in errors:
+        # In the thread that reads, Paddle handles only this exception.
+        with pytest.raises(StopIteration):
+            stream[[0]]
+        assert stream.failure is error
+    other[[0]]
+    assert other.failure is None
+    stream.seek(5)
+    assert stream.failure is None
+
+
+def test_streams_have_numbers_of_their_own():
+    """They seed a run's draws: another number is another run for the same seed."""
+    numbers = {
+        name: getattr(streams, name)
+        for name in (
+            *("REAL", "CRITIC_NOISE", "ALPHA", "GENERATOR_NOISE"),
+            *("LABELS", "GRID", "EVALUATION", "INFERENCE"),
+        )
+    }
+    assert list(numbers.values()) == list(range(8))
+
+
+def test_draws_are_those_of_numpys_generator():
+    """The same seed gives the same run in a later version."""
+    stream = streams.normal_stream(100, (7, 1), 2)
+    stream.seek(30, attempt=2)
+    expected = np.random.default_rng((7, 1, 30 + 4, 2)).standard_normal((3, 2), "float32")
+    np.testing.assert_array_equal(stream[[4, 5, 6]], expected)
+    order = np.random.default_rng((7, 1, 10, 1, 0)).permutation(10)
+    read = streams.shuffled_images(
+        np.zeros((10, 1, 1, 1), "uint8"), np.arange(10), functions.prepare_mnist, 20, (7, 1)
+    )
+    np.testing.assert_array_equal(read["labels"][np.arange(10)], order)

@@ -1,23 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures cropped, flipped and jittered as they are read."""
+"""Random crops, flips and colour jitter of 64x64 pictures, applied when they are read."""
 
 from __future__ import annotations
 
 from typing import Callable
-from typing import Dict
+from typing import Protocol
 
 import numpy as np
 
-SIZE = 64
-MARGIN = 8  # how much larger a picture is that is to be cropped at random
+SIZE = 64  # height and width of what a critic reads
+MARGIN = 8  # pixels by which a picture is larger before a random crop
 
 
-def make_prepare(settings: Dict) -> Callable:
-    """A function of uint8 pictures [N, 3, S, S] and a generator, to [N, 3, 64, 64] in [-1, 1].
+class Augmentation(Protocol):
+    """The settings of the section DATA that `make_prepare` reads."""
+
+    crop: bool  # a random 64x64 window of a larger picture
+    flip: bool  # left and right, for half of the pictures
+    jitter: float  # largest relative change of brightness, contrast and saturation
+
+
+def make_prepare(
+    settings: Augmentation,
+) -> Callable[[np.ndarray, np.random.Generator], np.ndarray]:
+    """Makes the function that turns stored pictures into the critic's input.
 
     Args:
-        settings: DATA, of which `flip` (left and right), `crop` (64x64 of a larger picture)
-            and `jitter` (brightness, contrast and saturation by up to this share).
+        settings: What to change at random.
+
+    Returns:
+        A function of uint8 pictures [N, 3, S, S] and a random generator. It returns float32
+        [N, 3, 64, 64] in [-1, 1].
     """
 
     def prepare(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

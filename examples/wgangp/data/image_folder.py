@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's own pictures, decoded once into an array."""
+"""A user's own pictures, decoded once into an array that is stored for later runs."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from os import path as osp
 from typing import List
 from typing import Optional
@@ -21,82 +20,86 @@ from data.picture_files import collect
 from data.picture_files import decode
 from support import storage
 from support.errors import require
-from support.progress import SILENCE
+from support.progress import Progress
 
-TEST_SHARE = 10  # one picture in so many is held out
+TEST_DIVISOR = 10  # one picture in ten is held out for tests
 
 
 def decode_all(pictures: List[Picture], size: int, skip: bool) -> Tuple[np.ndarray, List[int]]:
-    """All pictures that can be decoded, uint8 [N, 3, size, size], and their numbers.
+    """Decodes pictures.
 
     Args:
         pictures: What `collect` found.
-        size: Height and width.
-        skip: Whether damaged ones are left out, with a warning, or refused.
+        size: Height and width of the result.
+        skip: Whether damaged pictures are left out, with a warning, or refused.
+
+    Returns:
+        uint8 [N, 3, size, size], and the numbers of the N pictures that it holds.
 
     Raises:
-        UserError: Names the first that is damaged, unless those are skipped.
+        UserError: For a damaged picture, unless those are left out.
     """
-    images, kept, told = np.empty((len(pictures), 3, size, size), "uint8"), [], time.perf_counter()
-    # in the order of the tar: to go back in a compressed one is to unpack it from its start
-    order = sorted(range(len(pictures)), key=lambda number: pictures[number].place)
-    for count, number in enumerate(order):
+    images, kept = np.empty((len(pictures), 3, size, size), "uint8"), []
+    progress = Progress("pictures decoded", len(pictures))
+    # A compressed tar is read in its own order: going back means to unpack it from its start.
+    order = sorted(range(len(pictures)), key=lambda number: pictures[number].offset)
+    for number in order:
         picture = pictures[number]
+        progress.add(1)
         try:
             images[number] = decode(picture.read(), size)
             kept.append(number)
-        except Exception as error:  # Pillow raises almost anything for what is damaged
+        except Exception as error:  # Pillow raises almost anything for a damaged picture.
             text = f"{picture.name} can't be decoded ({error})"
             require(skip, f"{text}. DATA.on_error=skip leaves such pictures out.")
             logger.warning(f"{text}: it is left out.")
-        if time.perf_counter() - told >= SILENCE:
-            told = time.perf_counter()
-            logger.info(f"decoded {count + 1} of {len(pictures)} pictures")
     kept.sort()
     return images if len(kept) == len(pictures) else images[kept], kept
 
 
 def read_pictures(path: str, crop: bool, skip: bool) -> ImageSet:
-    """A collection as a training and a test set; the folder a picture is in is its class.
+    """Reads pictures as a training and a test set; a picture's class is the folder it is in.
 
-    One picture in ten is held out, by an order that depends on nothing else than their
-    number. The decoded array is kept, and made anew where a picture, a name or a setting
-    has changed.
+    One picture in ten is held out for tests. Which ones depends only on the number of pictures.
+    The decoded array is stored, and pictures are decoded again if a picture, a name or a setting
+    changes.
 
     Args:
         path: A folder, zip or tar.
-        crop: Whether pictures are decoded larger, to be cropped at random.
+        crop: Whether pictures are decoded larger, for random crops.
         skip: Whether damaged pictures are left out.
 
     Raises:
-        UserError: If the place or a picture can't be read.
+        UserError: If the place or a picture can't be read, or there are fewer than 10 pictures.
     """
     path, size = osp.abspath(osp.expanduser(path)), SIZE + (MARGIN if crop else 0)
     pictures, stack = collect(path)
     with stack:
         digest = hashlib.sha256(f"{path} {size} {skip}".encode())
         for picture in pictures:
-            digest.update(f"{picture.name}\0{picture.mark}\0".encode())
-        kept_in = osp.expanduser(f"{storage.CACHE}/datasets/wgangp/{digest.hexdigest()[:32]}.npy")
-        images, kept = _read_kept(kept_in, size, len(pictures))
+            digest.update(f"{picture.name}\0{picture.version}\0".encode())
+        stored = osp.expanduser(f"{storage.CACHE}/datasets/wgangp/{digest.hexdigest()[:32]}.npy")
+        images, kept = _load(stored, size, len(pictures))
         if images is None:
-            logger.info(f"Decoding {len(pictures)} pictures of {path}; they are kept in {kept_in}")
+            logger.info(f"Decoding {len(pictures)} pictures of {path}; they are kept in {stored}")
             images, kept = decode_all(pictures, size, skip)
             require(bool(kept), f"DATA.data_path: no picture in {path} could be decoded.")
-            _keep(kept_in, images, kept)
+            _store(stored, images, kept)
+    require(
+        len(images) >= TEST_DIVISOR,
+        f"DATA.data_path: {path} has {len(images)} pictures, and at least {TEST_DIVISOR} are "
+        "needed: add pictures, or name a larger set.",
+    )
     folders = [osp.basename(osp.dirname(pictures[number].name)) for number in kept]
     names = sorted(set(folders))
     labels = np.array([names.index(folder) for folder in folders], "int64")
     order = np.random.default_rng(0).permutation(len(images))
-    test, train = order[: len(images) // TEST_SHARE], order[len(images) // TEST_SHARE :]
-    require(len(test) > 0, f"{path} has {len(images)} pictures: at least {TEST_SHARE} are wanted.")
-    data = ImageSet(images[train], labels[train], images[test], labels[test])
-    data.class_names = names
-    return data
+    test, train = order[: len(images) // TEST_DIVISOR], order[len(images) // TEST_DIVISOR :]
+    return ImageSet(images[train], labels[train], images[test], labels[test], names)
 
 
-def _read_kept(path: str, size: int, count: int) -> Tuple[Optional[np.ndarray], List[int]]:
-    """What `_keep` wrote of `count` pictures, or None if it is absent or damaged."""
+def _load(path: str, size: int, count: int) -> Tuple[Optional[np.ndarray], List[int]]:
+    """Loads what `_store` wrote of `count` pictures; None if the file is absent or damaged."""
     try:
         images = np.load(path, allow_pickle=False)
         kept = np.load(f"{path[:-4]}_numbers.npy", allow_pickle=False)
@@ -104,15 +107,16 @@ def _read_kept(path: str, size: int, count: int) -> Tuple[Optional[np.ndarray], 
             return None, []
         numbers = kept.astype("int64").tolist()
         return (images, numbers) if set(numbers) <= set(range(count)) else (None, [])
-    except Exception:  # NumPy raises almost anything for what is damaged
+    except Exception:  # NumPy raises almost anything for a damaged file.
         return None, []
 
 
-def _keep(path: str, images: np.ndarray, kept: List[int]) -> None:
+def _store(path: str, images: np.ndarray, kept: List[int]) -> None:
+    """Stores decoded pictures and their numbers, or warns that it can't."""
     try:
         with storage.replacing(path) as file:
             np.save(file, images)
         with storage.replacing(f"{path[:-4]}_numbers.npy") as file:
             np.save(file, np.array(kept, "int64"))
     except OSError as error:
-        logger.warning(f"The decoded pictures could not be kept ({error}).")
+        logger.warning(f"The decoded pictures could not be kept: {error}")

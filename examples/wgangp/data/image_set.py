@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a training and a test set, and the checks that every reader shares."""
+"""Pictures of a training and a test set, and checks that all readers share."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Sequence
 
 import numpy as np
 
@@ -21,43 +22,66 @@ class ImageSet:
         train_labels: int64 [N], from 0.
         test_images: uint8 [M, C, H, W].
         test_labels: int64 [M].
+        class_names: A name for each label, if the classes have names.
     """
 
-    def __init__(self, train_images, train_labels, test_images, test_labels):
+    def __init__(
+        self,
+        train_images: np.ndarray,
+        train_labels: np.ndarray,
+        test_images: np.ndarray,
+        test_labels: np.ndarray,
+        class_names: Sequence[str] = (),
+    ):
         self.train_images, self.train_labels = train_images, train_labels
         self.test_images, self.test_labels = test_images, test_labels
+        self.class_names = tuple(class_names)
 
-    def describe(self) -> str:
-        """What tells its training set from others."""
+    def fingerprint(self) -> str:
+        """The size and checksum of the training set; checkpoints hold this text."""
         digest = hashlib.sha256(np.ascontiguousarray(self.train_images))
         digest.update(np.ascontiguousarray(self.train_labels))
         return f"{len(self.train_images)} pictures of SHA-256 {digest.hexdigest()[:16]}"
 
 
-def as_rows(rows: np.ndarray, length: int) -> np.ndarray:
-    """Rows [N, length] as they are; raises ValueError for any other shape."""
+def as_rows(rows: object, length: int) -> np.ndarray:
+    """Returns an array [N, length] unchanged.
+
+    Raises:
+        ValueError: For anything else.
+    """
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != length:
         raise ValueError(f"expected rows of {length} numbers")
     return rows
 
 
-def as_labels(labels) -> np.ndarray:
-    """Whole numbers, a list or an array, as int64; raises ValueError for other numbers."""
+def as_labels(labels: object) -> np.ndarray:
+    """Converts a list or an array of whole numbers to int64.
+
+    Raises:
+        ValueError: For anything else.
+    """
     if not isinstance(labels, np.ndarray) and not (
         isinstance(labels, list) and all(isinstance(label, (int, np.integer)) for label in labels)
     ):
-        raise ValueError("labels are no list of whole numbers")
+        raise ValueError("labels are not a list of whole numbers")
     labels = np.asarray(labels)
     if labels.size and labels.dtype.kind not in "iu":
-        raise ValueError("labels are no whole numbers")
+        raise ValueError("labels are not whole numbers")
     return labels.astype("int64")
 
 
 def check_images(images: np.ndarray, labels: np.ndarray, classes: int, where: str) -> None:
-    """Refuses pictures that are not uint8, or labels that do not fit them.
+    """Refuses pictures that are not uint8, and labels that do not fit them.
+
+    Args:
+        images: Pictures, [N, ...].
+        labels: Labels, [N], from 0 to classes - 1.
+        classes: Number of classes.
+        where: The file (and member) that the message names.
 
     Raises:
-        UserError: Says what is wrong and where.
+        UserError: For another type of pictures, no pictures, or labels that do not fit.
     """
     if images.dtype != np.uint8:
         raise UserError(f"{where}: pictures are {images.dtype}, expected uint8.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of a folder or an archive, found and decoded."""
+"""Finds the pictures of a folder or an archive, and decodes them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from os import path as osp
 from typing import Callable
+from typing import Iterator
 from typing import List
 from typing import NamedTuple
 from typing import Tuple
@@ -20,96 +21,128 @@ import numpy as np
 from PIL import Image
 from PIL import ImageOps
 
-from support.archives import DAMAGE
+from support.archives import DAMAGE_ERRORS
 from support.errors import UserError
 from support.errors import require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-LARGEST = 1 << 28  # bytes of one file
-# what damaged archives raise
-DAMAGE = (*DAMAGE, lzma.LZMAError, tarfile.TarError, ValueError)
-DAMAGE += (zipfile.BadZipFile, RuntimeError)
+LARGEST = 1 << 28  # bytes of one file; larger ones are left out
+# What zipfile and tarfile raise for a damaged archive.
+ARCHIVE_ERRORS = (
+    *(*DAMAGE_ERRORS, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile),
+    *(ValueError, RuntimeError),
+)
 
 
 class Picture(NamedTuple):
-    """A file of a collection: its name, what tells its content from others, how to read it."""
+    """A picture's file in a folder or an archive.
+
+    Attributes:
+        name: Its path in the folder or archive.
+        version: Text that changes with the file's content.
+        read: Returns the file's content.
+        offset: Where the content begins in a tar; 0 elsewhere.
+    """
 
     name: str
-    mark: str
+    version: str
     read: Callable[[], bytes]
-    place: int = 0  # where it begins in a tar
+    offset: int = 0
 
 
 def collect(path: str) -> Tuple[List[Picture], contextlib.ExitStack]:
-    """The pictures of a folder or an archive, sorted by name; nothing is unpacked to disk.
+    """Finds the pictures of a folder or an archive; nothing is unpacked to disk.
+
+    Hidden files and folders, such as .ipynb_checkpoints, are left out, and so are files of more
+    than 256 MiB.
 
     Args:
         path: The folder, zip or tar (compressed or not).
 
     Returns:
-        The pictures, and what is to be closed when they are read.
+        The pictures, sorted by name, and the stack that closes the archive.
 
     Raises:
-        UserError: If there is no such place, it is damaged, or has no pictures.
+        UserError: If there is no such place, if it is damaged, or if it has no pictures.
     """
     require(osp.exists(path), f"DATA.data_path: there is no folder or archive {path}.")
-    stack, found = contextlib.ExitStack(), []
+    stack = contextlib.ExitStack()
     try:
         if osp.isdir(path):
-            for folder, _, names in os.walk(path):
-                for name in names:
-                    file = osp.join(folder, name)
-                    stat = os.stat(file)
-                    mark = f"{stat.st_size} {stat.st_mtime_ns}"
-                    found.append(Picture(osp.relpath(file, path), mark, _reader(file)))
+            files = _walk(path)
         elif zipfile.is_zipfile(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            for member in archive.infolist():
-                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    # zipfile does not keep those to the size that they declare
-                    raise zipfile.BadZipFile(f"{member.filename} is compressed by another method")
-                mark = f"{member.file_size} {member.CRC}"
-                if member.file_size <= LARGEST and not member.is_dir():
-                    found.append(Picture(member.filename, mark, lambda m=member: archive.read(m)))
+            files = _list_zip(stack.enter_context(zipfile.ZipFile(path)))
         else:
-            tar = stack.enter_context(tarfile.open(path))
-            mark = str(os.stat(path).st_mtime_ns)
-            for member in tar:
-                if member.isfile() and member.size <= LARGEST:
-                    found.append(
-                        Picture(
-                            member.name,
-                            f"{mark} {member.size} {member.offset}",
-                            lambda m=member: tar.extractfile(m).read(),
-                            member.offset_data,
-                        )
-                    )
-            # at a member's head that is damaged, tarfile ends as it does behind the last member
-            tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
-                raise tarfile.TarError("a member's head is damaged")
-    except DAMAGE as error:
+            files = _list_tar(stack.enter_context(tarfile.open(path)), os.stat(path).st_mtime_ns)
+        found = [
+            file
+            for file in files
+            if file.name.lower().endswith(SUFFIXES) and not _is_hidden(file.name)
+        ]
+    except ARCHIVE_ERRORS as error:
+        stack.close()
         reason = str(error).split("\n")[0].rstrip(":")
         raise UserError(f"DATA.data_path: {path} can't be read ({reason}).") from None
-    found = [
-        picture
-        for picture in found
-        if picture.name.lower().endswith(SUFFIXES) and not _is_hidden(picture.name)
-    ]
     require(
         bool(found), f"DATA.data_path: there are no pictures ({', '.join(SUFFIXES)}) in {path}."
     )
     return sorted(found, key=lambda picture: picture.name), stack
 
 
+def _walk(path: str) -> Iterator[Picture]:
+    """The files of a folder and of the folders in it."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = osp.join(folder, name)
+            stat = os.stat(file)
+            if stat.st_size <= LARGEST:
+                version = f"{stat.st_size} {stat.st_mtime_ns}"
+                yield Picture(osp.relpath(file, path), version, _make_reader(file))
+
+
+def _list_zip(archive: zipfile.ZipFile) -> Iterator[Picture]:
+    """The files of a zip.
+
+    Raises:
+        zipfile.BadZipFile: If a member is compressed by another method than deflate.
+    """
+    for member in archive.infolist():
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # For other methods, zipfile may unpack more than the size that a member declares.
+            raise zipfile.BadZipFile(f"{member.filename} is compressed by another method")
+        if member.file_size <= LARGEST and not member.is_dir():
+            version = f"{member.file_size} {member.CRC}"
+            yield Picture(member.filename, version, lambda m=member: archive.read(m))
+
+
+def _list_tar(archive: tarfile.TarFile, modified: int) -> Iterator[Picture]:
+    """The files of a tar that was modified at some time, in ns.
+
+    Raises:
+        tarfile.TarError: If a member's head is damaged.
+    """
+    for member in archive:
+        if member.isfile() and member.size <= LARGEST:
+            yield Picture(
+                member.name,
+                f"{modified} {member.size} {member.offset}",
+                lambda m=member: archive.extractfile(m).read(),
+                member.offset_data,
+            )
+    # At a damaged head, tarfile stops as it does at the archive's end.
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.TarError("a member's head is damaged")
+
+
 def _is_hidden(name: str) -> bool:
-    """Whether a file or a folder that it is in is, such as .ipynb_checkpoints."""
+    """Whether a file, or a folder above it, begins with a dot."""
     parts = name.replace(os.sep, "/").split("/")
     return any(part.startswith(".") and part not in (".", "..") for part in parts)
 
 
-def _reader(path: str) -> Callable[[], bytes]:
-    def read():
+def _make_reader(path: str) -> Callable[[], bytes]:
+    def read() -> bytes:
         with open(path, "rb") as file:
             return file.read(LARGEST)
 
@@ -117,17 +150,24 @@ def _reader(path: str) -> Callable[[], bytes]:
 
 
 def decode(content: bytes, size: int) -> np.ndarray:
-    """A picture, scaled and cropped at its middle: uint8 [3, size, size].
+    """Decodes a picture, scales it, and crops it to the square at its middle.
 
-    What is transparent becomes white.
+    Transparent pixels become white.
+
+    Args:
+        content: The picture's file.
+        size: Height and width of the result.
+
+    Returns:
+        uint8 [3, size, size].
 
     Raises:
-        Exception: Of many kinds, if it is damaged or far too large.
+        Exception: Of many types, if the picture is damaged or far too large.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         picture = Image.open(io.BytesIO(content))
-        if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255.
             grey = np.asarray(picture).clip(0, 65535) >> 8
             picture = Image.fromarray(grey.astype("uint8"))
         picture = ImageOps.exif_transpose(picture).convert("RGBA")

@@ -6,30 +6,29 @@ from __future__ import annotations
 import functools
 from typing import Callable
 from typing import Dict
-from typing import List
+from typing import Optional
 from typing import Sequence
 
 import numpy as np
 
-# Each stream of random numbers has a number of its own, beside the run's seed.
+# Each stream of random numbers is seeded by the run's seed and a number of its own.
 REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION, INFERENCE = range(8)
-
-
-failures: List[Exception] = []  # that reading met
 
 
 # --8<-- [start:streams]
 class Stream:
     """An array-like whose rows are drawn when they are read, for `NamedArrayDataset`.
 
-    What a batch holds depends on the seed and on its own positions alone, never on what was
-    read before: a run draws the same whichever thread or process reads, and can start at any
-    batch.
+    A batch depends on the seed and on its own positions only, never on earlier reads. So a run
+    draws the same numbers whichever thread or process reads, and can start at any batch.
 
     Args:
-        length: Number of rows: as many as an epoch will read.
+        length: Number of rows that an epoch reads.
         seed: Numbers that set this stream apart from others.
-        draw: Gets a generator and positions [N], returns N rows.
+        draw: Takes a random generator and positions [N]; returns N rows.
+
+    Attributes:
+        failure: The exception that `draw` raised; None if there was none since the last `seek`.
     """
 
     def __init__(
@@ -42,28 +41,40 @@ class Stream:
         self.seed = tuple(seed)
         self.draw = draw
         self.start = self.attempt = 0
+        self.failure: Optional[Exception] = None
 
     def seek(self, start: int, attempt: int = 0) -> None:
-        """Makes `start` the first position; another attempt draws anew what is drawn there."""
-        self.start, self.attempt = start, attempt
+        """Makes `start` the first position.
+
+        Args:
+            start: The position.
+            attempt: Another attempt draws other numbers at the same positions.
+        """
+        self.start, self.attempt, self.failure = start, attempt, None
+
+    def __deepcopy__(self, memo: Dict) -> Stream:
+        # ppsci copies a dataset's configuration. `seek` must reach the stream that is read.
+        return self
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, positions) -> np.ndarray:
+    def __getitem__(self, positions: Sequence[int]) -> np.ndarray:
         positions = self.start + np.asarray(positions)
         try:
             rng = np.random.default_rng((*self.seed, int(positions.flat[0]), self.attempt))
             return self.draw(rng, positions)
         except Exception as error:
-            # Paddle reads in a thread, where any other exception than this would leave the
-            # training waiting for ever; the loop raises what is noted here.
-            failures.append(error)
+            # Paddle reads in a thread. Any exception but StopIteration would leave the training
+            # waiting for ever, so the training raises `failure` itself.
+            self.failure = error
             raise StopIteration from None
 
 
 class Shuffle:
-    """Maps a position in an endless reading of a set to a row: each pass is a new order.
+    """Maps positions in an endless sequence of passes through a set to its rows.
+
+    Each pass has every row once, in a new order.
 
     Args:
         size: Number of rows of the set.
@@ -73,10 +84,10 @@ class Shuffle:
     def __init__(self, size: int, seed: Sequence[int]):
         self.size = size
         self.seed = tuple(seed)
-        # a batch spans two passes at most, unless the set is smaller than a batch
-        self.order = functools.lru_cache(maxsize=2)(self._order)
+        # A batch spans two passes at most, unless the set is smaller than a batch.
+        self.order = functools.lru_cache(maxsize=2)(self._draw_order)
 
-    def _order(self, number: int) -> np.ndarray:
+    def _draw_order(self, number: int) -> np.ndarray:
         return np.random.default_rng((*self.seed, number)).permutation(self.size)
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
@@ -98,12 +109,12 @@ def normal_stream(length: int, seed: Sequence[int], dim: int) -> Stream:
 
 
 def uniform_stream(length: int, seed: Sequence[int]) -> Stream:
-    """One number in [0, 1) a sample, float32 [length]: the penalty's alpha."""
+    """One number in [0, 1) per sample, float32 [length]: the penalty's alpha."""
     return Stream(length, seed, lambda rng, positions: rng.random(len(positions), "float32"))
 
 
 def label_stream(length: int, seed: Sequence[int], num_classes: int) -> Stream:
-    """Labels uniform over the classes, int64 [length]."""
+    """Labels, uniform over the classes, int64 [length]."""
     return Stream(
         length, seed, lambda rng, positions: rng.integers(num_classes, size=len(positions))
     )
@@ -116,16 +127,19 @@ def shuffled_images(
     length: int,
     seed: Sequence[int],
 ) -> Dict[str, Stream]:
-    """Real pictures and their labels, in a new random order at each pass through the set.
+    """Real pictures and their labels, in a new random order in each pass through the set.
 
     Args:
         images: uint8 pictures, [N, C, H, W].
         labels: Their labels, int64 [N].
-        prepare: Turns uint8 pictures into the critic's input, when they are read.
+        prepare: Takes uint8 pictures and a random generator; returns the critic's input.
         length: Number of rows that an epoch reads.
         seed: Numbers that set this order apart from others.
+
+    Returns:
+        Streams by input key, "real" and "labels".
     """
-    # an own number sets the order apart from what `prepare` draws
+    # A number of its own sets the order apart from what `prepare` draws.
     order = Shuffle(len(images), (*seed, len(images), 1))
     return {
         "real": Stream(length, seed, lambda rng, at: prepare(images[order(at)], rng)),

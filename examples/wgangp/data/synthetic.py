@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data that is made here rather than read: the toy sets, drawn shapes, scikit-learn's digits."""
+"""Data that need no file: the toy sets, drawn shapes, scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from data.image_set import ImageSet
 
 # --8<-- [start:toy_data]
 def toy_centres(name: str) -> Tuple[np.ndarray, float]:
-    """Centres [K, 2] and standard deviation of a mixture, in the networks' coordinates.
+    """Centres and standard deviation of a mixture, in the networks' coordinates (`gan_toy.py`).
 
-    The authors draw in other units and divide by 1.414 and 2.828: so do these figures.
+    The authors draw in other units, and divide by 1.414 and 2.828.
 
     Args:
         name: "8gaussians" or "25gaussians".
+
+    Returns:
+        Centres, [K, 2], and the standard deviation of the points around each.
 
     Raises:
         ValueError: For another name.
@@ -27,21 +30,24 @@ def toy_centres(name: str) -> Tuple[np.ndarray, float]:
         angles = np.arange(8) * np.pi / 4
         return 2 * np.stack([np.cos(angles), np.sin(angles)], 1) / 1.414, 0.02 / 1.414
     if name != "25gaussians":
-        raise ValueError(f"{name} is no mixture: 8gaussians or 25gaussians")
+        raise ValueError(f"{name} is not a mixture: choose 8gaussians or 25gaussians")
     grid = np.arange(-4.0, 5.0, 2.0)
     return np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2) / 2.828, 0.05 / 2.828
 
 
 def draw_toy(name: str, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Fresh points of a toy set, float32 [count, 2] (`gan_toy.py`).
+    """Draws points of a toy set (`gan_toy.py`).
 
-    The swiss roll is scikit-learn's of noise 0.25, seen along its second axis (axes 0 and 2
-    of three), divided by 7.5.
+    The swiss roll is scikit-learn's with noise 0.25, without the second of its three axes,
+    divided by 7.5.
 
     Args:
         name: "8gaussians", "25gaussians" or "swissroll".
-        rng: Where randomness comes from.
+        rng: The random generator.
         count: Number of points.
+
+    Returns:
+        Points, float32 [count, 2].
 
     Raises:
         ValueError: For another name.
@@ -61,12 +67,15 @@ def draw_toy(name: str, rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def digits_set() -> ImageSet:
-    """scikit-learn's bundled 8x8 handwritten digits, enlarged to 28x28: 1,500 and 297 of them."""
+    """scikit-learn's 8x8 handwritten digits, enlarged to 28x28.
+
+    The first 1,500 are for training, the other 297 for tests.
+    """
     from scipy import ndimage
     from sklearn import datasets
 
     bunch = datasets.load_digits()
-    # 20x20 in a frame of 4, as MNIST's digits are
+    # 20x20 pixels in a frame of 4, like MNIST's digits.
     enlarged = ndimage.zoom(bunch.images / 16, (1, 2.5, 2.5), order=1)
     images = np.pad(np.rint(enlarged * 255).astype("uint8"), ((0, 0), (4, 4), (4, 4)))
     images, labels = images[:, None], bunch.target.astype("int64")
@@ -74,13 +83,13 @@ def digits_set() -> ImageSet:
 
 
 def synthetic_set(seed: int = 0, train: int = 5000, test: int = 1000) -> ImageSet:
-    """Ten classes of drawn coloured shapes, 32x32, on a darker ground.
+    """Drawn coloured shapes of ten classes on a darker ground, 32x32.
 
-    Disc, square, triangle, ring, cross, bar, slash, frame, diamond, checks; place, size and
-    colours vary.
+    The classes are disc, square, triangle, ring, cross, bar, slash, frame, diamond and checks.
+    Place, size and colours vary.
 
     Args:
-        seed: Where randomness starts.
+        seed: The seed of the random generator.
         train: Number of training pictures.
         test: Number of test pictures.
     """
@@ -94,7 +103,7 @@ def synthetic_set(seed: int = 0, train: int = 5000, test: int = 1000) -> ImageSe
     x = (axis[None, None, :] - centre[1]) / scale
     ay, ax = np.abs(y), np.abs(x)
     radius, box = np.hypot(x, y), np.maximum(ax, ay)
-    # Each shape is where its function is negative; a pixel's cover falls off over its edge.
+    # A shape is where its function is negative. A pixel on its edge is partly covered.
     shapes = (
         radius - 1,
         box - 0.85,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers per channel, spread over the places of a picture."""
+"""Numbers per channel, repeated over the pixels of a picture."""
 
 from __future__ import annotations
 
@@ -8,26 +8,38 @@ import math
 import paddle
 
 
-def add_bias(y, bias):
+def add_bias(y: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
+    """Adds a bias [C] to the channels of a tensor [N, C, ...]."""
     if not is_on_cpu(y):
         return y + bias.reshape([1, -1] + [1] * (y.ndim - 2))
-    rows = paddle.ones([len(y), 1], bias.dtype) @ bias.unsqueeze(0)  # see `broadcast_channels`
+    # A matrix product, for the reason given in `broadcast_channels`.
+    rows = paddle.ones([len(y), 1], bias.dtype) @ bias.unsqueeze(0)
     return y + (broadcast_channels(rows, y) if y.ndim > 2 else rows)
 
 
 def is_on_cpu(x: paddle.Tensor) -> bool:
-    """Whether it is; an exported program, which has no place yet, is kept plain."""
+    """Whether a tensor lies in a CPU's memory.
+
+    It is False while a program is exported: the program gets the plain operators.
+    """
     return paddle.in_dynamic_mode() and x.place.is_cpu_place()
 
 
-def broadcast_channels(columns: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
-    """Numbers per sample and channel [N, C], so that they go with a tensor [N, C, ...].
+def broadcast_channels(values: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
+    """Broadcasts numbers per sample and channel, [N, C], to a tensor [N, C, ...].
 
-    On a CPU, where broadcasting is several times slower, by a matrix product; by which the
-    sum over places is one, too, in the backward pass.
+    On a CPU this is a matrix product, since Paddle's broadcasting is several times slower there.
+    The sum over pixels in the backward pass is then a matrix product, too.
+
+    Args:
+        values: Numbers, [N, C].
+        like: A tensor [N, C, ...].
+
+    Returns:
+        On a CPU the numbers in the shape of `like`; elsewhere [N, C, 1, ...].
     """
     count, channels = like.shape[:2]
     if not is_on_cpu(like):
-        return columns.reshape([count, channels] + [1] * (like.ndim - 2))
-    ones = paddle.ones([1, math.prod(like.shape[2:])], columns.dtype)
-    return (columns.reshape([count * channels, 1]) @ ones).reshape(like.shape)
+        return values.reshape([count, channels] + [1] * (like.ndim - 2))
+    ones = paddle.ones([1, math.prod(like.shape[2:])], values.dtype)
+    return (values.reshape([count * channels, 1]) @ ones).reshape(like.shape)

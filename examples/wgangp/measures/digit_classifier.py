@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A classifier of digits, by which MNIST samples are measured.
+"""A classifier of digits that measures MNIST samples.
 
-`python -m measures.digit_classifier --data mnist.pkl.gz --output FOLDER` trains it. The weights
-that ship were made so; mnist_classifier.json says with what, and holds their
-checksum. Figures by one classifier do not compare with those by another.
+`python -m measures.digit_classifier --data mnist.pkl.gz --output FOLDER` trains it and made the
+weights in weights/. Their record, mnist_classifier.json, holds the command and the checksum.
+Figures with one classifier do not compare with figures with another.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import shlex
 import sys
 import time
 from os import path as osp
+from typing import Dict
 from typing import Optional
 
 import numpy as np
@@ -31,6 +32,7 @@ from ppsci.utils import logger
 import functions
 from data.image_set import NUM_CLASSES
 from data.image_set import ImageSet
+from measures import metrics
 from support import storage
 from support import weight_files
 from support.errors import UserError
@@ -41,19 +43,29 @@ SHIPPED = osp.join(
     osp.dirname(osp.dirname(osp.abspath(__file__))), "weights", "mnist_classifier.pdparams"
 )
 WIDTHS = (16, 32, 64, 96)  # channels of the four convolutions
-BATCH, RATE, SHIFT = 200, 0.01, 2
+BATCH_SIZE = 200
+PEAK_RATE = 0.01  # the learning rate's maximum
+SHIFT = 2  # pixels by which training digits are moved, at most
 
 
 class MnistClassifier(nn.Layer):
-    """Digits to features [N, 96] and logits [N, 10]: four convolutions with batch norm, a mean."""
+    """Digits to features [N, 96] and logits [N, 10].
+
+    It has four convolutions with batch normalisation, a mean over pixels, and a linear layer.
+
+    Args:
+        sha256: Checksum of the weights that will be loaded.
+    """
 
     title = "MNIST classifier"
+    version = 1  # see measures.features.FeatureNetwork
 
-    def __init__(self):
+    def __init__(self, sha256: str = ""):
         super().__init__()
+        self.sha256 = sha256
         layers, n_in = [], 1
         for n_out, size, stride in zip(WIDTHS, (5, 3, 3, 3), (2, 1, 2, 1)):
-            # no bias: batch normalisation has its own
+            # Batch normalisation has a bias of its own.
             layers += [
                 nn.Conv2D(n_in, n_out, size, stride, size // 2, bias_attr=False),
                 nn.BatchNorm2D(n_out),
@@ -63,8 +75,8 @@ class MnistClassifier(nn.Layer):
         self.layers = nn.Sequential(*layers)
         self.linear = nn.Linear(n_in, NUM_CLASSES)
 
-    def forward(self, images):
-        """Logits of digits [N, 1, 28, 28] in [0, 1)."""
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        """Digits [N, 1, 28, 28] in [0, 1) to logits [N, 10]."""
         return self.linear(self.layers(images).mean([2, 3]))
 
     @paddle.no_grad()
@@ -79,40 +91,44 @@ class MnistClassifier(nn.Layer):
 
 
 def load(path: Optional[str] = None) -> MnistClassifier:
-    """A trained classifier.
+    """Loads a trained classifier.
 
     Args:
-        path: Its weights, with the note that the training wrote beside them; None for the
-            weights that come with this file.
+        path: The weights, next to the record that the training wrote; None for the weights
+            of this suite.
 
     Raises:
-        UserError: If weights or note are absent, do not go together, or do not fit.
+        UserError: If weights or record are absent, do not go together, or do not fit.
     """
     setting = "EVAL.classifier_weights"
     path = weight_files.weights_path(path or SHIPPED, setting)
-    note = f"{path[: -len('.pdparams')]}.json"
+    record = record_path(path)
     try:
-        with open(note, encoding="utf-8") as file:
+        with open(record, encoding="utf-8") as file:
             expected = json.load(file)["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"{setting}: {note}, which python -m measures.digit_classifier writes beside the "
-            "weights, is absent or damaged. Copy both files, or train anew."
+            f"{setting}: {record} is absent or damaged. python -m measures.digit_classifier writes "
+            "it next to the weights: copy both files, or train again."
         ) from None
-    network = MnistClassifier()
-    network.sha256 = storage.sha256(path)
+    network = MnistClassifier(storage.sha256(path))
     require(
         network.sha256 == expected,
-        f"{setting}: {path} has the SHA-256 {network.sha256}, but {note} says {expected}. Copy "
-        "both files from where they were made, or train anew.",
+        f"{setting}: {path} has the SHA-256 {network.sha256}, but {record} says {expected}. Copy "
+        "both files of one training, or train again.",
     )
     weight_files.load_weights(network, path, setting)
     network.eval()
     return network
 
 
+def record_path(weights: str) -> str:
+    """The path of the JSON record that belongs to a weights file."""
+    return f"{osp.splitext(weights)[0]}.json"
+
+
 def accuracy(network: MnistClassifier, images: np.ndarray, labels: np.ndarray) -> float:
-    """Share of digits, uint8 [N, 1, 28, 28], that a network in evaluation gets right."""
+    """Share (0..1) of digits, uint8 [N, 1, 28, 28], that a network in evaluation gets right."""
     logits = [
         network.logits(network.features(paddle.to_tensor(images[i : i + 500].astype("float32"))))
         for i in range(0, len(images), 500)
@@ -121,8 +137,8 @@ def accuracy(network: MnistClassifier, images: np.ndarray, labels: np.ndarray) -
     return float((predicted == labels).mean())
 
 
-def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Moves each picture [N, 1, H, W] by up to SHIFT pixels, on a ground of 0."""
+def shift(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Moves each picture [N, 1, H, W] by up to SHIFT pixels each way; new pixels are 0."""
     count, _, height, width = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)))
     top, left = rng.integers(2 * SHIFT + 1, size=(2, count, 1))
@@ -131,19 +147,38 @@ def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return padded[number, 0, rows[:, :, None], columns[:, None, :]][:, None]
 
 
+def digit_shares(predicted: np.ndarray) -> Dict[str, float]:
+    """The share of each digit, `digit_0` to `digit_9` (0..1), and `digit_kl` (0..log 10).
+
+    Args:
+        predicted: Predicted digits, [N].
+
+    Returns:
+        The shares, and their KL divergence from equal shares.
+    """
+    shares, kl = metrics.class_shares(predicted, NUM_CLASSES)
+    return {"digit_kl": kl, **{f"digit_{digit}": share for digit, share in enumerate(shares)}}
+
+
 def train(data: ImageSet, epochs: int, seed: int) -> MnistClassifier:
-    """Trains a classifier: Adam, a rate that rises and falls, digits shifted at random."""
+    """Trains a classifier with Adam, a rate that rises and falls, and digits shifted at random.
+
+    Args:
+        data: MNIST.
+        epochs: Passes through the training set.
+        seed: Sets weights, order and shifts.
+    """
     paddle.seed(seed)
     rng = np.random.default_rng(seed)
     network = MnistClassifier()
-    size = min(BATCH, len(data.train_images))
+    size = min(BATCH_SIZE, len(data.train_images))
     steps = len(data.train_images) // size
-    rate = paddle.optimizer.lr.OneCycleLR(RATE, epochs * steps, phase_pct=0.2)
+    rate = paddle.optimizer.lr.OneCycleLR(PEAK_RATE, epochs * steps, phase_pct=0.2)
     optimizer = paddle.optimizer.Adam(rate, parameters=network.parameters(), weight_decay=1e-4)
     for epoch in range(1, epochs + 1):
         order = rng.permutation(len(data.train_images))
         for rows in order[: steps * size].reshape(steps, size):
-            images = shifted(functions.prepare_mnist(data.train_images[rows]), rng)
+            images = shift(functions.prepare_mnist(data.train_images[rows]), rng)
             logits = network(paddle.to_tensor(images))
             loss = F.cross_entropy(logits, paddle.to_tensor(data.train_labels[rows]))
             loss.backward()
@@ -159,9 +194,10 @@ def train(data: ImageSet, epochs: int, seed: int) -> MnistClassifier:
 
 
 def main() -> None:
+    """Trains a classifier, and writes its weights and their record."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, help="mnist.pkl.gz")
-    parser.add_argument("--output", required=True, help="folder for the weights and their note")
+    parser.add_argument("--output", required=True, help="folder for the weights and their record")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -174,10 +210,10 @@ def main() -> None:
         os.makedirs(options.output, exist_ok=True)
     except (UserError, OSError) as error:
         fail(str(error))
-    paddle.set_device("cpu")  # where the weights that are shipped were made
+    paddle.set_device("cpu")  # the weights of this suite were trained there
     start = time.perf_counter()
     network = train(data, options.epochs, options.seed)
-    note = {
+    record = {
         "command": shlex.join(["python", "-m", "measures.digit_classifier", *sys.argv[1:]]),
         "test_accuracy": accuracy(network, data.test_images, data.test_labels),
         "data_sha256": storage.sha256(options.data),
@@ -187,10 +223,10 @@ def main() -> None:
     }
     path = osp.join(osp.abspath(options.output), "mnist_classifier.pdparams")
     weight_files.save_weights(network, path)
-    note["sha256"] = storage.sha256(path)
-    with storage.replacing(f"{path[: -len('.pdparams')]}.json") as file:
-        file.write((json.dumps(note, indent=2) + "\n").encode())
-    logger.info(f"{path}: {100 * note['test_accuracy']:.2f}% of the test digits right")
+    record["sha256"] = storage.sha256(path)
+    with storage.replacing(record_path(path)) as file:
+        file.write((json.dumps(record, indent=2) + "\n").encode())
+    logger.info(f"{path}: {100 * record['test_accuracy']:.2f}% of the test digits right")
 
 
 if __name__ == "__main__":

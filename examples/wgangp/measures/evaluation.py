@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validators: what an evaluation measures."""
+"""Measures of a generator, as ppsci validators, and the evaluation that runs them."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import Any
+from dataclasses import dataclass
+from dataclasses import field
 from typing import Callable
 from typing import Dict
+from typing import Iterator
 from typing import Optional
 from typing import Tuple
 
@@ -19,17 +22,20 @@ import functions
 from data import streams
 from measures import inception
 from measures import metrics
+from measures.features import FeatureNetwork
 from measures.features import classify
 from measures.features import read_features
 from measures.features import reference_statistics
+from networks.base import Critic
+from networks.base import Generator
+from networks.base import evaluating
 from support import downloads
 from support import pictures
 from support.errors import require
 from support.progress import Progress
 
-NEVER = 10**12
-SPLITS = 10  # of the Inception Score
-# Which way a figure is better; the others only tell something.
+SPLITS = 10  # number of splits of a score
+# The direction in which a figure is better. A figure without an entry has no direction.
 BETTER = {
     **dict.fromkeys(("inception_score", "classifier_score", "modes", "high_quality"), "higher"),
     **dict.fromkeys(("fid", "frechet_distance", "digit_kl"), "lower"),
@@ -38,194 +44,275 @@ BETTER = {
 
 
 # --8<-- [start:validator]
-def make_validator(
-    cfg,
+@dataclass
+class Measure:
+    """A validator, and what the report says about its figures.
+
+    Attributes:
+        validator: Turns generated samples into figures.
+        measured_by: What the figures depend on, such as a network's title and checksum.
+        real: The same figures of real samples, by name; empty where there are none.
+        real_count: Number of real samples behind `real`.
+    """
+
+    validator: ppsci.validate.SupervisedValidator
+    measured_by: Optional[Dict[str, str]] = None
+    real: Dict[str, float] = field(default_factory=dict)
+    real_count: int = 0
+
+    @property
+    def num_samples(self) -> int:
+        """Number of generated samples behind the figures."""
+        return len(self.validator.data_loader.dataset)
+
+
+def make_measure(
     name: str,
     inputs: Dict[str, np.ndarray],
     output_expr: Dict[str, Callable],
     metric: Callable[[Dict[str, np.ndarray]], Dict[str, float]],
+    batch_size: int,
     measured_by: Optional[Dict[str, str]] = None,
     real: Optional[Dict[str, float]] = None,
     real_count: int = 0,
-):
-    """A SupervisedValidator that turns each batch of fakes into what its metric needs.
+) -> Measure:
+    """Makes a measure of generated samples; logs the figures of real samples if given.
 
     Args:
-        cfg: The script's configuration.
         name: The validator's name.
-        inputs: Arrays by input key, "noise" among them.
-        output_expr: Figures per sample, as functions of inputs and fakes; "fake" among them,
-            which stands in for the samples themselves.
-        metric: A function of the gathered outputs, which returns figures by name; `X_deviation`
-            goes with figure X.
+        inputs: The generator's input arrays by key, "noise" among them, one row a sample.
+        output_expr: Functions of a batch (inputs and "fake", the samples) that return what
+            the metric needs, one row a sample. The key "fake" is required: its result
+            replaces the samples, which ppsci would otherwise gather.
+        metric: A function of the gathered outputs that returns figures by name. The figure
+            `X_deviation` is the deviation of the figure `X`.
+        batch_size: Samples in a batch.
         measured_by: What the figures depend on, for the report.
         real: The same figures of real samples, for the report.
-        real_count: How many real samples those are of.
+        real_count: Number of real samples behind `real`.
     """
     if real:
-        logger.info(f"Figures of {real_count} real samples: {describe(real)}")
+        logger.info(f"Figures of {real_count} real samples: {format_figures(real)}")
 
-    def tensors(outputs, _):
+    def as_tensors(outputs, _):
         arrays = {key: value.numpy() for key, value in outputs.items()}
-        # not float32, Paddle's default: figures are computed in float64
+        # Figures stay in float64; Paddle's default is float32.
         return {k: paddle.to_tensor(float(v), "float64") for k, v in metric(arrays).items()}
 
     validator = ppsci.validate.SupervisedValidator(
         {
             "dataset": {"name": "NamedArrayDataset", "input": inputs, "label": {}},
-            "batch_size": cfg.EVAL.batch_size,
+            "batch_size": batch_size,
             "sampler": {"name": "BatchSampler", "shuffle": False, "drop_last": False},
         },
-        # ppsci asks for a loss, too; what there is to know is in the metric
+        # ppsci requires a loss; this one is constant, the figures are in the metric.
         ppsci.loss.FunctionalLoss(lambda *_: {"none": paddle.zeros([])}),
-        {**output_expr, "fake": lambda data: output_expr["fake"](_finite(data))},
-        metric={name: ppsci.metric.FunctionalMetric(tensors)},
+        {**output_expr, "fake": lambda batch: output_expr["fake"](_require_finite(batch))},
+        metric={name: ppsci.metric.FunctionalMetric(as_tensors)},
         name=name,
     )
-    validator.measured_by = measured_by
-    validator.real, validator.real_count = real or {}, real_count
-    return validator
+    return Measure(validator, measured_by, real or {}, real_count)
 
 
-def describe(figures: Dict[str, float]) -> str:
-    """Figures in one line for people: those that have a better and a worse, and the critic's."""
-    parts = [f"{name} {value:.5g}" for name, value in figures.items() if name in BETTER]
-    parts += [f"{name} {v:.4f}" for name, v in figures.items() if name.startswith("test_")]
-    return ", ".join(parts)
-
-
-def _finite(data: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
+def _require_finite(batch: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
+    """Returns the batch; refuses samples that hold NaN or infinity."""
     require(
-        bool(data["fake"].isfinite().all()),
-        "the generator's samples hold NaN or infinity, of which there is nothing to measure. "
-        "Did its training diverge? Take the weights of an earlier iteration.",
+        bool(batch["fake"].isfinite().all()),
+        "the generator's samples hold NaN or infinity and cannot be measured. Did its training "
+        "diverge? Take the weights of an earlier iteration.",
     )
-    return data
+    return batch
 
 
-def make_solver(cfg, generator, validators: Dict[str, Any]):
-    """A Solver that evaluates a generator by its validators."""
-    return ppsci.solver.Solver(
-        generator,
-        output_dir=cfg.output_dir,
-        log_freq=NEVER,  # what takes long says so itself
-        seed=cfg.seed,
-        device=cfg.device,
-        validator=validators,
-        eval_with_no_grad=True,
-    )
+class Evaluator:
+    """Evaluates a generator with measures; makes ppsci's Solver once.
 
-
-def evaluate(solver) -> Dict[str, float]:
-    """Runs the validators of a Solver.
-
-    Returns:
-        Their figures by name.
-
-    Raises:
-        UserError: If samples or figures are not finite.
+    Args:
+        generator: The generator G.
+        measures: Measures by name. There may be none; then there are no figures.
+        output_dir: The run's output folder.
+        seed: The run's seed.
+        device: Paddle's device, such as "cpu" or "gpu"; None for the current one.
     """
-    # ppsci's own lines repeat every figure, beside a loss that is none
-    mute = _Mute()
-    logger._logger.addFilter(mute)
-    try:
-        _, groups = solver.eval()
-    finally:
-        logger._logger.removeFilter(mute)
-    figures = {name: value for group in groups.values() for name, value in group.items()}
-    lost = [name for name, value in figures.items() if not np.isfinite(value)]
-    require(
-        not lost,
-        f"{', '.join(lost)} is not finite. Did the training diverge?",
-    )
-    return figures
+
+    def __init__(
+        self,
+        generator: Generator,
+        measures: Dict[str, Measure],
+        output_dir: str,
+        seed: int,
+        device: Optional[str] = None,
+    ):
+        self.generator, self.measures = generator, measures
+        self.solver = None
+        if measures:
+            self.solver = ppsci.solver.Solver(
+                generator,
+                output_dir=output_dir,
+                seed=seed,
+                device=device,
+                validator={name: measure.validator for name, measure in measures.items()},
+                eval_with_no_grad=True,
+            )
+
+    def evaluate(self) -> Dict[str, float]:
+        """Runs all measures.
+
+        Returns:
+            The figures of all measures by name.
+
+        Raises:
+            UserError: If samples or figures are not finite.
+        """
+        groups = self.evaluate_each().values()
+        return {name: value for figures in groups for name, value in figures.items()}
+
+    def evaluate_each(self) -> Dict[str, Dict[str, float]]:
+        """Runs all measures.
+
+        Returns:
+            For each measure, by its name, the figures by name.
+
+        Raises:
+            UserError: If samples or figures are not finite.
+        """
+        if self.solver is None:
+            return {}
+        with evaluating(self.generator), _muted_solver():
+            _, groups = self.solver.eval()  # by validator name
+        groups = {name: groups[m.validator.name] for name, m in self.measures.items()}
+        lost = [
+            name
+            for figures in groups.values()
+            for name, value in figures.items()
+            if not np.isfinite(value)
+        ]
+        require(not lost, f"{', '.join(lost)} is not finite. Did the training diverge?")
+        return groups
 
 
-class _Mute(logging.Filter):
-    def filter(self, record):
+@contextlib.contextmanager
+def _muted_solver() -> Iterator[None]:
+    """Drops ppsci's "[Eval]" lines: they repeat all figures next to a loss without meaning."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("[Eval]")
+
+    log = logging.getLogger("ppsci")
+    log.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_wanted)
 
 
 def is_better(name: str, value: float, than: float) -> bool:
-    """Whether a figure that has a direction is better than another of the same name."""
+    """Says whether a figure that has a direction is better than another value of it."""
     return value > than if BETTER[name] == "higher" else value < than
+
+
+def format_figures(figures: Dict[str, float]) -> str:
+    """Formats figures as one line: those with a direction, then the critic's."""
+    parts = [f"{name} {value:.5g}" for name, value in figures.items() if name in BETTER]
+    parts += [f"{name} {v:.4f}" for name, v in figures.items() if name.startswith("test_")]
+    return ", ".join(parts)
 
 
 # --8<-- [end:validator]
 
 
 # --8<-- [start:critic_validator]
-def make_critic_validator(cfg, generator, critic, images, labels: np.ndarray, count: int):
-    """Evaluates pictures by the critic: how far it tells fakes from pictures it never saw.
+def make_critic_measure(
+    generator: Generator,
+    critic: Critic,
+    images: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+    seed: int,
+    batch_size: int,
+) -> Measure:
+    """Makes a measure with the critic: how well it separates samples from unseen pictures.
+
+    The figures are `test_wasserstein`, the critic's mean on test pictures minus that on
+    samples, and for a critic with an AC-GAN head the shares of labels that it gets right:
+    `test_accuracy_real` and `test_accuracy_fake` (0..1).
 
     Args:
-        cfg: The script's configuration.
         generator: The generator G.
         critic: The critic D.
         images: Test pictures as the critic's input, float32 [N, C, H, W].
-        labels: Their labels, int64 [N]; given to the generator if it is conditional.
-        count: How many are compared, if there are as many.
+        labels: Their labels, int64 [N]; a conditional generator gets them too.
+        count: Number of pictures to compare, at most N are used.
+        seed: The run's seed.
+        batch_size: Samples in a batch.
     """
     count = min(count, len(images))
-    rng = np.random.default_rng((cfg.seed, streams.EVALUATION))
+    rng = np.random.default_rng((seed, streams.EVALUATION))
     inputs = {
         "noise": rng.standard_normal((count, generator.noise_dim), "float32"),
         "labels": labels[:count],
         "real": images[:count],
     }
 
-    def figures(samples: str):
-        def per_sample(data):
-            critic.eval()  # else batch normalisation would take these into its running averages
-            value, logits = critic.score(data[samples])
-            critic.train()
-            columns = [value]
-            if logits is not None:
-                columns.append(functions.correct(logits, data["labels"]))
-            return paddle.stack(columns, 1)
+    # The scores replace the pictures, which ppsci would otherwise gather from all batches.
+    output_expr = {key: _make_critic_expression(critic, key) for key in ("real", "fake")}
+    return make_measure(
+        "critic", inputs, output_expr, _critic_figures, batch_size, {"network": "critic"}
+    )
 
-        return per_sample
 
-    def metric(outputs):
-        real, fake = outputs["real"].mean(0), outputs["fake"].mean(0)
-        result = {"test_wasserstein": real[0] - fake[0]}
-        if len(real) > 1:
-            result.update(test_accuracy_real=real[1], test_accuracy_fake=fake[1])
-        return result
+def _make_critic_expression(critic: Critic, key: str) -> Callable:
+    """Makes the function from a batch to value and correctness of its pictures, [N, 1 or 2]."""
 
-    # In the place of the pictures, which ppsci would else gather from all batches.
-    output_expr = {"real": figures("real"), "fake": figures("fake")}
-    return make_validator(cfg, "critic", inputs, output_expr, metric, {"network": "critic"})
+    def score(batch):
+        # In training mode, batch normalisation would add these to its running averages.
+        with evaluating(critic):
+            value, logits = critic.score(batch[key])
+        columns = [value]
+        if logits is not None:
+            columns.append(functions.correct(logits, batch["labels"]))
+        return paddle.stack(columns, 1)
+
+    return score
+
+
+def _critic_figures(outputs: Dict[str, np.ndarray]) -> Dict[str, float]:
+    real, fake = outputs["real"].mean(0), outputs["fake"].mean(0)
+    figures = {"test_wasserstein": real[0] - fake[0]}
+    if len(real) > 1:
+        figures.update(test_accuracy_real=real[1], test_accuracy_fake=fake[1])
+    return figures
 
 
 # --8<-- [end:critic_validator]
 
 
 # --8<-- [start:feature_validator]
-def make_feature_validator(
-    cfg,
-    generator,
-    network,
+def make_feature_measure(
+    generator: Generator,
+    network: FeatureNetwork,
     images: np.ndarray,
     count: int,
     names: Tuple[str, str],
+    seed: int,
+    batch_size: int,
     extra: Callable[[np.ndarray], Dict[str, float]] = lambda _: {},
     test_images: Optional[np.ndarray] = None,
-):
-    """Evaluates pictures by a classifier: a score of its classes, a distance of its features.
+) -> Measure:
+    """Makes a measure with a classifier: a score of its classes, a distance of its features.
 
-    The features of each batch are kept, not its pictures: for the Inception and 50,000
-    samples 0.4 GB.
+    It keeps the features of all samples: 0.4 GB for the Inception and 50,000 samples.
 
     Args:
-        cfg: The script's configuration.
         generator: The generator G; labels are drawn uniformly if it is conditional.
-        network: Has `features(images)`, `logits(features)`, `title` and `sha256`.
-        images: The training set that the distance is taken to, uint8 [N, C, H, W].
+        network: The classifier.
+        images: The training set at the other end of the distance, uint8 [N, C, H, W].
         count: Number of samples.
-        names: Of the score and of the distance.
-        extra: Further figures, of the predicted classes [count].
-        test_images: Real pictures for the same figures beside, if wanted.
+        names: Names of the score and of the distance.
+        seed: The run's seed.
+        batch_size: Samples in a batch.
+        extra: Further figures, from the predicted classes [count].
+        test_images: Real pictures, uint8 [M, C, H, W], for the same figures in the report.
 
     Raises:
         UserError: If there are fewer samples than the score has splits.
@@ -235,14 +322,69 @@ def make_feature_validator(
         f"{count} samples are too few: the score is a mean over {SPLITS} splits of them. Raise "
         "EVAL.num_samples (in training, TRAIN.eval_num_samples).",
     )
-    rng = np.random.default_rng((cfg.seed, streams.EVALUATION))
+    rng = np.random.default_rng((seed, streams.EVALUATION))
+    inputs = _draw_inputs(generator, count, rng)
+    reference = reference_statistics(images, network)
+    metric = _make_feature_metric(network, reference, names, seed, extra)
+    real, real_count = {}, 0
+    # The real set has as many pictures as there are samples: the distance falls with the number.
+    if test_images is not None and min(count, len(test_images)) >= SPLITS:
+        real_count = min(count, len(test_images))
+        rows = rng.permutation(len(test_images))[:real_count]
+        real = metric(read_features(test_images[rows], network, "test pictures"))
+    measured_by = {"network": network.title, "sha256": network.sha256}
+    measured_by["reference"] = f"{len(images)} training pictures"
+    return make_measure(
+        "generated",
+        inputs,
+        {"fake": _make_feature_expression(generator, network, count)},
+        lambda outputs: metric(outputs["fake"]),
+        batch_size,
+        measured_by,
+        real,
+        real_count,
+    )
+
+
+def _draw_inputs(
+    generator: Generator, count: int, rng: np.random.Generator
+) -> Dict[str, np.ndarray]:
     inputs = {"noise": rng.standard_normal((count, generator.noise_dim), "float32")}
     if "labels" in generator.input_keys:
         inputs["labels"] = rng.integers(generator.num_classes, size=count)
-    reference = reference_statistics(images, network)
+    return inputs
+
+
+def _make_feature_expression(generator: Generator, network: FeatureNetwork, count: int) -> Callable:
+    """Makes the function from a batch to the features [N, D] of its samples' bytes."""
+    progress = Progress(f"samples through the {network.title}", count)
+
+    def features_of(batch):
+        progress.add(len(batch["fake"]))
+        return network.features(pictures.to_levels(batch["fake"], generator.low).floor())
+
+    return features_of
+
+
+def _make_feature_metric(
+    network: FeatureNetwork,
+    reference: Tuple[np.ndarray, np.ndarray],
+    names: Tuple[str, str],
+    seed: int,
+    extra: Callable[[np.ndarray], Dict[str, float]],
+) -> Callable[[np.ndarray], Dict[str, float]]:
+    """Makes the function from features [N, D] to score, distance and further figures.
+
+    Args:
+        network: The classifier.
+        reference: Mean [D] and covariance [D, D] of the training set's features.
+        names: Names of the score and of the distance.
+        seed: The run's seed.
+        extra: Further figures, from the predicted classes [N].
+    """
 
     def metric(features):
-        probabilities = classify(network, features, cfg.seed)
+        probabilities = classify(network, features, seed)
         score, deviation = functions.inception_score(probabilities, SPLITS)
         distance = metrics.frechet_distance(metrics.mean_and_covariance(features), reference)
         return {
@@ -252,57 +394,35 @@ def make_feature_validator(
             **extra(probabilities.argmax(1)),
         }
 
-    real, real_count = {}, 0
-    # as many as there are samples, since such distances fall with the number
-    if test_images is not None and min(count, len(test_images)) >= SPLITS:
-        real_count = min(count, len(test_images))
-        rows = rng.permutation(len(test_images))[:real_count]
-        real = metric(read_features(test_images[rows], network, "test pictures"))
-    progress = Progress(f"samples through the {network.title}", count)
-
-    def features(data):
-        progress.add(len(data["fake"]))
-        return network.features(pictures.to_levels(data["fake"], generator.low).floor())
-
-    return make_validator(
-        cfg,
-        "generated",
-        inputs,
-        {"fake": features},
-        lambda outputs: metric(outputs["fake"]),
-        {
-            "network": network.title,
-            "sha256": network.sha256,
-            "reference": f"{len(images)} training pictures",
-        },
-        real,
-        real_count,
-    )
+    return metric
 
 
-def make_inception_validator(cfg, generator, images: np.ndarray, count: int):
-    """Inception Score and FID by the Inception of 2015-12-05, which is downloaded if absent.
+def make_inception_measure(
+    generator: Generator, images: np.ndarray, count: int, seed: int, settings
+) -> Measure:
+    """Makes a measure of Inception Score and FID with the Inception of 2015-12-05.
 
     Args:
-        cfg: The script's configuration.
         generator: The generator G.
-        images: The training set that FID is taken to, uint8 [N, 3, H, W].
+        images: The training set at the other end of FID, uint8 [N, 3, H, W].
         count: Number of samples.
+        seed: The run's seed.
+        settings: The section EVAL: `inception_weights` (a path; the file is downloaded if it
+            is absent), `inception_sha256` and `batch_size`.
 
     Raises:
-        UserError: If the weights can't be had, or there are too few samples.
+        UserError: If the weights are not available, or there are too few samples.
     """
     path = downloads.fetch(
-        cfg.EVAL.inception_weights,
+        settings.inception_weights,
         inception.ADDRESSES,
-        cfg.EVAL.inception_sha256,
+        settings.inception_sha256,
         "EVAL.inception=false leaves Inception Score and FID out.",
         "EVAL.inception_weights",
     )
-    network = inception.Inception(path, cfg.EVAL.inception_sha256)
-    return make_feature_validator(
-        cfg, generator, network, images, count, ("inception_score", "fid")
-    )
+    network = inception.Inception(path, settings.inception_sha256)
+    names = ("inception_score", "fid")
+    return make_feature_measure(generator, network, images, count, names, seed, settings.batch_size)
 
 
 # --8<-- [end:feature_validator]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features of pictures, and the statistics of a training set."""
+"""Features of pictures, and the statistics of a training set's features."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
 from os import path as osp
+from typing import Protocol
 from typing import Tuple
 
 import numpy as np
@@ -21,11 +21,46 @@ from support.errors import UserError
 from support.errors import require
 from support.progress import Progress
 
+# Raise this number when the computation of statistics changes: kept statistics are then
+# computed again. A change of a network's features raises the network's own `version`.
+STATISTICS_VERSION = 1
 
-def classify(network, features: np.ndarray, seed: int, rows: int = 1000) -> np.ndarray:
-    """Class probabilities, float64 [N, K], of features [N, D] in a random, seeded order.
 
-    The order matters to the splits of a score: samples may have been drawn class by class.
+class FeatureNetwork(Protocol):
+    """A classifier of pictures that also gives features.
+
+    Attributes:
+        title: Its name in the report.
+        sha256: Checksum of its weights.
+        version: Number of its computation; raised when the same weights give other features.
+    """
+
+    title: str
+    sha256: str
+    version: int
+
+    def features(self, images: paddle.Tensor) -> paddle.Tensor:
+        """Pictures [N, C, H, W], whole numbers 0..255 in float32, to features [N, D]."""
+
+    def logits(self, features: paddle.Tensor) -> paddle.Tensor:
+        """Features [N, D] to logits [N, K]."""
+
+
+def classify(
+    network: FeatureNetwork, features: np.ndarray, seed: int, rows: int = 1000
+) -> np.ndarray:
+    """Class probabilities of features, in a random order.
+
+    The order matters to the splits of a score, since samples may be sorted by class.
+
+    Args:
+        network: The classifier.
+        features: Float32 [N, D].
+        seed: The run's seed; it sets the order.
+        rows: Features in a batch.
+
+    Returns:
+        Float64 [N, K].
     """
     order = np.random.default_rng((seed, streams.EVALUATION, 1)).permutation(len(features))
     probabilities = None
@@ -38,8 +73,20 @@ def classify(network, features: np.ndarray, seed: int, rows: int = 1000) -> np.n
     return probabilities
 
 
-def read_features(images: np.ndarray, network, what: str, batch_size: int = 100) -> np.ndarray:
-    """Features [N, D] of uint8 pictures [N, C, H, W]."""
+def read_features(
+    images: np.ndarray, network: FeatureNetwork, what: str, batch_size: int = 100
+) -> np.ndarray:
+    """Features of pictures; logs the progress.
+
+    Args:
+        images: Pictures, uint8 [N, C, H, W].
+        network: The classifier.
+        what: A plural noun for the pictures, for the log.
+        batch_size: Pictures in a batch.
+
+    Returns:
+        Float32 [N, D].
+    """
     progress = Progress(f"{what} through the {network.title}", len(images))
     parts = []
     for start in range(0, len(images), batch_size):
@@ -49,31 +96,50 @@ def read_features(images: np.ndarray, network, what: str, batch_size: int = 100)
     return np.concatenate(parts)
 
 
-def reference_statistics(images: np.ndarray, network) -> Tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of the features of a training set, kept on disk once computed.
+def statistics_path(images: np.ndarray, network: FeatureNetwork) -> str:
+    """The file that keeps the statistics of a training set.
 
-    The file's name is made of the pictures, the weights and the code that the features
-    come from, so that a change of any makes a new one.
+    Its name depends on the pictures, the network's weights and the two version numbers.
     """
-    require(len(images) > 1, "there is 1 training picture: no statistics can be made of it.")
-    digest = hashlib.sha256(network.sha256.encode())
-    for module in (sys.modules[type(network).__module__], metrics):
-        with open(module.__file__, "rb") as file:
-            digest.update(file.read())
-    digest.update(str(images.shape).encode())
+    versions = f"{STATISTICS_VERSION} {network.version}"
+    digest = hashlib.sha256(f"{versions} {network.sha256} {images.shape}".encode())
     digest.update(np.ascontiguousarray(images))
-    path = osp.expanduser(f"{storage.CACHE}/statistics/wgangp/{digest.hexdigest()[:32]}.npz")
+    return osp.expanduser(f"{storage.CACHE}/statistics/wgangp/{digest.hexdigest()[:32]}.npz")
+
+
+def reference_statistics(
+    images: np.ndarray, network: FeatureNetwork
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Mean [D] and covariance [D, D] of a training set's features, float64.
+
+    They are computed once and kept on disk, see `statistics_path`.
+
+    Args:
+        images: The training set, uint8 [N, C, H, W].
+        network: The classifier.
+
+    Raises:
+        UserError: If there are fewer than two pictures.
+    """
+    require(
+        len(images) > 1,
+        f"a training set of {len(images)} is too small: the covariance of its features needs at "
+        "least 2 pictures. Name a larger set by DATA.data_path.",
+    )
+    path = statistics_path(images, network)
     if osp.exists(path):
         try:
             kept = npz.read_npz(path)
             return kept["mean"], kept["covariance"]
         except (UserError, KeyError) as error:
-            logger.warning(f"{error} It is made anew.")
-    logger.info(f"Statistics of {len(images)} training pictures; they are kept in {path}")
+            logger.warning(f"{error} The statistics are computed again.")
+    logger.info(f"Computing statistics of {len(images)} training pictures, to keep in {path}")
     features = read_features(images, network, "training pictures")
     mean, covariance = metrics.mean_and_covariance(features)
     try:
         npz.write_npz(path, {"mean": mean, "covariance": covariance})
     except OSError as error:
-        logger.warning(f"The statistics could not be kept ({error}): they are made anew each time.")
+        logger.warning(
+            f"{path} can't be written ({error}). The next evaluation computes the statistics again."
+        )
     return mean, covariance

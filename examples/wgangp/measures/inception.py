@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TensorFlow Inception of 2015-12-05, by which Inception Scores and FIDs compare.
+"""The TensorFlow Inception of 2015-12-05: only scores and FIDs of this network compare.
 
-`python -m measures.inception` is its self-test, for whoever has the weights and CIFAR-10: the
-Inception Score of the first hundred training images is known to four decimals.
+`python -m measures.inception` is its self-test. It needs the weights and CIFAR-10, and compares
+the Inception Score of the first hundred training images with the known value.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from os import path as osp
 from typing import Dict
 from typing import Optional
 from typing import Tuple
+from typing import Type
+from typing import Union
 
 import numpy as np
 import paddle
@@ -34,7 +36,7 @@ from support.errors import UserError
 from support.errors import fail
 from support.errors import require
 
-# Released by mseitzer/pytorch-fid and, byte for byte, by toshas/torch-fidelity.
+# mseitzer/pytorch-fid and toshas/torch-fidelity released the same file, byte for byte.
 ADDRESSES = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth",
@@ -43,23 +45,25 @@ ADDRESSES = (
 )
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 WEIGHTS = f"{storage.CACHE}/weights/wgangp/pt_inception-2015-12-05-6726825d.pth"
-EXPECTED = 4.51089784587268  # score of CIFAR-10's first hundred training images
+EXPECTED = 4.51089784587268  # Inception Score of CIFAR-10's first hundred training images
+TOLERANCE = 1e-4  # of that score, as in torch-fidelity's tests
+EPSILON = 1e-3  # of the batch normalisation
 SIZE = 299  # height and width of the network's input
 
 
 # --8<-- [start:resize]
 def resize(images: paddle.Tensor, size: int = SIZE) -> paddle.Tensor:
-    """Bilinear resizing as TensorFlow 1 does it: output pixel i lies at `i * in / out`.
+    """Bilinear resizing as in TensorFlow 1: output pixel i lies at `i * in / out`.
 
-    Neither are corners aligned nor are centres shifted by half a pixel, as other libraries
-    do; the score would be another. Positions are float32, as TensorFlow's.
+    Other libraries align the corners or shift the centres by half a pixel, and the score
+    changes. Positions are float32, as in TensorFlow.
 
     Args:
-        images: [N, C, H, W], float32.
+        images: Float32 [N, C, H, W].
         size: Height and width of the result.
 
     Returns:
-        [N, C, size, size].
+        Float32 [N, C, size, size].
     """
     for axis in (3, 2):
         length = images.shape[axis]
@@ -77,18 +81,26 @@ def resize(images: paddle.Tensor, size: int = SIZE) -> paddle.Tensor:
 
 
 class _Unit(nn.Layer):
-    """Convolution, batch normalisation (epsilon 1e-3), ReLU; the second is folded into the first.
+    """Convolution, batch normalisation, ReLU; the convolution's weights include the second.
 
     Args:
-        name: Its name in the weights file.
+        name: Name in the weights file.
         n_in: Input channels.
         n_out: Output channels.
-        size: Of the kernel: a number, or height and width.
+        size: Size of the kernel: a number, or height and width.
         stride: 1 keeps the picture's size, 2 halves it without padding.
         same: Whether a convolution of stride 1 pads.
     """
 
-    def __init__(self, name: str, n_in: int, n_out: int, size, stride: int = 1, same: bool = True):
+    def __init__(
+        self,
+        name: str,
+        n_in: int,
+        n_out: int,
+        size: Union[int, Tuple[int, int]],
+        stride: int = 1,
+        same: bool = True,
+    ):
         super().__init__()
         self.name_in_file = name
         height, width = (size, size) if isinstance(size, int) else size
@@ -96,7 +108,7 @@ class _Unit(nn.Layer):
         self.conv = nn.Conv2D(n_in, n_out, [height, width], stride, padding)
 
     def shapes(self) -> Dict[str, Tuple[int, ...]]:
-        """Shapes of its arrays in the weights file."""
+        """Shapes of the unit's arrays in the weights file, by name."""
         norm = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
         shapes = {
             "conv.weight": tuple(self.conv.weight.shape),
@@ -105,10 +117,11 @@ class _Unit(nn.Layer):
         return {f"{self.name_in_file}.{name}": shape for name, shape in shapes.items()}
 
     def load(self, state: Dict[str, np.ndarray]) -> None:
+        """Sets the weights from the arrays of the weights file."""
         weight, scale, offset, mean, variance = (
             state[name].astype("float64") for name in self.shapes()
         )
-        factor = scale / np.sqrt(variance + 1e-3)
+        factor = scale / np.sqrt(variance + EPSILON)
         self.conv.weight.set_value((weight * factor[:, None, None, None]).astype("float32"))
         self.conv.bias.set_value((offset - mean * factor).astype("float32"))
 
@@ -117,7 +130,7 @@ class _Unit(nn.Layer):
 
 
 class _Parallel(nn.Layer):
-    """Branches of one input, concatenated by channel."""
+    """Branches with the same input; their outputs are concatenated by channel."""
 
     def __init__(self, *branches: nn.Layer):
         super().__init__()
@@ -128,7 +141,7 @@ class _Parallel(nn.Layer):
 
 
 def _chain(block: str, n_in: int, *units) -> nn.Sequential:
-    """Units (name, channels, size of the kernel, stride) of a block, one after the other."""
+    """A block's units in sequence, each as (name, channels, kernel size, stride)."""
     layers = []
     for name, n_out, *rest in units:
         layers.append(_Unit(f"{block}.{name}", n_in, n_out, *rest))
@@ -136,8 +149,10 @@ def _chain(block: str, n_in: int, *units) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _pooled(block: str, n_in: int, n_out: int, pool=nn.AvgPool2D) -> nn.Sequential:
-    # Paddle's average leaves padding out of the count, as TensorFlow's does
+def _pooled(
+    block: str, n_in: int, n_out: int, pool: Type[nn.Layer] = nn.AvgPool2D
+) -> nn.Sequential:
+    # Paddle's average does not count the padding, like TensorFlow's.
     return nn.Sequential(pool(3, 1, 1), _chain(block, n_in, ("branch_pool", n_out, 1)))
 
 
@@ -192,7 +207,7 @@ def _block_d(block: str, n_in: int) -> _Parallel:
     )
 
 
-def _block_e(block: str, n_in: int, pool) -> _Parallel:
+def _block_e(block: str, n_in: int, pool: Type[nn.Layer]) -> _Parallel:
     def fork(a: str, b: str) -> _Parallel:
         return _Parallel(
             _chain(block, 384, (a, 384, (1, 3))),
@@ -214,11 +229,11 @@ def _block_e(block: str, n_in: int, pool) -> _Parallel:
 
 
 class Inception(nn.Layer):
-    """Images to features [N, 2048] and logits [N, 1008], for evaluation only.
+    """Pictures to features [N, 2048] and logits [N, 1008], for evaluation only.
 
-    The topology of torchvision's InceptionV3 with what the network of 2015 has otherwise:
-    average pools that do not count their padding, a maximum pool in the last block, batch
-    normalisation of epsilon 1e-3, 1008 outputs, and logits WITHOUT their bias.
+    The topology is that of torchvision's InceptionV3 with the differences of the network of
+    2015: average pools that do not count their padding, a maximum pool in the last block,
+    batch normalisation with epsilon 1e-3, 1008 outputs, and logits WITHOUT their bias.
 
     Args:
         path: The weights, `pt_inception-2015-12-05-6726825d.pth`.
@@ -228,16 +243,18 @@ class Inception(nn.Layer):
         UserError: If the file has another checksum, is damaged, or holds other arrays.
     """
 
+    version = 1  # see measures.features.FeatureNetwork
+
     def __init__(self, path: str, sha256: Optional[str] = None):
         super().__init__()
         sha256 = sha256 or SHA256
         self.sha256 = storage.sha256(path)
         require(
             self.sha256 == sha256,
-            f"{path} has the SHA-256 {self.sha256}, expected {sha256}. Scores by other weights "
-            "compare with nothing. Remove the file, and it is downloaded anew.",
+            f"{path} has the SHA-256 {self.sha256}, expected {sha256}. Scores with other weights "
+            "are not comparable. Remove the file; the next run downloads it again.",
         )
-        # other weights must not pass for the ones that compare
+        # The report must show that scores with other weights are not comparable.
         self.title = "Inception of 2015-12-05" if sha256 == SHA256 else "Inception, other weights"
         self.stem = nn.Sequential(
             _Unit("Conv2d_1a_3x3", 3, 32, 3, 2),
@@ -269,61 +286,77 @@ class Inception(nn.Layer):
         shapes = {"fc.weight": (1008, 2048), "fc.bias": (1008,)}
         for unit in units:
             shapes.update(unit.shapes())
-        # counters of training steps, which evaluation has no use for
+        # The counters of training steps are not used in evaluation.
         state = {n: value for n, value in state.items() if not n.endswith("num_batches_tracked")}
         expected = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
-        weight_files.check_fit(expected, state, "the Inception of 2015-12-05", where)
+        weight_files.require_fit(expected, state, "the Inception of 2015-12-05", where)
         for unit in units:
             unit.load(state)
-        self.last = paddle.to_tensor(state["fc.weight"].T.astype("float32"))
+        self.logit_weight = paddle.to_tensor(state["fc.weight"].T.astype("float32"))
 
     @paddle.no_grad()
     def features(self, images: paddle.Tensor) -> paddle.Tensor:
-        """Images [N, 3, H, W], whole numbers 0..255 in float32, to pool3's features [N, 2048]."""
+        """Pictures [N, 3, H, W], whole numbers 0..255 in float32, to pool3 features [N, 2048]."""
         x = (resize(images) - 128) / 128
         return self.blocks(self.stem(x)).mean([2, 3])
 
     @paddle.no_grad()
     def logits(self, features: paddle.Tensor) -> paddle.Tensor:
-        """Features [N, 2048] to logits [N, 1008], without the bias, as the score is defined."""
-        return features @ self.last
+        """Features [N, 2048] to logits [N, 1008], without the bias: the score is defined so."""
+        return features @ self.logit_weight
 
 
-def main() -> None:
-    """The self-test: the score of CIFAR-10's first hundred training images is known.
+def score_hundred(network: Inception, images: np.ndarray) -> float:
+    """Inception Score of 100 pictures as in torch-fidelity's own tests.
 
-    torch-fidelity's own tests expect it within 1e-4, by this network, in ten splits after
-    NumPy's old shuffle of seed 2020.
+    The score has ten splits, after NumPy's old shuffle with seed 2020.
+
+    Args:
+        network: The Inception.
+        images: Pictures, uint8 [100, 3, 32, 32].
     """
-    parser = argparse.ArgumentParser(
-        description="Self-test: the Inception Score of CIFAR-10's first hundred training images."
-    )
-    parser.add_argument("--data", required=True, help="cifar-10-python.tar.gz")
-    parser.add_argument("--weights", default=WEIGHTS, help=f"by default {WEIGHTS}, downloaded")
-    options = parser.parse_args()
-    logger.init_logger("ppsci")
-    paddle.set_device("cpu")  # a GPU may round products of float32 to fewer digits
-    try:
-        require(osp.isfile(options.data), f"--data: there is no file {options.data}.")
-        path = downloads.fetch(options.weights, ADDRESSES, SHA256, "there is no test.", "--weights")
-        network = Inception(path)
-        images = functions.read_cifar10(options.data).train_images[:100]
-        require(len(images) == 100, f"{options.data} has fewer than 100 training pictures.")
-    except UserError as error:
-        fail(str(error))
     logits = [
         network.logits(network.features(paddle.to_tensor(part.astype("float32"))))
         for part in np.split(images, 10)
     ]
     order = np.random.RandomState(2020).permutation(100)
     logits = np.concatenate([part.numpy() for part in logits]).astype("float64")
-    probabilities = softmax(logits[order], 1)
-    score, _ = functions.inception_score(probabilities)
+    score, _ = functions.inception_score(softmax(logits[order], 1), splits=10)
+    return score
+
+
+def main() -> None:
+    """Runs the self-test; exits with status 2 if it fails."""
+    parser = argparse.ArgumentParser(
+        description="Self-test: the Inception Score of CIFAR-10's first hundred training images."
+    )
+    parser.add_argument("--data", required=True, help="cifar-10-python.tar.gz")
+    parser.add_argument(
+        "--weights", default=WEIGHTS, help=f"downloaded if absent; default: {WEIGHTS}"
+    )
+    options = parser.parse_args()
+    logger.init_logger("ppsci")
+    paddle.set_device("cpu")  # a GPU may multiply float32 with fewer digits
+    try:
+        require(osp.isfile(options.data), f"--data: there is no file {options.data}.")
+        path = downloads.fetch(
+            options.weights,
+            ADDRESSES,
+            SHA256,
+            "the self-test cannot run.",
+            "--weights",
+        )
+        network = Inception(path)
+        images = functions.read_cifar10(options.data).train_images[:100]
+        require(len(images) == 100, f"{options.data} has fewer than 100 training pictures.")
+    except UserError as error:
+        fail(str(error))
+    score = score_hundred(network, images)
     verdict = (
         f"Inception Score of the first 100 training images: {score:.5f}, expected {EXPECTED:.5f}"
     )
-    if abs(score - EXPECTED) > 1e-4:
-        fail(f"{verdict}. Are these CIFAR-10's pictures? Otherwise scores will not compare.")
+    if abs(score - EXPECTED) > TOLERANCE:
+        fail(f"{verdict}. Scores will not compare, unless {options.data} is not CIFAR-10.")
     print(f"{verdict}: passed")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures of generated samples: modes captured, distances of sets, classes drawn.
+"""Metrics of generated samples: captured modes, distances between sets, shares of classes.
 
 The Inception Score is in functions.py.
 """
@@ -14,21 +14,21 @@ import numpy as np
 
 # --8<-- [start:toy_metrics]
 def mixture_metrics(points: np.ndarray, centres: np.ndarray, sigma: float) -> Dict[str, float]:
-    """Modes, share of high quality and reverse KL, by the protocol of PacGAN and VEEGAN.
+    """Modes, share of high quality and reverse KL, as in PacGAN (arXiv 1712.04086) and VEEGAN.
 
-    A point is of high quality when it lies within 3 sigma of its nearest centre; a mode is
-    captured when at least one such point is nearest to it. A perfect model has 98.9% of
-    high quality (1 - exp(-4.5)).
+    A point has high quality if it lies within 3 sigma of its nearest centre. A mode is
+    captured if at least one such point is nearest to it. A perfect model has 98.9% of high
+    quality (1 - exp(-4.5)).
 
     Args:
         points: Generated points, [N, 2]; the protocol takes 2,500.
         centres: Centres of the mixture, [K, 2].
-        sigma: Its standard deviation.
+        sigma: Standard deviation of each component.
 
     Returns:
-        `modes` (0..K), `high_quality` (0..1), and `reverse_kl` (>= 0): the KL divergence of
-        the high-quality points' histogram over modes from the uniform one; log K, the most
-        that it can be, if there are none.
+        `modes` (0..K), `high_quality` (0..1), and `reverse_kl` (0..log K): the KL divergence
+        of the high-quality points' histogram over modes from the uniform one. It is log K,
+        the maximum, if no point has high quality.
     """
     squared = ((points[:, None].astype("float64") - centres) ** 2).sum(2)
     nearest = squared.argmin(1)
@@ -44,13 +44,14 @@ def mixture_metrics(points: np.ndarray, centres: np.ndarray, sigma: float) -> Di
 
 
 def wasserstein_2(left: np.ndarray, right: np.ndarray) -> float:
-    """Exact 2-Wasserstein distance of two sets of equally many points.
+    """Exact 2-Wasserstein distance between two sets of equally many points.
 
-    By the optimal assignment on squared distances; seconds for 2,500 points.
+    It is computed with the optimal assignment on squared distances: seconds for 2,500 points.
+    Time grows with the cube of N, memory with its square.
 
     Args:
-        left: [N, D].
-        right: [N, D].
+        left: Points, [N, D].
+        right: Points, [N, D].
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
@@ -67,8 +68,8 @@ def mean_and_covariance(features: np.ndarray, rows: int = 4096) -> Tuple[np.ndar
     """Mean [D] and covariance [D, D] (ddof 1) of features, in float64.
 
     Args:
-        features: [N, D] of any float type, N of 2 at least.
-        rows: How many are converted to float64 at a time.
+        features: [N, D] of any float type, N at least 2.
+        rows: Rows converted to float64 at a time.
     """
     mean = features.mean(0, dtype="float64")
     covariance = np.zeros((len(mean), len(mean)))
@@ -81,18 +82,18 @@ def mean_and_covariance(features: np.ndarray, rows: int = 4096) -> Tuple[np.ndar
 def frechet_distance(
     left: Tuple[np.ndarray, np.ndarray], right: Tuple[np.ndarray, np.ndarray]
 ) -> float:
-    """Squared Frechet distance of two normal distributions, as in FID (arXiv 1706.08500).
+    """Squared Fréchet distance between two normal distributions, as in FID (arXiv 1706.08500).
 
-    `|m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2))`. The trace of the root is that of
-    `(R C2 R)^(1/2)` with R the root of C1, which is symmetric: no complex numbers come up,
-    however few samples the covariances are of.
+    `|m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2))`. The trace of that root equals the trace of
+    `(R C2 R)^(1/2)`, with R the root of C1. The second matrix is symmetric, so no complex
+    numbers arise, however few samples the covariances come from.
 
     Args:
         left: Mean [D] and covariance [D, D].
-        right: The same of the other.
+        right: Mean and covariance of the other distribution.
     """
     values, vectors = np.linalg.eigh(left[1])
-    # rounding makes zeros a little negative
+    # Rounding makes some eigenvalues of zero slightly negative.
     root = vectors * np.sqrt(values.clip(0)) @ vectors.T
     values = np.linalg.eigvalsh(root @ right[1] @ root)
     means = ((left[0] - right[0]) ** 2).sum()
@@ -104,14 +105,15 @@ def frechet_distance(
 
 
 def class_shares(predicted: np.ndarray, num_classes: int) -> Tuple[np.ndarray, float]:
-    """Share of each class among predictions, and the shares' KL divergence from uniform.
+    """Share of each class among predictions, and the KL divergence of the shares from uniform.
 
     Args:
-        predicted: Classes, [N].
-        num_classes: How many there are.
+        predicted: Predicted classes, [N].
+        num_classes: Number of classes.
 
     Returns:
-        Shares [num_classes], and the divergence: 0 for equal shares, log(num_classes) for one.
+        Shares [num_classes], and the divergence (0..log(num_classes)): 0 for equal shares,
+        log(num_classes) if only one class occurs.
     """
     shares = np.bincount(predicted, minlength=num_classes) / len(predicted)
     drawn = shares[shares > 0]

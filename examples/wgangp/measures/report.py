@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of mode=eval."""
+"""The report of mode=eval: a table, metrics.json and a picture."""
 
 from __future__ import annotations
 
@@ -13,101 +13,79 @@ from typing import Dict
 from typing import Optional
 
 import paddle.distributed as dist
+from omegaconf import DictConfig
 from omegaconf import OmegaConf
 from ppsci.utils import logger
 
 from measures.evaluation import BETTER
-from measures.evaluation import evaluate
-from measures.evaluation import make_solver
+from measures.evaluation import Evaluator
+from measures.evaluation import Measure
 from support import storage
 from support import weight_files
-from support.errors import require
-
-
-def load_networks(cfg, generator, critic):
-    """Loads the weights that EVAL.* name.
-
-    Args:
-        cfg: The script's configuration.
-        generator: The generator G.
-        critic: The critic D.
-
-    Returns:
-        The critic, or None where EVAL.pretrained_dis_model_path is null: then what only a
-        critic can tell is left out.
-
-    Raises:
-        UserError: If the generator's are not named, or a file is absent or does not fit.
-    """
-    require(
-        cfg.EVAL.pretrained_gen_model_path is not None,
-        "mode=eval evaluates trained weights: name them by EVAL.pretrained_gen_model_path="
-        "PATH_OR_URL (and EVAL.pretrained_dis_model_path for what the critic can tell).",
-    )
-    key = "EVAL.pretrained_gen_model_path"
-    weight_files.load_weights(generator, cfg.EVAL.pretrained_gen_model_path, key, "generator")
-    if cfg.EVAL.pretrained_dis_model_path is None:
-        logger.warning(
-            "EVAL.pretrained_dis_model_path is null: what only the critic can tell is left out."
-        )
-        return None
-    key = "EVAL.pretrained_dis_model_path"
-    weight_files.load_weights(critic, cfg.EVAL.pretrained_dis_model_path, key, "discriminator")
-    return critic
 
 
 # --8<-- [start:report]
-def report(cfg, generator, validators: Dict[str, Any], draw: Callable[[str], None]) -> None:
-    """mode=eval: evaluates a generator; prints a table, writes metrics.json and a picture.
+def report(
+    evaluator: Evaluator,
+    draw: Callable[[str], None],
+    output_dir: str,
+    seed: int,
+    weights: Dict[str, str],
+    config: DictConfig,
+) -> None:
+    """Evaluates a generator; logs a table, writes metrics.json, config_eval.yaml, samples.png.
+
+    With several processes all evaluate, and the first one writes.
 
     Args:
-        cfg: The script's configuration.
-        generator: The generator G.
-        validators: Evaluate it; none where there is nothing to measure.
+        evaluator: Its measures may be none; then the table is left out.
         draw: Writes a picture of samples to a path.
+        output_dir: The folder to write to.
+        seed: The run's seed.
+        weights: Path or URL of each weights file that was loaded, by its key of EVAL.
+        config: The whole configuration, to be saved.
     """
-    weights = {
+    files = {
         key: {"source": source, "sha256": storage.sha256(weight_files.weights_path(source, key))}
-        for key, source in cfg.EVAL.items()
-        if key.startswith("pretrained_") and source is not None
+        for key, source in weights.items()
     }
     rows = {}
-    for name, validator in validators.items():
-        rows.update(make_rows(evaluate(make_solver(cfg, generator, {name: validator})), validator))
+    for name, figures in evaluator.evaluate_each().items():
+        rows.update(make_rows(figures, evaluator.measures[name]))
     if dist.get_rank() > 0:
-        return  # the first process writes
-    draw(osp.join(cfg.output_dir, "samples.png"))
+        return
+    draw(osp.join(output_dir, "samples.png"))
     content = {
         "command": shlex.join(["python", *sys.argv]),
-        "seed": cfg.seed,
-        "weights": weights,
+        "seed": seed,
+        "weights": files,
         "metrics": rows,
     }
-    # a training's config.yaml in the same folder is left alone
-    OmegaConf.save(cfg, osp.join(cfg.output_dir, "config_eval.yaml"), resolve=True)
-    path = osp.join(cfg.output_dir, "metrics.json")
+    # The name differs from a training's config.yaml, which may lie in the same folder.
+    OmegaConf.save(config, osp.join(output_dir, "config_eval.yaml"), resolve=True)
+    path = osp.join(output_dir, "metrics.json")
     with storage.replacing(path) as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-    for name, part in weights.items():
-        logger.info(f"Evaluated {part['source']} (EVAL.{name}), SHA-256 {part['sha256'][:12]}")
+    for key, part in files.items():
+        logger.info(f"Evaluated {part['source']} (EVAL.{key}), SHA-256 {part['sha256'][:12]}")
     if rows:
-        logger.info(f"Figures of seed {cfg.seed}:\n{make_table(rows)}")
+        logger.info(f"Figures of seed {seed}:\n{make_table(rows)}")
     logger.info(f"Wrote {path}")
 
 
-def make_rows(figures: Dict[str, float], validator) -> Dict[str, Dict[str, Any]]:
-    """A validator's figures by name, with what belongs to each."""
-    real = validator.real
+def make_rows(figures: Dict[str, float], measure: Measure) -> Dict[str, Dict[str, Any]]:
+    """Makes the rows of metrics.json, by figure: its value and what belongs to it."""
+    real = measure.real
     return {
         name: {
             "value": value,
             "deviation": figures.get(f"{name}_deviation"),
-            "num_samples": len(validator.data_loader.dataset),
+            "num_samples": measure.num_samples,
             "better": BETTER.get(name),
             "real": real.get(name),
             "real_deviation": real.get(f"{name}_deviation"),
-            "real_num_samples": validator.real_count if name in real else None,
-            "measured_by": validator.measured_by,
+            "real_num_samples": measure.real_count if name in real else None,
+            "measured_by": measure.measured_by,
         }
         for name, value in figures.items()
         if not name.endswith("_deviation")
@@ -115,7 +93,7 @@ def make_rows(figures: Dict[str, float], validator) -> Dict[str, Dict[str, Any]]
 
 
 def make_table(rows: Dict[str, Dict[str, Any]]) -> str:
-    """Rows of `make_rows` as a table for people."""
+    """Formats the rows of `make_rows` as a text table."""
 
     def number(value: Optional[float]) -> str:
         return "-" if value is None else f"{value:.5g}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples of fixed noise."""
+"""Samples from fixed noise."""
 
 from __future__ import annotations
 
@@ -10,12 +10,29 @@ import numpy as np
 import paddle
 
 from data import streams
+from networks.base import Generator
+from networks.base import evaluating
 from support import pictures
 
 
-def grid_inputs(cfg, generator, rows: int, columns: int) -> Dict[str, paddle.Tensor]:
-    """Fixed noise for a grid; with labels, a column holds one class, a row one noise."""
-    rng = np.random.default_rng((cfg.seed, streams.GRID))
+def grid_inputs(
+    generator: Generator, rows: int, columns: int, seed: int
+) -> Dict[str, paddle.Tensor]:
+    """Fixed inputs of a grid of samples.
+
+    With labels, a column has one class and a row one noise vector.
+
+    Args:
+        generator: The generator G.
+        rows: Rows of the grid.
+        columns: Columns of the grid.
+        seed: The run's seed.
+
+    Returns:
+        "noise", float32 [rows * columns, noise_dim], and for a conditional generator
+        "labels", int64 [rows * columns].
+    """
+    rng = np.random.default_rng((seed, streams.GRID))
     if "labels" in generator.input_keys:
         noise = rng.standard_normal((rows, 1, generator.noise_dim), "float32")
         noise = noise.repeat(columns, 1).reshape(rows * columns, -1)
@@ -25,18 +42,17 @@ def grid_inputs(cfg, generator, rows: int, columns: int) -> Dict[str, paddle.Ten
     return {"noise": paddle.to_tensor(noise)}
 
 
-def sample(generator, inputs: Dict[str, paddle.Tensor]) -> np.ndarray:
-    """Samples of given noise (and labels), without a graph."""
-    was_training = generator.training
-    generator.eval()  # running averages are of training's batches only
-    with paddle.no_grad():
-        fake = generator(inputs)["fake"].numpy()
-    if was_training:
-        generator.train()
-    return fake
+def sample(generator: Generator, inputs: Dict[str, paddle.Tensor]) -> np.ndarray:
+    """Samples [N, ...] of given inputs, without a graph.
+
+    The generator is in evaluation mode meanwhile, so that its running averages stay as they
+    are.
+    """
+    with evaluating(generator), paddle.no_grad():
+        return generator(inputs)["fake"].numpy()
 
 
-def make_grid_drawer(cfg, generator) -> Callable[[str], None]:
-    """A function that writes a 10x10 grid of samples from fixed noise to a path."""
-    inputs = grid_inputs(cfg, generator, 10, 10)
+def make_grid_drawer(generator: Generator, seed: int) -> Callable[[str], None]:
+    """Makes a function that writes a 10x10 grid of samples from fixed noise to a path."""
+    inputs = grid_inputs(generator, 10, 10, seed)
     return lambda path: pictures.save_grid(sample(generator, inputs), path, generator.low)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples of a live generator and of exported ones."""
+"""Samples of a live generator and of an exported one."""
 
 from __future__ import annotations
 
@@ -12,36 +12,46 @@ import numpy as np
 import paddle
 
 from data import streams
+from networks.base import Generator
 from support import weight_files
 from support.errors import UserError
 from support.errors import require
 
-Sampler = Callable[[Dict[str, np.ndarray]], np.ndarray]
+# Inputs by key, [N, ...] each, to samples [N, ...].
+Inputs = Dict[str, np.ndarray]
+Sampler = Callable[[Inputs], np.ndarray]
 
 
-def export_path(cfg) -> str:
-    """What the exported files' paths begin with."""
-    return osp.abspath(osp.expanduser(cfg.INFER.export_path))
-
-
-def load(cfg, generator) -> None:
+def load_generator(generator: Generator, source: Optional[str], mode: str) -> None:
     """Loads the weights that INFER.pretrained_model_path names.
 
+    Args:
+        generator: The generator G.
+        source: A path or a URL.
+        mode: The script's mode, for the message.
+
     Raises:
-        UserError: If it names none, or they do not fit.
+        UserError: If none is named, or the weights do not fit.
     """
     key = "INFER.pretrained_model_path"
     require(
-        cfg.INFER.pretrained_model_path is not None,
-        f"mode={cfg.mode} wants a trained generator: name it by {key}=PATH_OR_URL.",
+        source is not None,
+        f"mode={mode} needs a trained generator: name its weights with {key}=PATH_OR_URL.",
     )
-    weight_files.load_weights(generator, cfg.INFER.pretrained_model_path, key, "generator")
+    weight_files.load_weights(generator, source, key, "generator")
     generator.eval()
 
 
-def draw_inputs(cfg, generator, count: int, label: Optional[int] = None) -> Dict[str, np.ndarray]:
-    """Noise, and labels if the generator is conditional: of one class, or of all in turn."""
-    rng = np.random.default_rng((cfg.seed, streams.INFERENCE))
+def draw_inputs(generator: Generator, count: int, seed: int, label: Optional[int] = None) -> Inputs:
+    """Draws noise, and labels if the generator is conditional.
+
+    Args:
+        generator: The generator G.
+        count: Number of samples.
+        seed: Seed of the noise.
+        label: The class of all samples; None for all classes in turn.
+    """
+    rng = np.random.default_rng((seed, streams.INFERENCE))
     inputs = {"noise": rng.standard_normal((count, generator.noise_dim), "float32")}
     if generator.num_classes:
         labels = np.arange(count) % generator.num_classes
@@ -49,61 +59,47 @@ def draw_inputs(cfg, generator, count: int, label: Optional[int] = None) -> Dict
     return inputs
 
 
-def live_sampler(generator) -> Sampler:
-    """Samples of a generator in this process."""
+def live_sampler(generator: Generator) -> Sampler:
+    """A sampler that calls a generator in this process."""
 
-    def sample(inputs):
+    def sample(inputs: Inputs) -> np.ndarray:
         with paddle.no_grad():
             return generator.generate(*(paddle.to_tensor(x) for x in inputs.values())).numpy()
 
     return sample
 
 
-def exported_sampler(cfg, engine: str) -> Sampler:
-    """Samples of what mode=export wrote.
+def exported_sampler(path: str, engine: str) -> Sampler:
+    """A sampler that runs what mode=export wrote.
 
     Args:
-        cfg: The script's configuration.
-        engine: "native" for the static program, "onnx" for ONNX by onnxruntime.
+        path: The exported files' path without suffix.
+        engine: "native" for the static program, "onnx" for ONNX with onnxruntime.
 
     Raises:
-        UserError: If it is not there, or can't be read; and of its samples, if it is of other
-            inputs.
+        UserError: If the file is absent or can't be read. The sampler raises it for inputs
+            that the program does not take.
     """
-    path = export_path(cfg)
     file = f"{path}.onnx" if engine == "onnx" else f"{path}.json"
     require(
         osp.isfile(file),
-        f"there is no {file}. Write it by mode=export INFER.pretrained_model_path=PATH, name "
-        "another by INFER.export_path=, or weights by INFER.pretrained_model_path=.",
+        f"there is no {file}. Write it with mode=export INFER.pretrained_model_path=PATH, name "
+        "another with INFER.export_path=, or name weights with INFER.pretrained_model_path=.",
     )
     try:
-        if engine == "onnx":
-            import onnxruntime
-
-            quiet = onnxruntime.SessionOptions()
-            quiet.log_severity_level = 3  # errors: it warns of each constant that it does not need
-            session = onnxruntime.InferenceSession(file, quiet, ["CPUExecutionProvider"])
-
-            def run(inputs):
-                return session.run(None, inputs)[0]
-
-        else:
-            program = paddle.jit.load(path)
-
-            def run(inputs):
-                return program(*(paddle.to_tensor(x) for x in inputs.values())).numpy()
-
+        run = _open_onnx(file) if engine == "onnx" else _open_native(path)
     except ModuleNotFoundError:
-        raise UserError("INFER.engine=onnx needs pip install onnxruntime.") from None
-    except Exception as error:  # both raise errors of their own kinds
+        raise UserError(
+            "INFER.engine=onnx needs the package onnxruntime: pip install onnxruntime."
+        ) from None
+    except Exception as error:  # Both engines raise errors of their own kinds.
         reason = str(error).strip().split("\n")[-1]
-        raise UserError(f"{file} can't be read ({reason}). Export it anew.") from None
+        raise UserError(f"{file} can't be read ({reason}). Export it again.") from None
 
-    def sample(inputs):
+    def sample(inputs: Inputs) -> np.ndarray:
         try:
             return run(inputs)
-        except Exception as error:  # of many kinds, too
+        except Exception as error:  # Here, too.
             given = ", ".join(f"{name} {list(x.shape)}" for name, x in inputs.items())
             raise UserError(
                 f"{file} does not take {given} ({type(error).__name__}): repeat the MODEL.* "
@@ -111,3 +107,17 @@ def exported_sampler(cfg, engine: str) -> Sampler:
             ) from None
 
     return sample
+
+
+def _open_native(path: str) -> Sampler:
+    program = paddle.jit.load(path)
+    return lambda inputs: program(*(paddle.to_tensor(x) for x in inputs.values())).numpy()
+
+
+def _open_onnx(file: str) -> Sampler:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # Errors only: it warns about each constant that is not used.
+    session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
+    return lambda inputs: session.run(None, inputs)[0]

@@ -3,24 +3,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Dict
+from typing import Iterator
 from typing import Optional
 from typing import Tuple
 
 import paddle
 import ppsci
+from paddle import nn
 
 
 # --8<-- [start:base]
 class Generator(ppsci.arch.Arch):
     """A function of (noise, labels), in the form that ppsci's Solver calls.
 
-    A subclass defines `generate(noise, labels)`; everything that samples uses that. What is
-    black in its pictures is `low`; white is 1.
+    A subclass defines `generate(noise, labels)`.
 
     Args:
         noise_dim: Length of a noise vector.
-        num_classes: Labels to tell apart; 0 if `labels` is no input.
+        num_classes: Number of classes of the labels; 0 if the generator takes no labels.
+
+    Attributes:
+        low: The value of black in generated pictures; white is 1. It is -1 for an output in
+            [-1, 1] (tanh) and 0 for one in [0, 1] (sigmoid).
     """
 
     low = -1.0
@@ -34,6 +40,7 @@ class Generator(ppsci.arch.Arch):
     def generate(
         self, noise: paddle.Tensor, labels: Optional[paddle.Tensor] = None
     ) -> paddle.Tensor:
+        """Noise [N, noise_dim], and int64 labels [N] if there are classes, to samples [N, ...]."""
         raise NotImplementedError
 
     def forward(self, inputs: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
@@ -41,11 +48,14 @@ class Generator(ppsci.arch.Arch):
 
 
 class Critic(ppsci.arch.Arch):
-    """A critic: one unbounded value a sample, and class logits where it has an AC-GAN head.
+    """A critic: one unbounded value per sample, and class logits if it has an AC-GAN head.
 
-    A subclass defines `score(samples)`, which returns (values [N], logits [N, K] or None).
-    It is piecewise linear if it is made of linear maps and (leaky) ReLUs only, by way of
-    linear_maps.py; then the penalty needs no second derivatives.
+    A subclass defines `score(samples)`.
+
+    Attributes:
+        piecewise_linear: Whether the critic consists of linear maps and (leaky) ReLUs only,
+            all of them applied by `kernels.maps`. Then the gradient penalty needs no second
+            derivatives (`kernels.first_order`).
     """
 
     piecewise_linear = False
@@ -54,10 +64,11 @@ class Critic(ppsci.arch.Arch):
     output_keys = ("value_real",)
 
     def score(self, samples: paddle.Tensor) -> Tuple[paddle.Tensor, Optional[paddle.Tensor]]:
+        """Samples [N, ...] to values [N], and logits [N, K] or None."""
         raise NotImplementedError
 
     def forward(self, inputs: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
-        # The Solver asks for the gradient of every input; nobody needs that of real samples.
+        # The Solver asks for the gradient of every input. Nothing needs that of real samples.
         value, logits = self.score(inputs["real"].detach())
         outputs = {"value_real": value}
         if logits is not None:
@@ -66,3 +77,30 @@ class Critic(ppsci.arch.Arch):
 
 
 # --8<-- [end:base]
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Layer) -> Iterator[None]:
+    """Puts a network into evaluation mode; afterwards each layer has its former mode again."""
+    before = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
+    network.eval()
+    try:
+        yield
+    finally:
+        if network.training != before[0][1]:
+            network.train()  # also sets a mode of Paddle's own, which the flags below do not
+        for layer, training in before:
+            layer.training = training
+
+
+@contextlib.contextmanager
+def frozen(network: nn.Layer) -> Iterator[None]:
+    """Stops gradients into a network's weights; afterwards each weight is as it was before."""
+    before = [(weight, weight.stop_gradient) for weight in network.parameters()]
+    for weight, _ in before:
+        weight.stop_gradient = True
+    try:
+        yield
+    finally:
+        for weight, stopped in before:
+            weight.stop_gradient = stopped

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DCGAN's networks for 64x64 pictures."""
+"""DCGAN's networks (Radford et al., arXiv 1511.06434) for 64x64 pictures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from networks.normalisation import make_critic_norm
 
 
 # --8<-- [start:dcgan]
-def _small_normal(network: nn.Layer) -> None:
-    """Weights N(0, 0.02), as DCGAN's (arXiv 1511.06434, section 4)."""
+def _initialise(network: nn.Layer) -> None:
+    """Draws weights from N(0, 0.02^2), as in section 4 of the paper."""
     draw = nn.initializer.Normal(0.0, 0.02)
     for layer in network.sublayers():
         if isinstance(layer, (nn.Conv2D, nn.Conv2DTranspose, nn.Linear)):
@@ -27,12 +27,12 @@ def _small_normal(network: nn.Layer) -> None:
 
 
 class Dcgan64Generator(Generator):
-    """Noise [N, 128] -> pictures [N, 3, 64, 64] in [-1, 1].
+    """Noise [N, noise_dim], labels [N] -> pictures [N, 3, 64, 64] in [-1, 1].
 
     Args:
         dim: Channels at 32x32; 8 times as many at 4x4.
         noise_dim: Length of a noise vector.
-        num_classes: Labels to tell apart (conditional batch normalisation); 0 for none.
+        num_classes: Number of classes (conditional batch normalisation); 0 for no labels.
     """
 
     def __init__(self, dim: int = 64, noise_dim: int = 128, num_classes: int = 0):
@@ -44,7 +44,7 @@ class Dcgan64Generator(Generator):
         self.deconvs = nn.LayerList(
             [make_conv_transpose(a, b, 4) for a, b in zip(widths, [*widths[1:], 3])]
         )
-        _small_normal(self)
+        _initialise(self)
 
     def generate(self, noise, labels=None):
         h = self.linear(noise).reshape([-1, 8 * self.dim, 4, 4])
@@ -58,7 +58,7 @@ class Dcgan64Discriminator(Critic):
 
     Args:
         dim: Channels at 32x32; 8 times as many at 4x4.
-        norm: None, "layer" or "batch": normalisation after all convolutions but the first.
+        norm: None, "layer" or "batch": normalisation after each convolution but the first.
         num_classes: Classes of the AC-GAN head; 0 for no head.
     """
 
@@ -69,21 +69,20 @@ class Dcgan64Discriminator(Critic):
         self.convs = nn.LayerList(
             [nn.Conv2D(a, b, 4, stride=2, padding=1) for a, b in zip([3, *widths], widths)]
         )
-        # none after the first convolution
         self.norms = nn.LayerList(
             [
-                make_critic_norm(norm if number else None, width)
+                make_critic_norm(norm if number > 0 else None, width)
                 for number, width in enumerate(widths)
             ]
         )
         self.linear = make_linear(8 * dim, 1)
         self.linear_class = make_linear(8 * dim, num_classes) if num_classes else None
-        _small_normal(self)
+        _initialise(self)
 
     def score(self, samples):
         h = samples
-        for conv_, norm in zip(self.convs, self.norms):
-            h = maps.relu(norm(maps.conv(h, conv_)), 0.2)
+        for layer, norm in zip(self.convs, self.norms):
+            h = maps.relu(norm(maps.conv(h, layer)), 0.2)
         h = h.mean([2, 3])
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
         return maps.linear(h, self.linear).squeeze(1), logits

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear and convolutional layers, initialised as in the authors' code."""
+"""Makers of linear and convolutional layers, initialised as in the authors' code.
+
+`kernels.maps` has the functions that apply these layers.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from paddle import nn
 
 # --8<-- [start:initialisation]
 def _uniform(std: float) -> paddle.ParamAttr:
-    """Uniform initialisation of standard deviation `std` (the authors draw no normals)."""
+    """Uniform initialisation of standard deviation `std`, as the authors' code has it."""
     bound = std * math.sqrt(3.0)
     return paddle.ParamAttr(initializer=nn.initializer.Uniform(-bound, bound))
 
 
 def make_linear(n_in: int, n_out: int, gain: str = "glorot") -> nn.Linear:
-    """A linear layer, initialised as in the authors' `tflib/ops/linear.py`; biases are 0.
+    """Makes a linear layer, initialised as in the authors' `tflib/ops/linear.py`; biases are 0.
 
     Args:
         n_in: Input features.
@@ -29,19 +32,21 @@ def make_linear(n_in: int, n_out: int, gain: str = "glorot") -> nn.Linear:
 
 
 def make_conv(n_in: int, n_out: int, size: int, stride: int = 1, he: bool = True) -> nn.Conv2D:
-    """A 'same' convolution, initialised as in the authors' `tflib/ops/conv2d.py`; biases are 0.
+    """Makes a 'same' convolution, initialised as in the authors' `tflib/ops/conv2d.py`.
+
+    Biases are 0.
 
     Args:
         n_in: Input channels.
         n_out: Output channels.
         size: Height and width of the kernel.
         stride: Stride of the convolution.
-        he: He-like `std = sqrt(4 / (fan_in + fan_out))`, else Glorot's `sqrt(2 / ...)`.
+        he: Whether `std = sqrt(4 / (fan_in + fan_out))`, after He, or Glorot's `sqrt(2 / ...)`.
     """
     fan_in, fan_out = n_in * size**2, n_out * size**2 / stride**2
     std = math.sqrt((4.0 if he else 2.0) / (fan_in + fan_out))
     zero = nn.initializer.Constant(0.0)
-    # "SAME" pads an even input (1, 2) for a 5x5 kernel of stride 2, as TensorFlow does
+    # "SAME" is TensorFlow's rule: (1, 2) around an even input for a 5x5 kernel of stride 2.
     return nn.Conv2D(
         n_in,
         n_out,
@@ -54,7 +59,15 @@ def make_conv(n_in: int, n_out: int, size: int, stride: int = 1, he: bool = True
 
 
 def make_conv_transpose(n_in: int, n_out: int, size: int) -> nn.Conv2DTranspose:
-    """A transposed convolution that doubles height and width (`tflib/ops/deconv2d.py`)."""
+    """Makes a transposed convolution that doubles height and width (`tflib/ops/deconv2d.py`).
+
+    Its initialisation is He-like, as in `make_conv`; biases are 0.
+
+    Args:
+        n_in: Input channels.
+        n_out: Output channels.
+        size: Height and width of the kernel.
+    """
     fan_in, fan_out = n_in * size**2 / 4, n_out * size**2
     std = math.sqrt(4.0 / (fan_in + fan_out))
     before, after = (size - 2) // 2, (size - 1) // 2
@@ -63,7 +76,7 @@ def make_conv_transpose(n_in: int, n_out: int, size: int) -> nn.Conv2DTranspose:
         n_out,
         size,
         stride=2,
-        # crops as the adjoint of TensorFlow's 'same' convolution does: one pixel less at the top
+        # The adjoint of TensorFlow's 'same' convolution crops one pixel less at the top and left.
         padding=[before, after, before, after],
         weight_attr=_uniform(std),
         bias_attr=nn.initializer.Constant(0.0),

@@ -15,21 +15,21 @@ from support.errors import UserError
 
 # --8<-- [start:normalisation]
 class BatchNorm(nn.Layer):
-    """Batch normalisation by the batch's OWN statistics, when sampling too.
+    """Batch normalisation with the batch's OWN statistics, also in evaluation mode.
 
-    With classes, scale and offset are looked up per label (conditional batch normalisation).
-    The authors keep no running averages: draw samples in batches of about a hundred, as
-    they do, since a sample depends a little on its neighbours. Epsilon is 1e-5.
+    With classes, each label has its own scale and offset (conditional batch normalisation).
+    The authors keep no running averages. A sample therefore depends a little on the others of
+    its batch: draw samples in batches of about a hundred, as the authors do. Epsilon is 1e-5.
 
-    Running averages of the statistics (a tenth of each training batch's) are kept beside, for
-    whoever wants samples that do not depend on each other.
+    The layer also keeps running averages of the statistics: each training batch replaces a
+    tenth of them. With those, samples do not depend on each other (see `use_statistics`).
 
     Args:
-        channels: Channels of the input [N, channels, H, W].
-        num_classes: Labels to tell apart; 0 for one scale and offset for all.
+        channels: Channels of the input [N, channels] or [N, channels, H, W].
+        num_classes: Number of classes of the labels; 0 for one scale and offset for all.
 
     Attributes:
-        sample_by_running: Whether running averages take the batch's place in evaluation.
+        uses_running_averages: Whether evaluation mode normalises with the running averages.
     """
 
     def __init__(self, channels: int, num_classes: int = 0):
@@ -40,45 +40,49 @@ class BatchNorm(nn.Layer):
         )
         self.offset = self.create_parameter([rows, channels], is_bias=True)
         self.conditional = num_classes > 0
-        self.sample_by_running = False
+        self.uses_running_averages = False
         self.register_buffer("running_mean", paddle.zeros([channels]))
         self.register_buffer("running_variance", paddle.ones([channels]))
-        # Paddle's operator wants an affine map; the conditional one comes behind it
-        self.plain = paddle.ones([channels]), paddle.zeros([channels])
+        # Paddle's operator needs a scale and an offset; those of the labels follow it.
+        self.identity = paddle.ones([channels]), paddle.zeros([channels])
 
-    def forward(self, x, labels=None):
-        by_running = self.sample_by_running and not self.training
+    def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
+        with_running = self.uses_running_averages and not self.training
         if not paddle.in_dynamic_mode():
-            return self._exported(x, labels, by_running)
+            return self._exported(x, labels, with_running)
         running = self.running_mean, self.running_variance
-        if not (self.training or by_running):
-            running = tuple(part.clone() for part in running)  # which the operator would update
-        affine = self.plain if self.conditional else (self.scale[0], self.offset[0])
-        h = F.batch_norm(x, *running, *affine, training=not by_running, momentum=0.9, epsilon=1e-5)
-        return self._by_label(h, labels) if self.conditional else h
+        if not (self.training or with_running):
+            # The operator updates what it gets; only training may change the averages.
+            running = tuple(part.clone() for part in running)
+        affine = self.identity if self.conditional else (self.scale[0], self.offset[0])
+        h = F.batch_norm(
+            x, *running, *affine, training=not with_running, momentum=0.9, epsilon=1e-5
+        )
+        return self._scale_by_label(h, labels) if self.conditional else h
 
-    def _by_label(self, h, labels):
+    def _scale_by_label(self, h, labels):
         scale, offset = (F.embedding(labels, rows) for rows in (self.scale, self.offset))
         return h * broadcast_channels(scale, h) + broadcast_channels(offset, h)
 
-    def _exported(self, x, labels, by_running):
-        # Written out, since ONNX has no form for an operator that takes the batch's statistics.
+    def _exported(self, x, labels, with_running):
+        # ONNX has no operator that normalises with the batch's statistics, so this is written out.
         axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
         mean, variance = self.running_mean.reshape(shape), self.running_variance.reshape(shape)
-        if not by_running:
+        if not with_running:
             mean = x.mean(axes, keepdim=True)
             variance = (x - mean).square().mean(axes, keepdim=True)
         h = (x - mean) / paddle.sqrt(variance + 1e-5)
         if self.conditional:
-            return self._by_label(h, labels)
+            return self._scale_by_label(h, labels)
         return h * self.scale.reshape(shape) + self.offset.reshape(shape)
 
 
 class LayerNorm(nn.Layer):
-    """Layer normalisation over channels, height and width, a scale and offset per channel.
+    """Layer normalisation over channels, height and width; a scale and an offset per channel.
 
-    Written out because Paddle's own layer_norm has no second derivative, which the
-    gradient penalty needs. Samples stay independent, which the penalty needs as well.
+    The gradient penalty needs second derivatives, and Paddle's own layer_norm has none, so the
+    formula is written out. Samples stay independent of each other, as the penalty needs them to
+    be. Epsilon is 1e-5.
 
     Args:
         channels: Channels of the input [N, channels, H, W].
@@ -90,39 +94,48 @@ class LayerNorm(nn.Layer):
         self.scale = self.create_parameter(shape, default_initializer=nn.initializer.Constant(1.0))
         self.offset = self.create_parameter(shape, is_bias=True)
 
-    def forward(self, x, labels=None):
+    def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         centred = x - x.mean([1, 2, 3], keepdim=True)
         variance = centred.square().mean([1, 2, 3], keepdim=True)
         return centred / paddle.sqrt(variance + 1e-5) * self.scale + self.offset
 
 
 class NoNorm(nn.Layer):
-    """No normalisation: the critic's default."""
+    """No normalisation: the default of the paper's critics.
+
+    Args:
+        channels: Ignored; the other normalisations have it.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
 
-    def forward(self, x, labels=None):
+    def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         return x
 
 
 def use_statistics(generator: nn.Layer, statistics: str) -> None:
-    """Says what a generator's batch normalisation goes by in evaluation.
+    """Sets the statistics that a generator's batch normalisation uses in evaluation mode.
 
     Args:
-        generator: A network with `BatchNorm` in it, or without.
-        statistics: "batch", the samples' own, or "running", averages of training's batches.
+        generator: A network, with or without `BatchNorm`.
+        statistics: "batch" (those of the samples' own batch) or "running" (averages over
+            training's batches).
     """
-    for layer in generator.sublayers():
+    for layer in generator.sublayers(include_self=True):
         if isinstance(layer, BatchNorm):
-            layer.sample_by_running = statistics == "running"
+            layer.uses_running_averages = statistics == "running"
 
 
 def make_critic_norm(name: Optional[str], channels: int) -> nn.Layer:
-    """The critic's normalisation by name: None, "layer", or "batch".
+    """Makes a critic's normalisation.
 
-    "batch" is for objectives without a penalty: it ties samples together, while a penalty
-    holds for each sample on its own (section 4 of the paper).
+    "batch" is for objectives without a gradient penalty. It makes samples depend on each other,
+    while the penalty holds for each sample on its own (section 4 of the paper).
+
+    Args:
+        name: None, "layer" or "batch".
+        channels: Channels of the input [N, channels, H, W].
 
     Raises:
         UserError: For another name.

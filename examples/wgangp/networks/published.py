@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks that the weights published by PaddleScience belong to, for evaluation only.
+"""The networks of the weights that PaddleScience published, for evaluation only.
 
-They differ from the paper's, which are in functions.py, in four ways:
+They differ from the paper's networks (functions.py) in four ways:
 
-1. The CIFAR-10 generator enlarges by a pixel shuffle that mixes channels (see `Upsample`).
-2. Its critic always normalises, with ONE scale and offset for all of a sample.
-3. Samples are drawn by running statistics, where the authors take a batch's own.
-4. They were trained otherwise, which only their weights show: 64 pictures in the generator's
-   batch instead of 128, and dequantisation noise drawn once for the whole set.
+1. The CIFAR-10 generator upsamples by a pixel shuffle that mixes channels (see `Upsample`).
+2. The CIFAR-10 critic always normalises, with ONE scale and offset for all of a sample.
+3. Generators normalise with running statistics, where the authors use a batch's own.
+4. The training differed: 64 pictures in the generator's batch instead of 128, and
+   dequantisation noise drawn once for the whole set. Only the weights show this.
 
-MNIST's convolutions also lie one pixel off the authors', and its critic's ReLU leaks 0.01
-instead of 0.2. The toy networks differ in names only.
+MNIST's convolutions also lie one pixel off the authors', and its critic's leaky ReLU has slope
+0.01 instead of 0.2. The toy networks differ in names only.
 
-The files themselves were not to be had: what fits them was checked on names and shapes only.
+The weight files themselves were not available here. The tests compare names and shapes with
+those of the files, and the formulas with NumPy.
 """
 
 from __future__ import annotations
@@ -24,35 +25,36 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from data.image_set import NUM_CLASSES
 from networks.base import Critic
 from networks.base import Generator
 
+NUM_CLASSES = 10  # of CIFAR-10, in the shapes of its weights
+
 
 class Upsample(nn.Layer):
-    """Doubles height and width [N, C, H, W] by a pixel shuffle of four copies of the channels.
+    """Doubles height and width of [N, C, H, W] by a pixel shuffle of four copies of the channels.
 
-    Place (2y + i, 2x + j) of channel c is place (y, x) of channel (4c + 2i + j) mod C, so that
-    channels C/4 apart become equal.
+    Pixel (2y + i, 2x + j) of channel c is pixel (y, x) of channel (4c + 2i + j) mod C. Channels
+    that are C/4 apart become equal.
     """
 
-    def forward(self, x):
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return F.pixel_shuffle(paddle.concat([x] * 4, 1), 2)
 
 
 class BatchNorm(nn.BatchNorm2D):
-    """Batch normalisation by running statistics, also where the network is in training mode."""
+    """Batch normalisation with running statistics, in training mode as well."""
 
-    def forward(self, x, labels=None):
+    def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         return F.batch_norm(x, self._mean, self._variance, self.weight, self.bias, epsilon=1e-5)
 
 
 class StoredNorm(nn.Layer):
-    """Normalises by stored `mean` and `var`, then scales per label where there are classes.
+    """Normalises with a stored mean and variance; with classes, scales per label.
 
     Args:
-        channels: Channels of the input, or 1 for the same numbers in all of them.
-        num_classes: Labels to tell apart; 0 for one scale and offset for all.
+        channels: Channels of the input, or 1 for the same numbers in all channels.
+        num_classes: Number of classes of the labels; 0 for one scale and offset for all.
     """
 
     def __init__(self, channels: int, num_classes: int = 0):
@@ -63,7 +65,7 @@ class StoredNorm(nn.Layer):
         self.register_buffer("mean", paddle.zeros([channels]))
         self.register_buffer("var", paddle.ones([channels]))
 
-    def forward(self, x, labels=None):
+    def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         parts = [self.mean, self.var, self.scale, self.offset]
         if self.scale.ndim > 1:
             parts[2:] = [F.embedding(labels, rows) for rows in parts[2:]]
@@ -71,56 +73,56 @@ class StoredNorm(nn.Layer):
         return (x - mean) / paddle.sqrt(var + 1e-5) * scale + offset
 
 
-def conv(n_in: int, n_out: int, size: int) -> nn.Conv2D:
-    """A convolution that keeps height and width."""
+def make_conv(n_in: int, n_out: int, size: int) -> nn.Conv2D:
+    """Makes a convolution that keeps height and width."""
     return nn.Conv2D(n_in, n_out, size, padding=size // 2)
 
 
-def upsampled(layer: nn.Conv2D) -> nn.Layer:
-    """A convolution, under the name `conv2D`, of an enlarged picture."""
-    return nn.Sequential(("upsample", Upsample()), ("conv2D", layer))
+def upsample_before(conv: nn.Conv2D) -> nn.Sequential:
+    """Puts an upsampling before a convolution, whose name becomes `conv2D`."""
+    return nn.Sequential(("upsample", Upsample()), ("conv2D", conv))
 
 
-def pooled(layer: nn.Conv2D) -> nn.Layer:
-    """A convolution, under the name `conv2D`, and a 2x2 mean pool of it."""
-    return nn.Sequential(("conv2D", layer), ("pool", nn.AvgPool2D(2)))
+def pool_after(conv: nn.Conv2D) -> nn.Sequential:
+    """Puts a 2x2 mean pool after a convolution, whose name becomes `conv2D`."""
+    return nn.Sequential(("conv2D", conv), ("pool", nn.AvgPool2D(2)))
 
 
 class ResidualBlock(nn.Layer):
-    """Norm, ReLU, convolution, norm, ReLU, convolution, beside a shortcut.
+    """Norm, ReLU, convolution, norm, ReLU, convolution, plus a shortcut.
 
     Args:
         dim: Input and output channels.
-        norm: Builds a normalisation.
+        norm: Makes a normalisation.
         resample: None, "up" (before the first convolution) or "down" (after the second).
     """
 
     def __init__(self, dim: int, norm: Callable[[], nn.Layer], resample: Optional[str] = None):
         super().__init__()
-        shortcut, first, second = (conv(dim, dim, size) for size in (1, 3, 3))
+        shortcut, conv_1, conv_2 = (make_conv(dim, dim, size) for size in (1, 3, 3))
         if resample == "up":
-            shortcut, first = upsampled(shortcut), upsampled(first)
+            shortcut, conv_1 = upsample_before(shortcut), upsample_before(conv_1)
         elif resample == "down":
-            shortcut, second = pooled(shortcut), pooled(second)
+            shortcut, conv_2 = pool_after(shortcut), pool_after(conv_2)
         self.resample = resample
-        self.conv_shortcut = shortcut  # the files have one also where it is not used
-        self.conv_1, self.conv_2 = first, second
+        self.conv_shortcut = shortcut  # The files have one even where it is not used.
+        self.conv_1, self.conv_2 = conv_1, conv_2
         self.normalize1 = nn.LayerDict({"normalize": norm()})
         self.normalize2 = nn.LayerDict({"normalize": norm()})
 
-    def forward(self, x, labels=None):
+    def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         h = self.conv_1(F.relu(self.normalize1["normalize"](x, labels)))
         h = self.conv_2(F.relu(self.normalize2["normalize"](h, labels)))
         return h + (x if self.resample is None else self.conv_shortcut(x))
 
 
 class PublishedCifar10Generator(Generator):
-    """Noise [N, 128], labels [N] -> pictures [N, 3, 32, 32] in [-1, 1].
+    """Noise [N, noise_dim], labels [N] -> pictures [N, 3, 32, 32] in [-1, 1].
 
     Args:
         dim: Channels of every layer.
         noise_dim: Length of a noise vector.
-        use_label: Whether the blocks' normalisation is conditional; the last one never is.
+        use_label: Whether normalisation in the blocks is conditional; the last one never is.
     """
 
     def __init__(self, dim: int = 128, noise_dim: int = 128, use_label: bool = True):
@@ -134,7 +136,7 @@ class PublishedCifar10Generator(Generator):
         net.linear1 = nn.Linear(noise_dim, 4 * 4 * dim)
         net.ResidualBlocks = nn.LayerList([ResidualBlock(dim, norm, "up") for _ in range(3)])
         net.Normalize = nn.Sequential(("normalize", BatchNorm(dim)))
-        net.conv = conv(dim, 3, 3)
+        net.conv = make_conv(dim, 3, 3)
 
     def generate(self, noise, labels=None):
         net = self.generator
@@ -149,17 +151,19 @@ class PublishedCifar10Discriminator(Critic):
 
     Args:
         dim: Channels of every layer.
-        use_label: Whether the AC-GAN head, which gives the logits, is there.
+        use_label: Whether the critic has an AC-GAN head, which gives the logits.
     """
 
     def __init__(self, dim: int = 128, use_label: bool = True):
         super().__init__()
-        blocks = [ResidualBlock(dim, lambda: StoredNorm(1), how) for how in ("down", None, None)]
+        resamples = ("down", None, None)
+        blocks = [ResidualBlock(dim, lambda: StoredNorm(1), resample) for resample in resamples]
         net = self.discriminator = nn.Layer()
         first = net.optimized_resblock_disc1 = nn.Layer()
-        first.conv_1 = conv(3, dim, 3)
-        first.conv_2 = pooled(conv(dim, dim, 3))
-        first.conv_shortcut = pooled(conv(3, dim, 1))  # the same as a pool before the 1x1 map
+        first.conv_1 = make_conv(3, dim, 3)
+        first.conv_2 = pool_after(make_conv(dim, dim, 3))
+        # The same as a pool before the 1x1 convolution, since both are linear.
+        first.conv_shortcut = pool_after(make_conv(3, dim, 1))
         net.ResidualBlocks = nn.LayerList(blocks)
         net.linear = nn.Linear(dim, 1)
         net.linear2 = nn.Linear(dim, NUM_CLASSES) if use_label else None
@@ -175,7 +179,12 @@ class PublishedCifar10Discriminator(Critic):
 
 
 class PublishedMnistGenerator(Generator):
-    """Noise [N, 128] -> digits [N, 1, 28, 28] in [0, 1], by 4 and 2 times, then `dim` channels."""
+    """Noise [N, noise_dim] -> digits [N, 1, 28, 28] in [0, 1].
+
+    Args:
+        dim: Channels at 14x14; the layers before it have 4 and 2 times as many.
+        noise_dim: Length of a noise vector.
+    """
 
     low = 0.0
 
@@ -184,7 +193,7 @@ class PublishedMnistGenerator(Generator):
         self.dim = dim
         net = self.generator = nn.Layer()
         net.linear1 = nn.Linear(noise_dim, 4 * 4 * 4 * dim)
-        # 4 -> 7 -> 14 -> 28 pixels: the last argument adds the one that an even size needs
+        # 4 -> 7 -> 14 -> 28 pixels: the last argument adds the one that an even size needs.
         net.conv2d_transpose1 = nn.Conv2DTranspose(4 * dim, 2 * dim, 5, 2, 2, 0)
         net.conv2d_transpose2 = nn.Conv2DTranspose(2 * dim, dim, 5, 2, 2, 1)
         net.conv2d_transpose3 = nn.Conv2DTranspose(dim, 1, 5, 2, 2, 1)
@@ -198,7 +207,11 @@ class PublishedMnistGenerator(Generator):
 
 
 class PublishedMnistDiscriminator(Critic):
-    """Digits [N, 1, 28, 28] -> values [N], by `dim`, then 2 and 4 times as many channels."""
+    """Digits [N, 1, 28, 28] -> values [N].
+
+    Args:
+        dim: Channels of the first convolution; the next ones have 2 and 4 times as many.
+    """
 
     def __init__(self, dim: int = 64):
         super().__init__()
@@ -212,12 +225,12 @@ class PublishedMnistDiscriminator(Critic):
         net, h = self.discriminator, samples
         for layer in (net.conv2d_1, net.conv2d_2, net.conv2d_3):
             h = F.leaky_relu(layer(h), 0.01)
-        # reshape, since flatten has no second derivative in Paddle
+        # Paddle's flatten has no second derivative; reshape has one.
         return net.linear(h.reshape([len(h), -1])).squeeze(1), None
 
 
-def toy_layers(dim: int, n_out: int) -> nn.Layer:
-    """Four linear layers with ReLU between, from points or noise [N, 2]."""
+def make_toy_layers(dim: int, n_out: int) -> nn.Sequential:
+    """Makes four linear layers with ReLUs between them, [N, 2] to [N, n_out]."""
     hidden = [
         (f"reluLayer{i}", nn.Sequential(("linear", nn.Linear(n_in, dim)), ("relu", nn.ReLU())))
         for i, n_in in enumerate((2, dim, dim), 1)
@@ -226,22 +239,30 @@ def toy_layers(dim: int, n_out: int) -> nn.Layer:
 
 
 class PublishedToyGenerator(Generator):
-    """Noise [N, 2] -> points [N, 2], by hidden layers of width `dim`."""
+    """Noise [N, 2] -> points [N, 2].
+
+    Args:
+        dim: Width of the hidden layers.
+    """
 
     def __init__(self, dim: int = 512):
         super().__init__(noise_dim=2)
-        self.generator = toy_layers(dim, 2)
+        self.generator = make_toy_layers(dim, 2)
 
     def generate(self, noise, labels=None):
         return self.generator(noise)
 
 
 class PublishedToyDiscriminator(Critic):
-    """Points [N, 2] -> values [N], by hidden layers of width `dim`."""
+    """Points [N, 2] -> values [N].
+
+    Args:
+        dim: Width of the hidden layers.
+    """
 
     def __init__(self, dim: int = 512):
         super().__init__()
-        self.discriminator = toy_layers(dim, 1)
+        self.discriminator = make_toy_layers(dim, 1)
 
     def score(self, samples):
         return self.discriminator(samples).squeeze(1), None

@@ -17,12 +17,12 @@ from networks.layers import make_linear
 from networks.normalisation import BatchNorm
 from networks.normalisation import make_critic_norm
 
-WIDTHS = (1, 2, 4, 8, 8)  # channels at 64x64, 32x32, ... 4x4, in units of `dim`
+WIDTHS = (1, 2, 4, 8, 8)  # channels at 64x64, 32x32, ..., 4x4 in units of `dim`
 
 
 # --8<-- [start:resnet64]
 class DownBlock(nn.Layer):
-    """Three 3x3 convolutions, the third of stride 2, beside a 1x1 one of stride 2.
+    """Three 3x3 convolutions, the third of stride 2, plus a shortcut: a 1x1 one of stride 2.
 
     Args:
         n_in: Input channels.
@@ -50,12 +50,15 @@ class DownBlock(nn.Layer):
 
 
 class UpBlock(nn.Layer):
-    """Two 3x3 convolutions and a transposed 4x4 one of stride 2, beside a transposed shortcut.
+    """Two 3x3 convolutions and a transposed 4x4 one, plus a shortcut: a transposed 2x2 one.
+
+    Both transposed convolutions have stride 2.
 
     Args:
         n_in: Input channels.
         n_out: Output channels.
-        num_classes: Labels of the batch normalisation before each; 0 for none.
+        num_classes: Number of classes of the batch normalisation before each convolution; 0
+            for no labels.
     """
 
     def __init__(self, n_in: int, n_out: int, num_classes: int):
@@ -78,25 +81,25 @@ class UpBlock(nn.Layer):
 
 
 class Resnet64Generator(Generator):
-    """Noise [N, 128] -> pictures [N, 3, 64, 64] in [-1, 1].
+    """Noise [N, noise_dim], labels [N] -> pictures [N, 3, 64, 64] in [-1, 1].
 
     Args:
         dim: Channels at 64x64; 8 times as many at 4x4.
         noise_dim: Length of a noise vector.
-        num_classes: Labels to tell apart (conditional batch normalisation); 0 for none.
+        num_classes: Number of classes (conditional batch normalisation); 0 for no labels.
     """
 
     def __init__(self, dim: int = 64, noise_dim: int = 128, num_classes: int = 0):
         super().__init__(noise_dim, num_classes)
+        self.dim = dim
         widths = [dim * width for width in reversed(WIDTHS)]
-        self.first = widths[0]
         self.linear = make_linear(noise_dim, 4 * 4 * widths[0])
         self.blocks = nn.LayerList([UpBlock(a, b, num_classes) for a, b in zip(widths, widths[1:])])
         self.norm = BatchNorm(dim)
         self.conv = make_conv(dim, 3, 3, he=False)
 
     def generate(self, noise, labels=None):
-        h = self.linear(noise).reshape([-1, self.first, 4, 4])
+        h = self.linear(noise).reshape([-1, WIDTHS[-1] * self.dim, 4, 4])
         for block in self.blocks:
             h = block(h, labels)
         return F.tanh(maps.conv(F.relu(self.norm(h)), self.conv))
@@ -107,7 +110,7 @@ class Resnet64Discriminator(Critic):
 
     Args:
         dim: Channels at 64x64; 8 times as many at 4x4.
-        norm: None, "layer" or "batch", in the blocks.
+        norm: None, "layer" or "batch": normalisation in the blocks.
         num_classes: Classes of the AC-GAN head; 0 for no head.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of the WGAN lab, a teaching exercise that many courses share."""
+"""The networks of the "WGAN lab", an exercise that many courses use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WganLabGenerator(Generator):
     """Noise [N, 100] -> digits [N, 1, 28, 28] in [-1, 1].
 
     Args:
-        dim: Channels at 14x14; twice as many at 7x7, and 16 times as many in the first layer.
+        dim: Channels at 14x14; twice as many at 7x7, and 16 times as many after the first layer.
         noise_dim: Length of a noise vector.
     """
 
@@ -46,7 +46,7 @@ class WganLabDiscriminator(Critic):
 
     Args:
         dim: Channels at 14x14; twice as many at 7x7.
-        norm: None, "layer" or "batch": normalisation after both convolutions.
+        norm: None, "layer" or "batch": normalisation after each convolution.
     """
 
     def __init__(self, dim: int = 32, norm: Optional[str] = "batch"):

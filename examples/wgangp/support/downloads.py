@@ -1,27 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads that are checked, and whole or absent."""
+"""Downloads over https: verified, limited in size, and either whole or absent."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
+import os
 import sys
 import urllib.parse
-import urllib.request
 from os import path as osp
+from typing import BinaryIO
 from typing import Optional
 from typing import Sequence
 
+import pooch
+import urllib3
 from ppsci.utils import logger
 from tqdm import tqdm
 
-from support.archives import LARGEST
+from support import storage
+from support.archives import MAX_BYTES
 from support.errors import UserError
-from support.storage import CACHE
-from support.storage import replacing
 
-SECURE = ("https://",)  # how addresses begin from which downloads are taken
-TIMEOUT = 30  # seconds without a byte
+SECURE = ("https://",)  # prefixes of the addresses that downloads are accepted from
+TIMEOUT = 30  # seconds to wait for a connection, and for the next bytes
+CHUNK = 1 << 16  # bytes
+
+pooch.get_logger().setLevel("WARNING")  # `fetch` logs the downloads
 
 
 def fetch(
@@ -31,14 +34,14 @@ def fetch(
     other_ways: str,
     setting: str = "DATA.data_path",
 ) -> str:
-    """A file that is published: the one at `path`, downloaded to there where it is absent.
+    """Returns the path of a published file, and downloads the file if it is absent.
 
-    A file that is there is taken as it is, so that own data in the same layout serves too.
+    A file that exists is used as it is, so that a user's own data in the same layout work too.
 
     Args:
-        path: Where the file is, or is to be; `~` is the home folder.
-        addresses: Where it can be had, tried in turn.
-        checksum: MD5 or SHA-256 of a download.
+        path: Where the file is, or where to put it; `~` is the home folder.
+        addresses: URLs of the file, tried in turn.
+        checksum: MD5 or SHA-256 of the download, in hexadecimal.
         other_ways: What a user without a network can do, for the message.
         setting: The configuration key that names the path, for messages.
 
@@ -46,7 +49,8 @@ def fetch(
         The path, absolute.
 
     Raises:
-        UserError: If it is neither there nor to be had; names file, address and ways out.
+        UserError: If the file is absent and cannot be downloaded. The message names the file, the
+            addresses, and what the user can do.
     """
     path = osp.abspath(osp.expanduser(path))
     if osp.isfile(path):
@@ -54,14 +58,14 @@ def fetch(
     if osp.isdir(path):
         raise UserError(f"{setting}={path} is a folder; name the file in it.")
     ways = (
-        f"Download it elsewhere and put it at {path}, or name its place by "
-        f"{setting}=PATH. Without it: {other_ways}"
+        f"Download the file elsewhere and put it at {path}, or name its path with "
+        f"{setting}=PATH. Without the file: {other_ways}"
     )
-    in_cache = path.startswith(osp.join(osp.expanduser(CACHE), ""))
+    in_cache = path.startswith(osp.join(osp.expanduser(storage.CACHE), ""))
     if not osp.isdir(osp.dirname(path)) and not in_cache:
         raise UserError(
-            f"{setting}={path}: neither this file nor its folder is there; is it a slip? "
-            f"In a folder that exists, it would be downloaded from {addresses[0]}. {ways}"
+            f"{setting}={path}: neither this file nor its folder exists. Is this a typo? In a "
+            f"folder that exists, the file is downloaded from {addresses[0]}. {ways}"
         )
     reasons = []
     for address in addresses:
@@ -76,56 +80,102 @@ def fetch(
     )
 
 
-def _require_secure(address: str) -> None:
-    if not address.startswith(SECURE):
-        raise OSError(f"{address} is not an address by https, and only those are taken")
-
-
-class _SecureRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, request, response, code, message, headers, address):
-        _require_secure(address)
-        return super().redirect_request(request, response, code, message, headers, address)
-
-
 def download(address: str, path: str, checksum: Optional[str] = None) -> None:
-    """Downloads to a temporary file beside `path`, checks it, then renames it.
+    """Downloads a file; afterwards, and after any interruption, `path` is either absent or whole.
 
-    Whatever interrupts it, `path` is either absent or whole.
+    pooch downloads to a temporary file in the same folder, compares the checksum, and renames.
 
     Args:
-        address: A URL.
-        path: Where the file is to be.
-        checksum: Its MD5 or SHA-256 in hexadecimal, if known.
+        address: A URL that begins with https://.
+        path: Where to put the file, absolute; its folder is created if it is absent.
+        checksum: MD5 or SHA-256 of the file in hexadecimal, if known.
 
     Raises:
-        OSError: If it can't be had, or is not what the checksum says.
+        OSError: If the file cannot be downloaded, does not match the checksum, or is larger than
+            `MAX_BYTES`.
     """
-    kind = "md5" if checksum is not None and len(checksum) == 32 else "sha256"
-    digest = hashlib.new(kind)
-    _require_secure(address)
-    opener = urllib.request.build_opener(_SecureRedirects)
+    known_hash = checksum
+    if checksum is not None:
+        known_hash = f"{'md5' if len(checksum) == 32 else 'sha256'}:{checksum}"
+    folder, name = osp.split(path)
     try:
-        with (
-            replacing(path) as file,
-            opener.open(address, timeout=TIMEOUT) as response,
-            tqdm(
-                total=int(response.headers.get("Content-Length") or 0) or None,
-                unit="B",
-                unit_scale=True,
-                desc=osp.basename(path),
-                mininterval=0.5 if sys.stderr.isatty() else 10,
-            ) as bar,
-        ):
-            expected = response.headers.get("Content-Length")
-            for block in iter(lambda: response.read(1 << 16), b""):
-                file.write(block)
-                digest.update(block)
-                bar.update(len(block))
-                if bar.n > LARGEST:
-                    raise OSError("it is larger than 1 GiB")
-            if expected is not None and bar.n != int(expected):
-                raise OSError(f"the connection broke after {bar.n} of {expected} bytes")
-            if checksum is not None and digest.hexdigest() != checksum:
-                raise OSError(f"its {kind.upper()} is {digest.hexdigest()}, expected {checksum}")
-    except (http.client.HTTPException, ValueError) as error:
-        raise OSError(str(error)) from None
+        pooch.retrieve(address, known_hash, name, folder, downloader=_Downloader(name))
+    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+        raise OSError(_root_cause(error)) from None
+
+
+class _Downloader:
+    """A downloader for pooch: https only, at most `MAX_BYTES`, and with a progress bar.
+
+    pooch's own bar takes no name, and fills a log with lines if stderr is not a terminal.
+
+    Args:
+        name: The name of the file, for the bar.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, address: str, temporary: str, _: Optional[pooch.Pooch]) -> None:
+        _require_secure(address)
+        bar = tqdm(
+            unit="B",
+            unit_scale=True,
+            desc=self.name,
+            delay=1,  # seconds; a download that fails at once shows no bar
+            mininterval=0.5 if sys.stderr.isatty() else 10,
+        )
+
+        def check_response(response, **_):
+            """Checks a response before requests follows its redirect or reads its content."""
+            _require_secure(response.url)
+            if response.is_redirect:
+                _require_secure(urllib.parse.urljoin(response.url, response.headers["Location"]))
+            bar.total = int(response.headers.get("Content-Length") or 0) or None
+            # Some servers declare .gz files as an encoding of their content: do not unpack them.
+            response.raw.headers.pop("Content-Encoding", None)
+            # urllib3 before 2.0 would accept a broken connection.
+            response.raw.enforce_content_length = True
+
+        get = pooch.HTTPDownloader(
+            chunk_size=CHUNK,
+            timeout=TIMEOUT,
+            headers={"Accept-Encoding": "identity"},
+            hooks={"response": check_response},
+        )
+        with bar, open(temporary, "wb") as file:
+            get(address, _LimitedFile(file, bar), None)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # pooch creates it for its owner alone
+
+
+class _LimitedFile:
+    """A file to write that takes at most `MAX_BYTES`, and shows its size in a progress bar."""
+
+    def __init__(self, file: BinaryIO, bar: tqdm):
+        self.file, self.bar, self.size = file, bar, 0
+
+    def write(self, block: bytes) -> None:
+        self.size += len(block)
+        if self.size > MAX_BYTES:
+            raise OSError("it is larger than 1 GiB")
+        self.file.write(block)
+        self.bar.update(len(block))
+
+    def flush(self) -> None:
+        """Does nothing: pooch flushes after each block, and `_Downloader` at the end."""
+
+
+def _require_secure(address: str) -> None:
+    if not address.startswith(SECURE):
+        raise OSError(
+            f"{address} does not begin with https://; other addresses are not downloaded from"
+        )
+
+
+def _root_cause(error: BaseException) -> str:
+    """Returns the message of the first error in a chain: requests' own are long and nested."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return str(error) or type(error).__name__

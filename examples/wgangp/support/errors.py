@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that a user can put right."""
+"""Errors that a user can correct."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import sys
 
 
 class UserError(Exception):
-    """Something that the user can put right: wrong input, not a fault of the program.
+    """Wrong input: an error that the user can correct, not a fault of the program.
 
-    Its message says what was wrong, where, and what to do; scripts print it alone.
+    The message says what is wrong, where, and what to do. Scripts print the message alone,
+    without a traceback.
     """
 
 
 def fail(message: str, status: int = 2) -> None:
-    """Prints an error in one piece, without a traceback, and exits."""
+    """Prints an error without a traceback, in a single write, and exits with `status`."""
     print(f"Error: {message}", file=sys.stderr)
     sys.exit(status)
 
 
-def require(holds: bool, message: str) -> None:
-    """Raises `UserError(message)` unless something holds."""
-    if not holds:
+def require(condition: bool, message: str) -> None:
+    """Raises `UserError(message)` unless a condition holds."""
+    if not condition:
         raise UserError(message)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NumPy's `.npz` files that end in a checksum."""
+"""NumPy's `.npz` files with a checksum at their end."""
 
 from __future__ import annotations
 
@@ -11,58 +11,63 @@ from typing import Dict
 
 import numpy as np
 
-from support.archives import read_stored
+from support.archives import read_uncompressed_zip
 from support.errors import UserError
 from support.storage import replacing
 
-DIGEST = 64  # bytes of a SHA-256 in hexadecimal
+DIGEST_BYTES = 64  # the length of a SHA-256 in hexadecimal
 
 
 def write_npz(path: str, arrays: Dict[str, np.ndarray]) -> None:
-    """Writes NumPy's `.npz` format, so that it ends in the SHA-256 of all before it.
+    """Writes arrays in NumPy's `.npz` format; the file ends in the SHA-256 of all bytes before it.
 
-    It takes its place when it is complete, whatever happens on the way.
+    The file appears at `path` only when it is complete.
     """
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     with zipfile.ZipFile(buffer, "a") as archive:
-        archive.comment = b"0" * DIGEST  # which NumPy and unzip pass over
-    content = buffer.getvalue()[:-DIGEST]
+        # The comment of a zip archive is its end. NumPy and unzip ignore it.
+        archive.comment = b"0" * DIGEST_BYTES
+    content = buffer.getvalue()[:-DIGEST_BYTES]
     with replacing(path) as file:
         file.write(content + hashlib.sha256(content).hexdigest().encode())
 
 
 def read_npz(path: str) -> Dict[str, np.ndarray]:
-    """Reads what `write_npz` wrote; nothing in it is executed.
+    """Reads a file of `write_npz`; no code in it is run.
 
     Args:
         path: The file.
 
+    Returns:
+        Arrays by name.
+
     Raises:
-        UserError: If it is damaged, or holds anything but arrays of numbers.
+        UserError: If the file is damaged, or contains anything but arrays of numbers.
     """
     try:
         with open(path, "rb") as file:
             content = file.read()
-        if hashlib.sha256(content[:-DIGEST]).hexdigest().encode() != content[-DIGEST:]:
+        digest = hashlib.sha256(content[:-DIGEST_BYTES]).hexdigest().encode()
+        if digest != content[-DIGEST_BYTES:]:
             raise ValueError("its checksum does not match its content")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = read_stored(archive, len(content))
+            members = read_uncompressed_zip(archive, len(content))
         return {name[: -len(".npy")]: _read_npy(part) for name, part in members.items()}
-    except Exception as error:  # NumPy and zipfile raise almost anything for what is damaged
+    except Exception as error:  # NumPy and zipfile raise many types of errors for damaged files
         raise UserError(f"{path} is not intact ({error}).") from None
 
 
 def _read_npy(content: bytes) -> np.ndarray:
-    """A `.npy` file of numbers, whose size is what its head says."""
+    """Reads an array of numbers in `.npy` format, if its size is the size that its header says."""
     file = io.BytesIO(content)
     if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an array is of another version")
+        raise ValueError("it holds an array in another version of the .npy format than 1.0")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.kind not in "biuf":
         raise ValueError(f"it holds an array of {dtype}")
     start = file.tell()
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - start:
-        raise ValueError("an array is not as large as it says")
+        raise ValueError("the size of an array is not the size that its header says")
     flat = np.frombuffer(content, dtype, offset=start)
     return flat.reshape(shape, order="F" if fortran else "C")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a run: sample grids, the toy sets with the critic's level sets, loss curves."""
+"""Pictures of a run: grids of samples, toy sets with the critic's level sets, loss curves."""
 
 from __future__ import annotations
 
 import json
 from os import path as osp
 from typing import Callable
+from typing import Dict
+from typing import List
 from typing import Optional
 
 import matplotlib
@@ -15,25 +17,43 @@ matplotlib.use("Agg")
 from matplotlib import image as mpl_image
 from matplotlib import pyplot as plt
 
+# The panels of `draw_losses`: a title, and the names of the curves.
+PANELS = {
+    "Wasserstein estimate": ["wasserstein", "test_wasserstein"],
+    "losses": ["critic_loss", "generator_loss"],
+    "gradient norm (1 is the goal of wgan_gp)": ["gradient_norm"],
+    "class losses": ["critic_class_loss", "generator_class_loss"],
+    "class accuracy": ["accuracy_real", "accuracy_fake"],
+    "scores (higher is better)": ["inception_score", "classifier_score", "high_quality"],
+    "distances (lower is better)": ["fid", "frechet_distance", "wasserstein_2"],
+}
+
 
 def to_levels(images, low: float):
-    """Generator output in [low, 1], an array or tensor, as numbers in [0, 255], not yet whole.
+    """Scales generator output from [low, 1] to grey levels in [0, 255], without rounding.
 
-    Cut to whole numbers, they are the authors' `int((x + 1) * 255.99 / 2)`.
+    Truncated to whole numbers, they are the authors' `int((x + 1) * 255.99 / 2)`.
+
+    Args:
+        images: An array or a tensor of any shape.
+        low: The value of black; the value of white is 1.
+
+    Returns:
+        Levels of the same type and shape.
     """
     return ((images - low) * (255.99 / (1 - low))).clip(0, 255)
 
 
 def to_uint8(images: np.ndarray, low: float) -> np.ndarray:
-    """Generator output in [low, 1] as uint8 grey levels."""
+    """Converts generator output in [low, 1] to grey levels, uint8 of the same shape."""
     return to_levels(images, low).astype("uint8")
 
 
 def make_grid(images: np.ndarray, columns: int = 10, gap: int = 2) -> np.ndarray:
-    """Lays pictures out in rows.
+    """Arranges pictures in rows.
 
     Args:
-        images: uint8 [N, C, H, W].
+        images: uint8 [N, C, H, W]; C is 1 or 3.
         columns: Pictures in a row.
         gap: White pixels between pictures.
 
@@ -51,46 +71,46 @@ def make_grid(images: np.ndarray, columns: int = 10, gap: int = 2) -> np.ndarray
 
 
 def save_grid(images: np.ndarray, path: str, low: float, enlarge: int = 2) -> None:
-    """Writes samples as a grid of ten columns.
+    """Writes samples to a PNG file, as a grid of ten columns.
 
     Args:
-        images: Generator output, float32 [N, C, H, W].
-        path: PNG file.
-        low: What black is; white is 1.
-        enlarge: Screen pixels for each of the samples'.
+        images: Generator output, float32 [N, C, H, W]; C is 1 or 3.
+        path: The file.
+        low: The value of black; the value of white is 1.
+        enlarge: The edge of the square that shows a pixel of a sample, in pixels of the file.
     """
     grid = make_grid(to_uint8(images, low))
     mpl_image.imsave(path, grid.repeat(enlarge, 0).repeat(enlarge, 1))
 
 
 def read_picture(path: str) -> np.ndarray:
-    """A PNG file as uint8 [H, W, 3]."""
+    """Reads a PNG file as uint8 [H, W, 3]."""
     return (mpl_image.imread(path)[..., :3] * 255).round().astype("uint8")
 
 
 # --8<-- [start:toy_picture]
-def draw_toy(
+def save_toy_picture(
     real: np.ndarray,
     fake: np.ndarray,
-    value: Optional[Callable[[np.ndarray], np.ndarray]],
+    critic: Optional[Callable[[np.ndarray], np.ndarray]],
     path: str,
 ) -> None:
-    """The paper's picture of a toy set: critic's level sets, real (orange), generated (green).
+    """Draws real and generated points and the critic's level sets, as the authors' `gan_toy.py`.
 
     Args:
-        real: Real points, [N, 2].
-        fake: Generated points, [N, 2].
-        value: The critic, points [M, 2] -> values [M]; None for no level sets.
-        path: PNG file.
+        real: Real points, [N, 2]; drawn in orange.
+        fake: Generated points, [N, 2]; drawn in green.
+        critic: Maps points, float32 [M, 2], to the critic's values, [M]; None draws no level sets.
+        path: The PNG file to write.
     """
     figure, axes = plt.subplots(figsize=(5, 5))
-    if value is not None:
+    if critic is not None:
         axis = np.linspace(-3, 3, 128, dtype="float32")
         points = np.stack(np.meshgrid(axis, axis), -1)
-        heights = value(points.reshape(-1, 2)).reshape(128, 128)
+        heights = critic(points.reshape(-1, 2)).reshape(128, 128)
         axes.contour(axis, axis, heights, 20, cmap="viridis", linewidths=0.8, alpha=0.7)
     axes.scatter(*fake.T, s=9, c="tab:green", marker="x", linewidths=0.8, label="generated")
-    # on top and smaller, or a good generator would hide them
+    # Real points are smaller and on top: the points of a good generator would hide them.
     axes.scatter(*real.T, s=5, c="tab:orange", marker="+", linewidths=0.6, label="real")
     axes.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
     axes.legend(loc="upper right", markerscale=2)
@@ -102,41 +122,38 @@ def draw_toy(
 
 
 def draw_losses(folder: str) -> Optional[str]:
-    """Draws the curves of metrics.jsonl to losses.png, beside it.
+    """Draws the curves of metrics.jsonl to losses.png in the same folder.
+
+    A panel is drawn if one of its curves has a value.
 
     Args:
-        folder: A run's output folder.
+        folder: The output folder of a run.
 
     Returns:
-        The picture's path, or None where there is only one record yet.
+        The path of the picture; None if there are fewer than two records.
     """
     with open(osp.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
     if len(records) < 2:
         return None
-    panels = [
-        ("Wasserstein estimate", ["wasserstein", "test_wasserstein"]),
-        ("losses", ["critic_loss", "generator_loss"]),
-        ("gradient norm (1 is the goal of wgan_gp)", ["gradient_norm"]),
-        ("class losses", ["critic_class_loss", "generator_class_loss"]),
-        ("class accuracy", ["accuracy_real", "accuracy_fake"]),
-        ("scores (higher is better)", ["inception_score", "classifier_score", "high_quality"]),
-        ("distances (lower is better)", ["fid", "frechet_distance", "wasserstein_2"]),
-    ]
     known = set().union(*records)
-    panels = [(title, names) for title, names in panels if known & set(names)]
+    panels = {title: names for title, names in PANELS.items() if known & set(names)}
     figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2))
-    for axis, (title, names) in zip(axes, panels):
-        for name in names:
-            steps = [record["step"] for record in records if name in record]
-            if steps:
-                axis.plot(steps, [r[name] for r in records if name in r], label=name)
-        axis.set(title=title, xlabel="generator iteration")
-        axis.locator_params("x", nbins=5)  # more labels would run into each other
-        axis.grid(alpha=0.3)
-        axis.legend()
+    for axis, (title, names) in zip(axes, panels.items()):
+        _draw_panel(axis, records, title, names)
     path = osp.join(folder, "losses.png")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
     return path
+
+
+def _draw_panel(axis: plt.Axes, records: List[Dict], title: str, names: List[str]) -> None:
+    for name in names:
+        steps = [record["step"] for record in records if name in record]
+        if steps:
+            axis.plot(steps, [record[name] for record in records if name in record], label=name)
+    axis.set(title=title, xlabel="generator iteration")
+    axis.locator_params("x", nbins=5)  # more labels would overlap
+    axis.grid(alpha=0.3)
+    axis.legend()

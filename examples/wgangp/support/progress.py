@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of something slow, logged at intervals."""
+"""Log lines about the progress of slow work."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ import time
 
 from ppsci.utils import logger
 
-SILENCE = 30  # seconds after which a line is due in something slow
+SILENCE = 30  # seconds; slow work logs a line at least this often
 
 
 class Progress:
-    """Tells each half minute how far something slow has come.
+    """Logs how far slow work has come, every `SILENCE` seconds.
+
+    When `total` is reached, the count starts again from 0.
 
     Args:
-        what: What is counted.
-        total: How many; the count begins anew behind it.
+        what: The name of what is counted, such as "pictures".
+        total: How many there are.
     """
 
     def __init__(self, what: str, total: int):
         self.what, self.total, self.count = what, total, 0
 
     def add(self, count: int) -> None:
+        """Adds to the count when this part of the work begins, and logs a line if one is due."""
         now = time.perf_counter()
         if self.count == 0:
-            self.start = self.told = now
-        elif now - self.told >= SILENCE:
-            self.told = now
+            self.start = self.last_line = now
+        elif now - self.last_line >= SILENCE:
+            self.last_line = now
             left = (now - self.start) / self.count * (self.total - self.count)
             logger.info(
                 f"{self.count} of {self.total} {self.what}, "

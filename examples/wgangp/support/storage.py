@@ -14,11 +14,11 @@ from typing import Iterator
 from support.errors import UserError
 
 CACHE = "~/.paddlesci"
-PARTIAL = ".partial"  # how names of files end that are not complete yet
+PARTIAL = ".partial"  # the suffix of files that are not complete yet
 
 
 def remove_partial(folder: str) -> None:
-    """Removes what `replacing` left in a folder when it was killed."""
+    """Removes the incomplete files that a killed process left in a folder; see `replacing`."""
     for name in os.listdir(folder) if osp.isdir(folder) else []:
         if name.endswith(PARTIAL):
             os.remove(osp.join(folder, name))
@@ -26,10 +26,12 @@ def remove_partial(folder: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of `path` when it is complete, and never before.
+    """Opens a temporary file that replaces `path` when the block ends without an error.
+
+    After an error, `path` is what it was before.
 
     Args:
-        path: Where the file is to be; its folder is made if need be.
+        path: The file to write; its folder is created if it is absent.
     """
     os.makedirs(osp.dirname(path), exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=osp.dirname(path), suffix=PARTIAL)
@@ -38,7 +40,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(partial, 0o644)  # mkstemp's is for its owner alone
+        os.chmod(partial, 0o644)  # mkstemp creates the file for its owner alone
         os.replace(partial, path)
     finally:
         if osp.exists(partial):
@@ -46,7 +48,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
 
 def sha256(path: str) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Returns the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
@@ -55,14 +57,14 @@ def sha256(path: str) -> str:
 
 
 def check_writable(folder: str, hint: str) -> None:
-    """Makes a folder, unless it is there, and refuses one that can't be written to.
+    """Creates a folder if it is absent, and refuses a folder that cannot be written to.
 
     Args:
         folder: Its path.
-        hint: What to do, for the message.
+        hint: What the user can do, for the message.
 
     Raises:
-        UserError: Says what stands in the way.
+        UserError: If the folder cannot be created or written to; the message says why.
     """
     try:
         os.makedirs(folder, exist_ok=True)

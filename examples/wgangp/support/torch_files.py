@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors of files that `torch.save` wrote, read without PyTorch."""
+"""Tensors in files that `torch.save` wrote, read without PyTorch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,34 @@ from typing import Dict
 
 import numpy as np
 
-from support.archives import DAMAGE
-from support.archives import damaged
-from support.archives import read_stored
+from support.archives import DAMAGE_ERRORS
+from support.archives import damage_message
+from support.archives import read_uncompressed_zip
 from support.errors import UserError
-from support.unpickling import Admitted
+from support.unpickling import AllowedCall
 from support.unpickling import ArrayStandIn
 from support.unpickling import as_text
 from support.unpickling import unpickle
 
+# The types of numbers, by the names of PyTorch's storages.
+DTYPES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+
 
 class _Storage:
-    """Numbers that tensors of a PyTorch file share; or their kind, while there are none yet.
+    """A flat array of numbers that tensors of a PyTorch file share.
+
+    A storage that a pickle names by its type alone is empty.
 
     Args:
-        numbers: A flat array.
+        numbers: The flat array.
     """
 
     __slots__ = ("numbers",)
@@ -35,21 +48,24 @@ class _Storage:
         self.numbers = numbers
 
     def __setstate__(self, state):
-        raise pickle.UnpicklingError("it changes a storage")
+        raise pickle.UnpicklingError("it sets attributes of a storage")
 
 
 class _TensorDict(dict):
-    """An ordered dictionary; what else PyTorch hangs on it is let go."""
+    """An ordered dictionary; the attributes that PyTorch sets on it are dropped."""
 
     def __setstate__(self, state):
         pass
 
 
 def _rebuild_tensor(storage, offset, shape, strides) -> ArrayStandIn:
+    """Copies the numbers of a tensor, if all of them are inside of its storage."""
     numbers = (offset, *shape, *strides)
-    # whole numbers of Python's own kind: others could overflow, and so pass what follows
+    # Only Python's own type: other whole numbers could overflow, and pass the checks below.
     if not isinstance(storage, _Storage) or any(type(number) is not int for number in numbers):
-        raise pickle.UnpicklingError("a tensor's place is not given by whole numbers")
+        raise pickle.UnpicklingError(
+            "the offset, shape and strides of a tensor are not whole numbers"
+        )
     count = len(storage.numbers)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
     fits = len(shape) == len(strides) and last < count and math.prod(shape) <= count
@@ -63,71 +79,76 @@ def _rebuild_tensor(storage, offset, shape, strides) -> ArrayStandIn:
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """An unpickler of PyTorch's files, which admits tensors and plain containers only.
+    """An unpickler for PyTorch's files that allows tensors and plain containers only.
 
     Args:
         file: The pickle.
-        storages: Bytes of each storage by its key.
-        **options: Of `pickle.Unpickler`.
+        storages: The bytes of each storage, by key.
+        **options: Options of `pickle.Unpickler`.
     """
-
-    # how PyTorch names the numbers of a storage
-    DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2"}
-    DTYPES.update(LongStorage="<i8", IntStorage="<i4", ByteStorage="u1", BoolStorage="?")
 
     def __init__(self, file, storages: Dict[str, bytes], **options):
         super().__init__(file, **options)
         self.storages = storages
-        # Tensors may share a storage, but not make more of it than a few times its size.
-        self.left = 4 * sum(map(len, storages.values()))
+        # Tensors may share a storage. The limit on their total size keeps memory small.
+        self.bytes_left = 4 * sum(map(len, storages.values()))
 
     def rebuild(self, storage, offset, shape, strides, *_) -> ArrayStandIn:
         holder = _rebuild_tensor(storage, offset, shape, strides)
-        self.left -= holder.array.nbytes
-        if self.left < 0:
+        self.bytes_left -= holder.array.nbytes
+        if self.bytes_left < 0:
             raise pickle.UnpicklingError("its tensors are far larger than its storages")
         return holder
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
-            return Admitted(_TensorDict)
+            return AllowedCall(_TensorDict)
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return Admitted(self.rebuild)
-        if module == "torch" and name in self.DTYPES:
-            return _Storage(np.empty(0, self.DTYPES[name]))
+            return AllowedCall(self.rebuild)
+        if module == "torch" and name in DTYPES:
+            return _Storage(np.empty(0, DTYPES[name]))
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, count = pid
         if as_text(kind) != "storage" or not isinstance(dtype, _Storage):
-            raise pickle.UnpicklingError("it refers to something that is no storage")
+            raise pickle.UnpicklingError("it refers to something that is not a storage")
         if as_text(key) not in self.storages:
-            raise pickle.UnpicklingError(f"storage {as_text(key)} is absent")
+            raise pickle.UnpicklingError(f"it refers to storage {as_text(key)}, which is absent")
         numbers = np.frombuffer(self.storages[as_text(key)], dtype.numbers.dtype)
         if len(numbers) != count:
-            raise pickle.UnpicklingError(f"storage {as_text(key)} holds {len(numbers)} numbers")
+            raise pickle.UnpicklingError(
+                f"storage {as_text(key)} holds {len(numbers)} numbers, not {count}"
+            )
         return _Storage(numbers)
 
 
 def read_pth(path: str) -> Dict[str, np.ndarray]:
-    """Tensors of a file that `torch.save` wrote, by name, without PyTorch.
+    """Reads the tensors of a file that `torch.save` wrote.
 
     Args:
-        path: A zip archive that holds `NAME/data.pkl` and the tensors' numbers.
+        path: A zip archive that holds `NAME/data.pkl` and the numbers of the tensors.
+
+    Returns:
+        Arrays by the names of the tensors.
 
     Raises:
-        UserError: If it is damaged, or holds anything but tensors and plain containers.
+        UserError: If the file is damaged, or contains anything but tensors and plain containers.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            contents = read_stored(archive, osp.getsize(path))
-    except (*DAMAGE, zipfile.BadZipFile, RuntimeError, ValueError) as error:
-        raise UserError(damaged(path, error)) from None
+            contents = read_uncompressed_zip(archive, osp.getsize(path))
+    except (*DAMAGE_ERRORS, zipfile.BadZipFile, RuntimeError, ValueError) as error:
+        raise UserError(damage_message(path, error)) from None
     pickles = [name for name in contents if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise UserError(f"{path} is no file of torch.save: it holds {len(pickles)} data.pkl.")
+        raise UserError(
+            f"{path} is not a file of torch.save: it holds {len(pickles)} data.pkl, expected 1."
+        )
     folder = f"{pickles[0][: -len('data.pkl')]}data/"
-    storages = {n[len(folder) :]: part for n, part in contents.items() if n.startswith(folder)}
+    storages = {
+        name[len(folder) :]: part for name, part in contents.items() if name.startswith(folder)
+    }
     state = unpickle(
         contents[pickles[0]],
         path,

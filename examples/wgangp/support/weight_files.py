@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of networks: saved whole, found by path or URL, loaded all or not at all."""
+"""Weights of networks: written whole, found by path or URL, and loaded completely or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import urllib.parse
-import urllib.request
 from os import path as osp
 from typing import Any
 from typing import Dict
@@ -18,81 +17,87 @@ import paddle
 from paddle import nn
 from ppsci.utils import logger
 
-from support.archives import LARGEST
+from support import storage
+from support.archives import MAX_BYTES
 from support.downloads import download
 from support.errors import UserError
-from support.npz import DIGEST
+from support.npz import DIGEST_BYTES
 from support.npz import read_npz
-from support.storage import CACHE
-from support.storage import replacing
 from support.unpickling import as_text
 from support.unpickling import unpickle
 
-CHECKSUM_MARK = b"#SHA-256:"  # between the pickle of our own weights and its checksum
+CHECKSUM_MARK = b"#SHA-256:"  # stands between the pickle of our own weights and its checksum
+AVERAGE = "average/"  # the prefix of the moving average's arrays in a checkpoint
 MODEL_HINT = (
-    "Were MODEL.* settings different when it was trained? They are in config.yaml beside the "
-    "weights."
+    "Did the training use other MODEL.* settings? Its config.yaml, next to the weights, lists them."
 )
 
 
 def save_weights(network: nn.Layer, path: str) -> None:
-    """Writes a network's weights and buffers as `.pdparams`, completely or not at all.
+    """Writes the weights and buffers of a network as `.pdparams`, completely or not at all.
 
-    A checksum goes behind the pickle, where `paddle.load` does not look.
+    A SHA-256 follows the pickle; `paddle.load` ignores it.
     """
     buffer = io.BytesIO()
     paddle.save(network.state_dict(), buffer)
     content = buffer.getvalue()
-    with replacing(path) as file:
+    with storage.replacing(path) as file:
         file.write(content + CHECKSUM_MARK + hashlib.sha256(content).hexdigest().encode())
 
 
 def load_weights(network: nn.Layer, source: str, setting: str, role: Optional[str] = None) -> None:
-    """Loads a network's `.pdparams`, all of it or nothing.
+    """Loads all weights and buffers of a network, or changes nothing.
 
-    Of a checkpoint the moving average is loaded where there is one; beside a generator's
-    `.pdparams`, it is only pointed at.
+    From a checkpoint, a generator gets its moving average if the checkpoint has one. A generator's
+    `.pdparams` is loaded as it is, and the log names the moving average next to it.
 
     Args:
         network: The network to load into.
-        source: A path or a URL, with or without the suffix; or a checkpoint's path.
-        setting: The configuration key that named it, for messages.
-        role: Which of a checkpoint's networks it is, such as "generator".
+        source: The path of a `.pdparams` file or its URL, each with or without the suffix, or the
+            path of a checkpoint (`.npz`).
+        setting: The configuration key that names the source, for messages.
+        role: Which network of a checkpoint to load: the prefix of its arrays, such as "generator".
 
     Raises:
-        UserError: If the file is absent, damaged, or of another network; the message lists
-            missing, unexpected and misshapen names, and nothing is loaded.
+        UserError: If the file is absent or damaged, or does not fit the network. The message lists
+            missing and unexpected arrays, and arrays of another shape.
     """
     path = weights_path(source, setting)
     where = f"{setting}: {path}"
     if _is_url(source):
-        where += f" (kept from {source}; remove it, and it is downloaded anew)"
+        where += f" (downloaded from {source}; remove it, and the program downloads it again)"
     if path.endswith(".npz"):
-        start = f"{role}/"
-        arrays = read_npz(path)
-        # what such a training evaluates, where it keeps one
-        if role == "generator" and any(name.startswith("average/") for name in arrays):
-            start = "average/"
-            logger.info(f"{where}: the moving average of the generator is taken.")
-        state = {n[len(start) :]: array for n, array in arrays.items() if n.startswith(start)}
+        state = _read_checkpoint(path, where, role)
     else:
         state = _read_pdparams(path, where)
         average = osp.join(osp.dirname(path), "model_average_generator.pdparams")
         if osp.basename(path) == "model_generator.pdparams" and osp.isfile(average):
             logger.info(f"{where}: {average} is the moving average that its training evaluated.")
-    network.set_state_dict(fitting(network, state, where))
+    network.set_state_dict(match_weights(network, state, where))
+
+
+def _read_checkpoint(path: str, where: str, role: Optional[str]) -> Dict[str, np.ndarray]:
+    """Reads the arrays of one network of a checkpoint."""
+    arrays = read_npz(path)
+    prefix = f"{role}/"
+    # A training with a moving average evaluates the average.
+    if role == "generator" and any(name.startswith(AVERAGE) for name in arrays):
+        prefix = AVERAGE
+        logger.info(f"{where}: loading the moving average of the generator.")
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _read_pdparams(path: str, where: str) -> Dict[str, Any]:
-    if osp.getsize(path) > LARGEST:
-        raise UserError(f"{where} is larger than 1 GiB: it was not read.")
+    """Reads the arrays of a file that `save_weights` or `paddle.save` wrote."""
+    if osp.getsize(path) > MAX_BYTES:
+        raise UserError(f"{where} is larger than 1 GiB, the limit for weights, and was not read.")
     try:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
         raise UserError(f"{where} can't be read ({error}).") from None
     body, mark, checksum = content.rpartition(CHECKSUM_MARK)
-    if mark and len(checksum) == DIGEST:  # weights of others have none
+    if mark and len(checksum) == DIGEST_BYTES:  # files of paddle.save have no checksum
         content = body
         if hashlib.sha256(content).hexdigest().encode() != checksum:
             raise UserError(f"{where} is damaged: its checksum does not match its content.")
@@ -104,123 +109,144 @@ def _read_pdparams(path: str, where: str) -> Dict[str, Any]:
     if not all(isinstance(name, (str, bytes)) for name in state):
         raise UserError(f"{where}: expected a dictionary of arrays by name.")
     state = {as_text(name): value for name, value in state.items()}
-    # paddle.save adds a table of its internal names
-    state.pop("StructuredToParameterName@@", None)
+    state.pop("StructuredToParameterName@@", None)  # paddle.save adds a table of internal names
     return state
 
 
-def fitting(network: nn.Layer, state: Dict[str, Any], where: str) -> Dict[str, np.ndarray]:
-    """Arrays for all of a network's weights and buffers, in its own precision.
+def weights_path(source: str, setting: str) -> str:
+    """Returns the local path of weights, and downloads them if `source` is a URL.
+
+    A download is cached by its address.
 
     Args:
-        network: The network.
-        state: The arrays offered, by name.
-        where: Where they come from, for the message.
+        source: A path or a URL, with or without its suffix.
+        setting: The configuration key that names the source, for messages.
 
     Raises:
-        UserError: If they do not fit; lists missing, unexpected and misshapen names.
+        UserError: If the file does not exist, or cannot be downloaded.
     """
-    own = network.state_dict()
-    with np.errstate(over="ignore"):  # a number too large becomes infinite, and is refused
-        state = {
-            name: value.astype(own[name].numpy().dtype)
-            if name in own and isinstance(value, np.ndarray) and value.dtype.kind == "f"
-            else value
-            for name, value in state.items()
-        }
-    # the level that only names of the published networks have (published.py)
-    are_published = [
-        any(name.startswith(("generator.", "discriminator.")) for name in names)
-        for names in (state, own)
-    ]
-    hint = {
-        (True, False): "PaddleScience publishes weights of such names: MODEL.arch=published "
-        "builds their networks.",
-        (False, True): "MODEL.arch=paper builds the networks that this suite trains.",
-    }.get(tuple(are_published), MODEL_HINT)
-    check_fit(own, state, type(network).__name__, where, hint)
-    return state
+    if _is_url(source):
+        return _fetch_weights(source, setting)
+    path = osp.abspath(osp.expanduser(source))
+    path = path if path.endswith((".pdparams", ".npz")) else f"{path}.pdparams"
+    if not osp.isfile(path):
+        raise UserError(
+            f"{setting}: there is no file {path}. A finished training writes "
+            "model_generator.pdparams and model_discriminator.pdparams to its output folder, and "
+            "with TRAIN.ema.use_ema also model_average_generator.pdparams."
+        )
+    return path
 
 
 def _is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def weights_path(source: str, setting: str) -> str:
-    """The local file of a path or URL, with or without its suffix; a URL's is cached.
-
-    Raises:
-        UserError: If it is not there, or can't be downloaded.
-    """
-    if _is_url(source):
-        parts = urllib.parse.urlsplit(source)
-        if not parts.path.endswith(".pdparams"):
-            parts = parts._replace(path=f"{parts.path}.pdparams")
-        address = urllib.parse.urlunsplit(parts)
-        # Files of different addresses often share a name.
-        key = hashlib.sha256(address.encode()).hexdigest()[:12]
-        path = osp.expanduser(f"{CACHE}/weights/wgangp/{key}_{osp.basename(parts.path)}")
-        if not osp.exists(path):
-            logger.info(f"Downloading {address}")
-            try:
-                download(address, path)
-            except OSError as error:
-                raise UserError(
-                    f"{setting}: {address} could not be downloaded ({error}). Download it "
-                    f"elsewhere and name its path, or put it at {path}."
-                ) from None
-        return path
-    path = osp.abspath(osp.expanduser(source))
-    path = path if path.endswith((".pdparams", ".npz")) else f"{path}.pdparams"
-    if not osp.isfile(path):
-        raise UserError(
-            f"{setting}: there is no file {path}. A finished training leaves "
-            "model_generator.pdparams and model_discriminator.pdparams in its output folder, and "
-            "with TRAIN.ema.use_ema model_average_generator.pdparams."
-        )
+def _fetch_weights(url: str, setting: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    if not parts.path.endswith(".pdparams"):
+        parts = parts._replace(path=f"{parts.path}.pdparams")
+    address = urllib.parse.urlunsplit(parts)
+    # The names of cached files begin with a key, since files at different addresses share names.
+    key = hashlib.sha256(address.encode()).hexdigest()[:12]
+    folder = osp.expanduser(f"{storage.CACHE}/weights/wgangp")
+    path = osp.join(folder, f"{key}_{osp.basename(parts.path)}")
+    if not osp.exists(path):
+        logger.info(f"Downloading {address}")
+        try:
+            download(address, path)
+        except OSError as error:
+            raise UserError(
+                f"{setting}: {address} could not be downloaded ({error}). Download it elsewhere "
+                f"and name its path, or put it at {path}."
+            ) from None
     return path
 
 
-def check_fit(
-    own: Dict[str, Any], state: Dict[str, Any], network: str, where: str, hint: str = ""
-) -> None:
-    """Refuses arrays that are not exactly those of a network.
+def match_weights(network: nn.Layer, state: Dict[str, Any], where: str) -> Dict[str, np.ndarray]:
+    """Converts arrays to the precision of a network, and requires that they fit it exactly.
 
     Args:
-        own: What the network has, by name: anything with a shape.
+        network: The network.
         state: The arrays offered, by name.
-        network: Its name, for the message.
-        where: Where the arrays come from, for the message.
-        hint: What to do, for the message.
+        where: Where the arrays are from, for the message.
+
+    Returns:
+        Arrays for all weights and buffers of the network, by name.
 
     Raises:
-        UserError: Lists missing, unexpected and misshapen names.
+        UserError: If the arrays do not fit; see `require_fit`.
     """
+    own = network.state_dict()
+    with np.errstate(over="ignore"):  # a number that is too large becomes infinite: refused below
+        state = {
+            name: value.astype(own[name].numpy().dtype)
+            if name in own and _has_floats(value)
+            else value
+            for name, value in state.items()
+        }
+    require_fit(own, state, type(network).__name__, where, _make_hint(own, state))
+    return state
 
-    def numbers(name):
-        value = state.get(name)
-        return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
+def _make_hint(own: Dict[str, Any], state: Dict[str, Any]) -> str:
+    """Says what to do if the arrays `state` do not fit the network with the arrays `own`."""
+    # Only the names of the published networks have this prefix (networks/published.py).
+    is_published, expects_published = (
+        any(name.startswith(("generator.", "discriminator.")) for name in names)
+        for names in (state, own)
+    )
+    if is_published and not expects_published:
+        return (
+            "PaddleScience publishes weights with such names: MODEL.arch=published builds their "
+            "networks."
+        )
+    if expects_published and not is_published:
+        return "MODEL.arch=paper builds the networks that this suite trains."
+    return MODEL_HINT
+
+
+def require_fit(
+    own: Dict[str, Any], state: Dict[str, Any], network: str, where: str, hint: str = ""
+) -> None:
+    """Refuses arrays that are not exactly the arrays of a network.
+
+    Args:
+        own: The network's own arrays by name; anything with a shape.
+        state: The arrays offered, by name.
+        network: The name of the network, for the message.
+        where: Where the arrays are from, for the message.
+        hint: What the user can do, for the message.
+
+    Raises:
+        UserError: If names or shapes differ, or values are not finite floating-point numbers. The
+            message lists the names.
+    """
     both = [name for name in own if name in state]
-    fits = [n for n in both if numbers(n) and list(state[n].shape) == list(own[n].shape)]
+    numbers = [name for name in both if _has_floats(state[name])]
+    fitting = [name for name in numbers if list(state[name].shape) == list(own[name].shape)]
     problems = {
         "missing": [name for name in own if name not in state],
         "unexpected": [str(name) for name in state if name not in own],
-        "not arrays of floating-point numbers": [name for name in both if not numbers(name)],
+        "not arrays of floating-point numbers": [name for name in both if name not in numbers],
         "misshapen": [
             f"{name} {list(state[name].shape)} where {list(own[name].shape)} is expected"
-            for name in both
-            if numbers(name) and name not in fits
+            for name in numbers
+            if name not in fitting
         ],
-        "not finite": [name for name in fits if not np.isfinite(state[name]).all()],
+        "not finite": [name for name in fitting if not np.isfinite(state[name]).all()],
     }
-    found = [f"{kind}: {_some(names)}" for kind, names in problems.items() if names]
+    found = [f"{kind}: {_abbreviate(names)}" for kind, names in problems.items() if names]
     if found:
         raise UserError(
             f"{where} does not fit {network}, and was not loaded. {'; '.join(found)}. {hint}"
         )
 
 
-def _some(names: List[str], most: int = 4) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+def _has_floats(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def _abbreviate(names: List[str], limit: int = 4) -> str:
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest

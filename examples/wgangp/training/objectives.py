@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objectives that people compare: WGAN-GP, its relatives WGAN and WGAN-div, the original GAN.
+"""Objectives: WGAN-GP, WGAN with weight clipping, WGAN-div, and the original GAN.
 
-All are written so that the critic is high on real samples and its loss is minimised.
+In all of them, the critic's values are high on real samples, and both losses are minimised.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Optional
 
 import paddle
 import paddle.nn.functional as F
+from omegaconf import DictConfig
 
 from functions import gradient_penalty
 from functions import wasserstein_estimate
@@ -20,15 +21,16 @@ from functions import wasserstein_estimate
 # --8<-- [start:objective]
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What an objective consists of; neither the losses nor the loop know which one they run.
+    """The parts of an objective; neither the losses nor the loop know which one they run.
 
     Args:
-        critic_term: Critic's values of real and of fake samples, [N] and [M], to what the critic
-            minimises.
-        generator_term: Critic's values of fake samples, [N], to what the generator minimises.
-        penalty: Gradient norms, [N], to a further term of the critic's; None for none.
+        critic_term: Maps the critic's values of real and of fake samples, [N] and [M], to the
+            term that the critic minimises.
+        generator_term: Maps the critic's values of fake samples, [N], to the term that the
+            generator minimises.
+        penalty: Maps gradient norms, [N], to a further term of the critic; None for none.
         penalty_weight: The factor of that term.
-        clip: The largest size of the critic's weights, to which they are cut after each step.
+        clip: The bound to which the critic's weights are cut after each step; None for none.
     """
 
     critic_term: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor]
@@ -49,13 +51,13 @@ def wasserstein_generator(value_fake: paddle.Tensor) -> paddle.Tensor:
 
 
 def gan_critic(value_real: paddle.Tensor, value_fake: paddle.Tensor) -> paddle.Tensor:
-    """Cross entropy of telling real from fake; values are logits (Goodfellow et al., 1406.2661)."""
-    # -log sigmoid(x) is softplus(-x), which does not overflow
+    """Cross entropy of real against fake; values are logits (Goodfellow et al., 1406.2661)."""
+    # -log sigmoid(x) is softplus(-x), and softplus does not overflow.
     return F.softplus(-value_real).mean() + F.softplus(value_fake).mean()
 
 
 def gan_generator(value_fake: paddle.Tensor) -> paddle.Tensor:
-    """-E[log sigmoid(D(fake))], the generator's loss that does not saturate (ibid., section 3)."""
+    """-E[log sigmoid(D(fake))], the loss that does not saturate (1406.2661, section 3)."""
     return F.softplus(-value_fake).mean()
 
 
@@ -69,12 +71,15 @@ def gradient_power(norm: paddle.Tensor, power: float) -> paddle.Tensor:
     return (norm**power).mean()
 
 
-def make_objective(cfg) -> Objective:
-    """The objective that LOSS.name asks for."""
-    loss = cfg.LOSS
+def make_objective(loss: DictConfig) -> Objective:
+    """Makes the objective that the section LOSS asks for.
+
+    Args:
+        loss: The section LOSS (name, penalty_weight, clip, k, p).
+    """
     wasserstein = wasserstein_critic, wasserstein_generator
     return {
-        "wgan_gp": Objective(*wasserstein, gradient_penalty, cfg.TRAIN.penalty_weight),
+        "wgan_gp": Objective(*wasserstein, gradient_penalty, loss.penalty_weight),
         "wgan": Objective(*wasserstein, clip=loss.clip),
         "wgan_div": Objective(*wasserstein, lambda norm: gradient_power(norm, loss.p), loss.k),
         "gan": Objective(gan_critic, gan_generator),

@@ -8,17 +8,20 @@ import numpy as np
 import paddle
 import pytest
 from PIL import Image
+from trainings import make_run
+from trainings import read_records
 
 import toy_critics
 import wgangp_mnist
 import wgangp_toy
 from data.image_set import ImageSet
+from modes.train import train
 from networks.normalisation import make_critic_norm
 from support.errors import UserError
-from training import adversarial
+from training import build
 from training import objectives
 
-TINY = ["MODEL.gen_net.dim=8", "MODEL.dis_net.dim=8", "TRAIN.batch_size=16"]
+TINY = "MODEL.gen_net.dim=8 MODEL.dis_net.dim=8 TRAIN.batch_size=16"
 NAMES = ("wgan_gp", "wgan", "wgan_div", "gan")
 
 
@@ -32,7 +35,7 @@ def sigmoid(x):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_terms_are_those_of_the_papers(name, configure):
-    objective = objectives.make_objective(configure("toy", f"LOSS={name}"))
+    objective = objectives.make_objective(configure("toy", f"LOSS={name}").LOSS)
     real, fake, norm = values(0), values(1), np.abs(values(2))
     critic = float(objective.critic_term(paddle.to_tensor(real), paddle.to_tensor(fake)))
     generator = float(objective.generator_term(paddle.to_tensor(fake)))
@@ -60,11 +63,8 @@ def test_large_logits_do_not_overflow():
     assert float(objectives.gan_generator(large)) == pytest.approx(5e3)
 
 
-def solvers_of(cfg):
-    generator, critic = wgangp_toy.make_networks(cfg)
-    return adversarial.make_solvers(
-        cfg, generator, critic, lambda rows, seed: wgangp_toy.real_points(cfg, rows, seed)
-    )
+def toy_run(cfg):
+    return make_run(wgangp_toy.Toy(cfg))
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,16 @@ def solvers_of(cfg):
         ("gan", "Momentum", 2e-4),
     ],
 )
-def test_each_brings_its_optimiser(name, kind, rate, configure):
-    for solver in solvers_of(configure("toy", *TINY, f"LOSS={name}")):
-        assert type(solver.optimizer).__name__ == kind
-        assert solver.optimizer.get_lr() == pytest.approx(rate)
-        if name == "wgan_div":
-            assert (solver.optimizer._beta1, solver.optimizer._beta2) == (0.5, 0.999)
-        if name == "gan":
-            assert solver.optimizer._momentum == 0.9 and solver.epochs == 1
+def test_each_objective_brings_its_optimiser(name, kind, rate, configure):
+    cfg = configure("toy", TINY, f"LOSS={name}")
+    run = toy_run(cfg)
+    for player in run.players:
+        assert type(player.solver.optimizer).__name__ == kind
+        assert player.rate == pytest.approx(rate)
+    if name == "wgan_div":
+        assert (cfg.TRAIN.beta1, cfg.TRAIN.beta2) == (0.5, 0.999)
+    if name == "gan":
+        assert cfg.TRAIN.momentum == 0.9 and run.critic.steps == 1
 
 
 def test_the_papers_preset_is_the_authors_recipe(configure):
@@ -92,7 +94,7 @@ def test_the_papers_preset_is_the_authors_recipe(configure):
     assert (cfg.MODEL.gen_net.dim, cfg.MODEL.dis_net.dim) == (512, 512)
     assert (train.batch_size, train.generator_batch_factor, train.n_critic) == (256, 1, 5)
     assert (train.optimizer, train.learning_rate, train.lr_schedule) == ("Adam", 1e-4, "constant")
-    assert (train.beta1, train.beta2, train.penalty_weight) == (0.5, 0.9, 0.1)
+    assert (train.beta1, train.beta2, cfg.LOSS.penalty_weight) == (0.5, 0.9, 0.1)
     assert not train.ema.use_ema
     assert train.epochs * train.iters_per_epoch == 100_000
     # an objective that is typed brings its own optimiser and steps
@@ -102,86 +104,65 @@ def test_the_papers_preset_is_the_authors_recipe(configure):
 
 
 def test_the_critics_optimiser_can_be_another(configure):
-    overrides = ["LOSS=wgan", "TRAIN.critic_optimizer=SGD", "TRAIN.critic_learning_rate=0.1"]
-    critic, generator = solvers_of(configure("toy", *TINY, *overrides))
-    assert type(critic.optimizer).__name__ == "Momentum" and critic.optimizer.get_lr() == 0.1
-    assert type(generator.optimizer).__name__ == "RMSProp"
-    assert generator.optimizer.get_lr() == 5e-5
+    own = "TRAIN.critic_optimizer=SGD TRAIN.critic_learning_rate=0.1"
+    run = toy_run(configure("toy", TINY, "LOSS=wgan", own))
+    kinds = [type(player.solver.optimizer).__name__ for player in run.players]
+    assert kinds == ["Momentum", "RMSProp"]
+    assert [player.rate for player in run.players] == [0.1, 5e-5]
 
 
-def test_rmsprop_is_tensorflows(configure):
-    """w -= rate g / sqrt(0.9 r + 0.1 g^2 + 1e-10), on a network of one weight."""
-    cfg = configure("toy", "LOSS=wgan")
-    network = paddle.nn.Linear(1, 1, bias_attr=False)
-    optimizer = adversarial.make_optimizer(cfg, network, "RMSProp", 0.5)
-    weight, mean = float(network.weight), 0.0
-    for gradient in (3.0, -1.0, 0.5):
-        (gradient * network.weight.sum()).backward()
-        optimizer.step()
-        optimizer.clear_grad()
-        mean = 0.9 * mean + 0.1 * gradient**2
-        weight -= 0.5 * gradient / np.sqrt(mean + 1e-10)
-        assert float(network.weight) == pytest.approx(weight, rel=1e-5)
+def largest(network):
+    return max(float(weight.abs().max()) for weight in network.parameters())
 
 
 def test_weights_are_clipped_after_each_critic_step(configure):
-    cfg = configure("toy", *TINY, "LOSS=wgan")
-    critic_solver, generator_solver = solvers_of(cfg)
-    sizes, step = [], critic_solver.optimizer.step
+    run = toy_run(configure("toy", TINY, "LOSS=wgan"))
+    sizes, step = [], run.critic.solver.optimizer.step
 
     def watched():
-        sizes.append(max(float(w.abs().max()) for w in critic_solver.model.parameters()))
+        sizes.append(largest(run.critic.network))
         step()
 
-    critic_solver.optimizer.step = watched
-    adversarial.train_iteration(critic_solver, generator_solver, 1)
-    # before the first step they are large, before each of the others they were cut
+    run.critic.solver.optimizer.step = watched
+    run.step()
+    # Before the first step weights are large, before each of the others they were cut.
     assert len(sizes) == 5 and sizes[0] > 0.1
     assert max(sizes[1:]) <= 0.01 + 1e-9
-    assert max(float(w.abs().max()) for w in critic_solver.model.parameters()) <= 0.01 + 1e-9
-    assert max(float(w.abs().max()) for w in generator_solver.model.parameters()) > 0.1
+    assert largest(run.critic.network) <= 0.01 + 1e-9
+    assert largest(run.generator.network) > 0.1
 
 
 def test_clipping_does_not_hide_what_is_not_finite(configure):
-    critic_solver, _ = solvers_of(configure("toy", *TINY, "LOSS=wgan"))
-    weight = critic_solver.model.parameters()[0]
+    run = toy_run(configure("toy", TINY, "LOSS=wgan"))
+    weight = run.critic.network.parameters()[0]
     for lost in (np.inf, np.nan):
         weight.set_value(paddle.full_like(weight, lost))
-        critic_solver.constraint["critic"].loss.after_step()
+        run.critic.loss.after_step()
         assert bool(weight.isnan().all())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_trains(name, configure, tmp_path):
-    cfg = configure(
-        *("toy", *TINY, f"LOSS={name}", "TRAIN.epochs=1", "TRAIN.iters_per_epoch=3"),
-        *("TRAIN.eval_during_train=false", "log_freq=1"),
-    )
-    wgangp_toy.train(cfg)
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    has_penalty = name in ("wgan_gp", "wgan_div")
-    assert ("gradient_norm" in records[-1]) == has_penalty
+def test_each_objective_trains(name, configure, tmp_path):
+    length = "TRAIN.epochs=1 TRAIN.iters_per_epoch=3 TRAIN.eval_during_train=false log_freq=1"
+    train(wgangp_toy.Toy(configure("toy", TINY, f"LOSS={name}", length)))
+    last = read_records(tmp_path)[-1]
+    assert ("gradient_norm" in last) == (name in ("wgan_gp", "wgan_div"))
     weight = {"wgan_gp": 0.1, "wgan_div": 2.0}.get(name, 0.0)
-    loss = -records[-1]["wasserstein"] + weight * records[-1].get("gradient_penalty", 0.0)
+    loss = -last["wasserstein"] + weight * last.get("gradient_penalty", 0.0)
     if name != "gan":
-        assert records[-1]["critic_loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
+        assert last["critic_loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
 
 
 def test_batch_normalisation_with_a_penalty_draws_a_warning(configure, monkeypatch):
-    said = []
-    monkeypatch.setattr(adversarial.logger, "warning", said.append)
-    tiny = ["DATA.source=digits", "MODEL.gen_net.dim=2", "MODEL.dis_net.dim=2"]
+    logged = []
+    monkeypatch.setattr(build.logger, "warning", logged.append)
+    tiny = "DATA.source=digits MODEL.gen_net.dim=2 MODEL.dis_net.dim=2 MODEL.dis_net.norm=batch"
     images, labels = np.zeros((50, 1, 28, 28), "uint8"), np.zeros(50, "int64")
     data = ImageSet(images, labels, images, labels)
-
-    def real(rows, seed):
-        return wgangp_mnist.real_images(data, rows, seed)
-
     for loss, warns in (("wgan_gp", True), ("wgan_div", True), ("wgan", False), ("gan", False)):
-        said.clear()
-        cfg = configure("mnist", *tiny, "MODEL.dis_net.norm=batch", f"LOSS={loss}")
-        adversarial.make_solvers(cfg, *wgangp_mnist.make_networks(cfg), real)
-        assert any("ties samples together" in text for text in said) == warns
+        logged.clear()
+        make_run(wgangp_mnist.Mnist(configure("mnist", tiny, f"LOSS={loss}")), data)
+        assert any("ties samples together" in text for text in logged) == warns
     with pytest.raises(UserError, match="choose null, layer or batch"):
         make_critic_norm("instance", 4)
 

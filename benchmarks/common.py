@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks share: paths, experiments, configurations, records, processor, environments.
+
+To import it makes the suite's modules importable. It loads nothing but the standard library, so
+that worker.py can measure what the imports of each side take.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+from typing import Dict
+from typing import List
+from typing import Sequence
+from typing import Tuple
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+SUITE = ROOT / "examples" / "wgangp"
+RESULTS = ROOT / "docs" / "results"
+sys.path.insert(0, str(SUITE))
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """The settings of an experiment with the paper's objective, for the reference sides.
+
+    Args:
+        shape: Shape of a sample.
+        noise_dim: Size of the noise vector.
+        penalty_weight: The lambda of the gradient penalty.
+        betas: Adam's beta1 and beta2.
+        is_conditional: Whether there are labels, of ten classes.
+        generator_batch_factor: The generator's batch, as a multiple of the critic's.
+    """
+
+    shape: Tuple[int, ...]
+    noise_dim: int
+    penalty_weight: float
+    betas: Tuple[float, float]
+    is_conditional: bool = False
+    generator_batch_factor: int = 1
+
+
+# toy: with preset=paper
+SETUPS = {
+    "toy": Setup((2,), 2, 0.1, (0.5, 0.9)),
+    "mnist": Setup((1, 28, 28), 128, 10.0, (0.5, 0.9)),
+    "cifar10": Setup((3, 32, 32), 128, 10.0, (0.0, 0.9), True, 2),
+}
+CRITIC_STEPS = 5  # in an iteration of every side
+
+
+class Reference:
+    """Steps of a reference side on random data; a subclass makes networks and takes the steps.
+
+    Args:
+        name: "toy", "mnist" or "cifar10".
+        batch: The critic's batch.
+    """
+
+    def __init__(self, name: str, batch: int):
+        self.setup = SETUPS[name]
+        self.batch, self.generator_batch = batch, batch * self.setup.generator_batch_factor
+
+    def critic_step(self) -> None:
+        raise NotImplementedError
+
+    def generator_step(self) -> None:
+        raise NotImplementedError
+
+    def iteration(self) -> None:
+        """Takes the critic's steps and one of the generator."""
+        for _ in range(CRITIC_STEPS):
+            self.critic_step()
+        self.generator_step()
+
+
+def compose(script: str, settings: Sequence[str]) -> Any:
+    """Composes the configuration of a script, as Hydra does for its command line.
+
+    Args:
+        script: Name of the script without its suffix, such as "wgangp_toy".
+        settings: Settings, each "KEY=VALUE".
+
+    Raises:
+        HydraException: If Hydra can't read the settings.
+    """
+    import hydra
+
+    with hydra.initialize_config_dir(str(SUITE / "conf"), version_base=None):
+        return hydra.compose(script, list(settings))
+
+
+def read_records(folder: Path) -> List[Dict[str, Any]]:
+    """The records of a run, from its metrics.jsonl; a line that is being written is left out."""
+    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def read_results(path: Path) -> Dict[str, Any]:
+    """A file of results; exits with a message if it can't be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path} can't be read ({error}): restore it, or remove it to make it again.")
+
+
+def count_cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """The name of the processor, from /proc/cpuinfo where Linux has one."""
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor()
+
+
+def side_environment(side: str, **variables: str) -> Dict[str, str]:
+    """The environment of one side of a comparison, which prints no warnings.
+
+    Args:
+        side: "ours", "plain" or "torch". Plain Paddle runs with its own defaults: on one thread,
+            with the matrix path that its library chooses.
+        **variables: More environment variables.
+    """
+    from support.processor import PROCESSOR_VARIABLES
+
+    quiet = {"GLOG_minloglevel": "3", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, **quiet, **variables}
+    unset = PROCESSOR_VARIABLES if side == "plain" else ()
+    return {name: value for name, value in environment.items() if name not in unset}

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the tables of docs/results into the pages: `python benchmarks/tables.py`.
+
+A page is README.md or a Markdown file of docs/ that has markers, each pair with the name of a
+table: `<!-- results: NAME -->` and `<!-- end of results -->`. With `--check`, the program writes
+nothing and fails if a page differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+from typing import Callable
+from typing import Dict
+from typing import List
+from typing import Optional
+from typing import Sequence
+
+import common
+from groups import GROUPS
+from groups import OBJECTIVES
+from groups import TOY_SETS
+
+Rows = Dict[str, Any]  # A file of results
+Lines = List[List[str]]  # The cells of a table, with its head first
+
+# Figures of a table, each with its format
+TOY_FORMATS = {"modes": ".1f", "high_quality": ".1%", "reverse_kl": ".4f", "wasserstein_2": ".3f"}
+MNIST_FORMATS = {"classifier_score": ".2f", "frechet_distance": ".3g", "digit_kl": ".4f"}
+DIGIT_FORMATS = {f"digit_{digit}": ".1%" for digit in range(10)}
+EMOJI_FORMATS = {
+    "test_wasserstein": ".2f",
+    "test_accuracy_real": ".1%",
+    "test_accuracy_fake": ".1%",
+}
+# Modes, share within 3σ and reverse KL in PacGAN's tables (arXiv 1712.04086), for sets of the
+# same shapes
+PUBLISHED_FIGURES = {
+    "GAN": {"8gaussians": ["6.3", "98.2%", "0.45"], "25gaussians": ["17.3", "94.8%", "0.70"]},
+    "ALI": {"8gaussians": ["6.6", "97.6%", "0.36"], "25gaussians": ["24.1", "95.7%", "0.14"]},
+    "VEEGAN": {"8gaussians": ["8", "52.9%", "–"], "25gaussians": ["24.6", "40%", "–"]},
+    "PacGAN2": {"8gaussians": ["7.9", "95.6%", "0.07"], "25gaussians": ["23.8", "91.3%", "0.13"]},
+    "PacGAN4": {"8gaussians": ["7.8", "95.9%", "0.07"], "25gaussians": ["24.8", "93.6%", "0.04"]},
+}
+PAPER_SCORES = {"unconditional": 7.86, "conditional": 8.42}  # Table 3 of the paper
+
+
+@dataclasses.dataclass
+class Headline:
+    """A row of the table `headline`.
+
+    Args:
+        experiment: Text of the first cell.
+        group: Name of the file of results.
+        rows: Pattern of the names of its rows; the table shows their mean.
+        label: Text of the cell that names the figure.
+        figure: Key of the figure.
+        form: Format of the figure.
+        real: Key of the same figure of real data, where it has a key of its own.
+    """
+
+    experiment: str
+    group: str
+    rows: str
+    label: str
+    figure: str
+    form: str
+    real: Optional[str] = None
+
+
+_SHARE = ("within 3σ", "high_quality", ".1%")
+_SCORE = ("classifier score", "classifier_score", ".2f")
+_ACCURACY = ("accuracy of the critic", "test_accuracy_fake", ".1%", "test_accuracy_real")
+HEADLINES = (
+    Headline("8 Gaussians", "toy", r"8gaussians_\d+", *_SHARE),
+    Headline("25 Gaussians", "toy", r"25gaussians_\d+", *_SHARE),
+    Headline("25 Gaussians, `preset=paper`", "toy", "25gaussians_paper", *_SHARE),
+    Headline("Swiss roll", "toy", r"swissroll_\d+", "2-Wasserstein", "wasserstein_2", ".3f"),
+    Headline("MNIST, `wgan_gp`", "mnist", "wgan_gp", *_SCORE),
+    Headline("MNIST, `wgan_gp_bn_long`", "mnist", "wgan_gp_bn_long", *_SCORE),
+    Headline("emoji, `conditional`", "emoji", "conditional", *_ACCURACY),
+    Headline("emoji, `conditional_weight_1`", "emoji", "conditional_weight_1", *_ACCURACY),
+)
+
+
+def format_figure(row: Rows, key: str, form: str) -> str:
+    """The value of a figure of a run."""
+    return format(row["metrics"][key]["value"], form)
+
+
+def format_mean(values: Sequence[float], form: str) -> str:
+    """The mean and, of several values, the sample deviation."""
+    text = format(statistics.mean(values), form)
+    return f"{text} ± {statistics.stdev(values):{form}}" if len(values) > 1 else text
+
+
+def format_minutes(rows: Sequence[Rows]) -> str:
+    """The mean of the minutes that trainings took."""
+    return f"{statistics.mean(row['seconds'] for row in rows) / 60:.0f}"
+
+
+def headline_table(toy: Rows, mnist: Rows, emoji: Rows) -> Lines:
+    """The results that a reader wants first.
+
+    The deviation is over the runs; that of a single run is over groups of its samples, where the
+    figure has one.
+    """
+    files = {"toy": toy, "mnist": mnist, "emoji": emoji}
+    columns = ["experiment", "runs", "figure", "generated", "real"]
+    lines = [[*columns, "iterations", "minutes", "measured on"]]
+    for entry in HEADLINES:
+        rows = [r for name, r in files[entry.group].items() if re.fullmatch(entry.rows, name)]
+        figures = [row["metrics"][entry.figure] for row in rows]
+        values, real = [figure["value"] for figure in figures], [f["real"] for f in figures]
+        if entry.real is not None:
+            real = [row["metrics"][entry.real]["value"] for row in rows]
+        cells = [format_mean(values, entry.form), format_mean(real, entry.form)]
+        if len(rows) == 1:
+            deviations = figures[0]["deviation"], figures[0]["real_deviation"]
+            cells = [
+                cell if deviation is None else f"{cell} ± {deviation:{entry.form}}"
+                for cell, deviation in zip(cells, deviations)
+            ]
+        cores, machine = rows[0]["cores"], rows[0]["machine"]
+        place = f"{cores} {'core' if cores == 1 else 'cores'}, {machine}"
+        length = [f"{rows[0]['iterations']:,}", format_minutes(rows), place]
+        lines.append([entry.experiment, str(len(rows)), entry.label, *cells, *length])
+    return lines
+
+
+def toy_table(rows: Rows) -> Lines:
+    """Means and deviations of each set's figures over the seeds, above what others published.
+
+    The cell of high quality also has the least share. The last column is the distance of two draws
+    of real points.
+    """
+    columns = ["set", "method", "runs", "iterations"]
+    lines = [[*columns, "modes", "within 3σ", "reverse KL", "2-Wasserstein", "real to real"]]
+    methods = {"WGAN-GP, default": r"\d+", "WGAN-GP, `preset=paper`": "paper"}
+    for name in TOY_SETS:
+        for method, suffix in methods.items():
+            runs = [row for key, row in rows.items() if re.fullmatch(f"{name}_{suffix}", key)]
+            if not runs:
+                continue  # The file is not complete yet.
+            cells = [f"`{name}`", method, str(len(runs)), f"{runs[0]['iterations']:,}"]
+            for key, form in TOY_FORMATS.items():
+                values = [run["metrics"][key]["value"] for run in runs if key in run["metrics"]]
+                cells.append(format_mean(values, form) if values else "–")
+                if key == "high_quality" and len(values) > 1:
+                    cells[-1] += f" (≥ {min(values):.2%})"  # exact, a share of 2,500 samples
+            distances = [run["metrics"]["wasserstein_2"]["real"] for run in runs]
+            lines.append([*cells, format(statistics.mean(distances), TOY_FORMATS["wasserstein_2"])])
+        for method, figures in PUBLISHED_FIGURES.items():
+            if name in figures:
+                runs = "5" if method == "VEEGAN" else "10"  # VEEGAN's figures are its authors'.
+                lines.append([f"`{name}`", method, runs, "–", *figures[name], "–", "–"])
+    return lines
+
+
+def mnist_table(rows: Rows) -> Lines:
+    """A line for each figure, with a column for each run and one for as many real test digits."""
+    runs = list(rows.values())
+    real = runs[0]["metrics"]
+    lines = [["figure", *(f"`{name}`" for name in rows), "real"]]
+    lines.append(["iterations", *(f"{run['iterations']:,}" for run in runs), "–"])
+    lines.append(["minutes", *(format_minutes([run]) for run in runs), "–"])
+    for key, form in {**MNIST_FORMATS, **DIGIT_FORMATS}.items():
+        cells = [format_figure(run, key, form) for run in runs]
+        deviations = [run["metrics"][key]["deviation"] for run in runs]
+        cells = [c if d is None else f"{c} ± {d:{form}}" for c, d in zip(cells, deviations)]
+        lines.append([f"`{key}`", *cells, f"{real[key]['real']:{form}}"])
+    return lines
+
+
+def emoji_table(rows: Rows) -> Lines:
+    """The critic's figures on test pictures; the critic of an unconditional run has no classes."""
+    lines = [["run", "iterations", "minutes", *(f"`{key}`" for key in EMOJI_FORMATS)]]
+    for name, row in rows.items():
+        cells = [
+            format_figure(row, key, form) if key in row["metrics"] else "–"
+            for key, form in EMOJI_FORMATS.items()
+        ]
+        lines.append([name, f"{row['iterations']:,}", format_minutes([row]), *cells])
+    return lines
+
+
+def cifar10_table(rows: Rows) -> Lines:
+    """A line for each run, with the paper's score; a score at most 10% below it is accepted."""
+    lines = [["run", "iterations", "Inception Score", "the paper's", "FID", "verdict"]]
+    for name, row in rows.items():
+        paper, fid, verdict, text = PAPER_SCORES[name], "–", "not measured", "–"
+        if "inception_score" in row["metrics"]:
+            score = row["metrics"]["inception_score"]
+            share = score["value"] / paper
+            verdict = f"{'within 10%' if share >= 0.9 else 'NOT within 10%'} ({share:.1%})"
+            text = f"{score['value']:.2f} ± {score['deviation']:.2f}"
+            fid = format_figure(row, "fid", ".2f")
+        lines.append([name, f"{row['iterations']:,}", text, f"{paper:.2f}", fid, verdict])
+    return lines
+
+
+def objectives_table(rows: Rows, formats: Dict[str, str]) -> Lines:
+    """A line for each objective, and one for real data below."""
+    lines = [["objective", "optimizer", "iterations", *(f"`{key}`" for key in formats)]]
+    for name, row in rows.items():
+        objective, optimizer, *_ = OBJECTIVES[name]
+        cells = [format_figure(row, key, form) for key, form in formats.items()]
+        lines.append([f"`{objective}`", optimizer, f"{row['iterations']:,}", *cells])
+    real = next(iter(rows.values()))["metrics"]
+    cells = [format(real[key]["real"], form) for key, form in formats.items()]
+    return [*lines, ["real", "–", "–", *cells]]
+
+
+def mistakes_table(rows: Rows) -> Lines:
+    """The figures of mistakes.py, below the exact ones."""
+    names = {
+        "right": "none",
+        "one_axis": "1. norm over one axis",
+        "alpha_per_pixel": "2. α per pixel",
+        "batch_norm": "3. batch norm in the critic",
+    }
+    lines = [["mistake", "estimated distance", "gradient norm", "time of a step"]]
+    distance = rows["distance"]
+    # The multiple of ||x - c|| with the least loss where lambda is 10. A critic of another shape
+    # may gain a little more.
+    best = 1 + distance / (2 * 10)
+    lines.append(["(truth)", f"{distance:.2f}", "1", "–"])
+    lines.append(["(‖x − c‖ scaled as in 2.2)", f"{best * distance:.2f}", f"{best:.2f}", "–"])
+    for key, name in names.items():
+        row = rows[key]
+        length = f"{row['gradient_norm']:.2f} ± {row['gradient_norm_deviation']:.2f}"
+        lines.append([name, f"{row['wasserstein']:.2f}", length, "–"])
+    seconds = rows["graph"]["seconds"]
+    ratio = seconds["graph_left"] / seconds["detached"]
+    return [*lines, ["4. graph through the generator", "–", "–", f"x {ratio:.2f}"]]
+
+
+TABLES: Dict[str, Callable[..., Lines]] = {
+    "headline": headline_table,
+    "toy": toy_table,
+    "mnist": mnist_table,
+    "emoji": emoji_table,
+    "lab": mnist_table,
+    "cifar10": cifar10_table,
+    "mistakes": mistakes_table,
+    "objectives_toy": lambda rows: objectives_table(rows, TOY_FORMATS),
+    "objectives_mnist": lambda rows: objectives_table(rows, MNIST_FORMATS),
+}
+# Files of results that a table is made from, where it is not the one of the same name
+SOURCES = {"headline": ("toy", "mnist", "emoji")}
+
+
+CHINESE = {
+    "set": "数据集",
+    "method": "方法",
+    "runs": "训练次数",
+    "minutes": "分钟",
+    "WGAN-GP, default": "WGAN-GP，默认设置",
+    "WGAN-GP, `preset=paper`": "WGAN-GP，`preset=paper`",
+    "modes": "捕获的模式",
+    "within 3σ": "高质量样本比例",
+    "reverse KL": "反向 KL",
+    "2-Wasserstein": "2-Wasserstein 距离",
+    "real to real": "真实样本间距离",
+    "figure": "指标",
+    "generated": "生成",
+    "real": "真实",
+    "objective": "目标函数",
+    "optimizer": "优化器",
+    "iterations": "迭代次数",
+    "mistake": "错误",
+    "estimated distance": "估计的距离",
+    "gradient norm": "梯度范数",
+    "time of a step": "每步用时",
+    "(truth)": "（真值）",
+    "(‖x − c‖ scaled as in 2.2)": "（‖x − c‖ 按 2.2 放大）",
+    "none": "无",
+    "1. norm over one axis": "1. 只沿一个轴求范数",
+    "2. α per pixel": "2. 每个像素一个 α",
+    "3. batch norm in the critic": "3. 评判器使用批归一化",
+    "4. graph through the generator": "4. 保留生成器的计算图",
+    "run": "训练",
+    "the paper's": "论文",
+    "verdict": "结论",
+    "experiment": "实验",
+    "measured on": "测量环境",
+}
+
+
+def make_table(name: str, results: Path, chinese: bool = False) -> str:
+    """A table in Markdown; exits with a message if its results are missing or damaged.
+
+    Args:
+        name: A key of TABLES.
+        results: The folder of the files of results.
+        chinese: Whether to translate the cells that CHINESE has.
+    """
+    if name not in TABLES:
+        sys.exit(f"There is no table {name!r}; there are {', '.join(TABLES)}.")
+    paths = [results / f"{source}.json" for source in SOURCES.get(name, (name,))]
+    for path in paths:
+        if not path.exists():
+            group = path.stem
+            maker = f"`make results GROUP={group}`" if group in GROUPS else f"benchmarks/{group}.py"
+            sys.exit(f"{path} is missing: {maker} makes it.")
+    try:
+        head, *lines = TABLES[name](*(common.read_results(path) for path in paths))
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        files = ", ".join(map(str, paths))
+        sys.exit(f"{files} can't be tabled ({error!r}): restore it, or make it again.")
+    lines = [head, ["---"] * len(head), *lines]
+    if chinese:
+        lines = [[CHINESE.get(cell, cell) for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def fill_markers(text: str, results: Path, chinese: bool = False) -> str:
+    """The text of a page with the current tables between its markers."""
+
+    def fill(match) -> str:
+        body = make_table(match[1], results, chinese)
+        return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
+
+    markers = r"<!-- results: (\S+) -->(?:(?!<!-- results:).)*?<!-- end of results -->"
+    text, count = re.subn(markers, fill, text, flags=re.S)
+    if not count == text.count("<!-- results:") == text.count("<!-- end of results"):
+        sys.exit("A table needs two markers: <!-- results: NAME --> and <!-- end of results -->.")
+    return text
+
+
+def find_pages(root: Path) -> List[Path]:
+    """README.md and the Markdown files of docs/ that have a marker, below a folder."""
+    pages = [*root.glob("README.md"), *sorted(root.glob("docs/**/*.md"))]
+    markers = re.compile("<!-- (results:|end of results)")
+    return [page for page in pages if markers.search(page.read_text(encoding="utf-8"))]
+
+
+def update_pages(root: Path, results: Path, check: bool = False) -> None:
+    """Writes the current tables into the pages, or exits with a message if one differs.
+
+    Args:
+        root: The folder of README.md and docs/; the pages below a folder `zh` are Chinese.
+        results: The folder of the files of results.
+        check: Whether to write nothing and to fail if a page differs.
+    """
+    for page in find_pages(root):
+        old = page.read_text(encoding="utf-8")
+        try:
+            new = fill_markers(old, results, "zh" in page.relative_to(root).parts)
+        except SystemExit as error:
+            sys.exit(f"{page}: {error}")
+        if new == old:
+            continue
+        if check:
+            sys.exit(f"{page}: its tables differ from docs/results; `make tables` writes them.")
+        page.write_text(new, encoding="utf-8")
+        print(f"Wrote {page}")
+
+
+def main(words: Optional[Sequence[str]] = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, fail if a page differs"
+    )
+    parser.add_argument("--root", type=Path, default=common.ROOT, help="has README.md and docs/")
+    options = parser.parse_args(words)
+    update_pages(options.root, common.RESULTS, options.check)
+
+
+if __name__ == "__main__":
+    main()

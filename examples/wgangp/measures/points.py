@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures and pictures of points in the plane: the paper's toy sets."""
+
+from __future__ import annotations
+
+from typing import Callable
+from typing import Optional
+
+import numpy as np
+import paddle
+
+from data import streams
+from data import synthetic
+from measures import metrics
+from measures import sampling
+from measures.evaluation import Measure
+from measures.evaluation import make_measure
+from networks.base import Critic
+from networks.base import Generator
+from support import pictures
+from support.errors import require
+
+MAX_SAMPLES = 10_000  # their evaluation takes about a minute and 0.8 GB
+
+
+def make_points_measure(toy_set: str, count: int, seed: int, batch_size: int) -> Measure:
+    """Makes the measure that compares generated points with as many real ones.
+
+    The figures are those of `mixture_metrics` (not for the swiss roll) and `wasserstein_2`.
+
+    Args:
+        toy_set: "8gaussians", "25gaussians" or "swissroll".
+        count: Number of points.
+        seed: The run's seed; it sets noise and real points.
+        batch_size: Points in a batch.
+
+    Raises:
+        UserError: If there are more than `MAX_SAMPLES` points.
+    """
+    require(
+        count <= MAX_SAMPLES,
+        f"{count} samples are too many: the exact 2-Wasserstein distance needs memory that grows "
+        "with their square, and time that grows with their cube. Set EVAL.num_samples (in "
+        f"training, TRAIN.eval_num_samples) to {MAX_SAMPLES} at most.",
+    )
+    rng = np.random.default_rng((seed, streams.EVALUATION))
+    real, other_real = (synthetic.draw_toy(toy_set, rng, count) for _ in range(2))
+
+    def compare(points):
+        figures = {}
+        if toy_set != "swissroll":
+            centres, sigma = synthetic.toy_centres(toy_set)
+            figures = metrics.mixture_metrics(points, centres, sigma)
+        return {**figures, "wasserstein_2": metrics.wasserstein_2(points, real)}
+
+    return make_measure(
+        "generated",
+        {"noise": rng.standard_normal((count, 2), "float32")},
+        {"fake": lambda batch: batch["fake"]},
+        lambda outputs: compare(outputs["fake"]),
+        batch_size,
+        # A perfect generator has the figures of another draw of real points.
+        real=compare(other_real),
+        real_count=count,
+    )
+
+
+def make_points_drawer(
+    toy_set: str, generator: Generator, critic: Optional[Critic], seed: int, count: int = 1000
+) -> Callable[[str], None]:
+    """Makes a function that writes the paper's picture of a toy set to a path.
+
+    Args:
+        toy_set: "8gaussians", "25gaussians" or "swissroll".
+        generator: The generator G.
+        critic: The critic D, for its level sets; None draws no level sets.
+        seed: The run's seed; it sets noise and real points.
+        count: Number of points of each kind.
+    """
+    rng = np.random.default_rng((seed, streams.GRID))
+    real = synthetic.draw_toy(toy_set, rng, count)
+    noise = paddle.to_tensor(rng.standard_normal((count, 2), "float32"))
+
+    def critic_values(points):
+        with paddle.no_grad():
+            return critic.score(paddle.to_tensor(points))[0].numpy()
+
+    def draw(path):
+        fake = sampling.sample(generator, {"noise": noise})
+        pictures.save_toy_picture(real, fake, None if critic is None else critic_values, path)
+
+    return draw

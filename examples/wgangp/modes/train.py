@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mode=train: trains both networks of an experiment."""
+
+from __future__ import annotations
+
+from ppsci.utils import logger
+
+from measures.evaluation import Evaluator
+from modes.experiment import Experiment
+from support.errors import require
+from training import build
+from training import checkpoints
+from training import loop
+from training import resume
+from training.run_settings import RunSettings
+
+
+# --8<-- [start:train]
+def train(experiment: Experiment) -> None:
+    """Trains both networks, from the start or from the checkpoint of TRAIN.resume.
+
+    Args:
+        experiment: What the script defines.
+
+    Raises:
+        UserError: If settings, data or the checkpoint do not serve, or the training diverges.
+    """
+    cfg = experiment.cfg
+    require(
+        cfg.MODEL.arch != "published",
+        "MODEL.arch=published is for mode=eval: those networks are not the paper's.",
+    )
+    settings = RunSettings.of(cfg)
+    checkpoint = resume.find(settings)
+    generator, critic = experiment.make_networks()
+    data = experiment.read_data()
+    run = build.make_run(
+        settings,
+        generator,
+        critic,
+        lambda length, seed: experiment.make_real_streams(data, generator, length, seed),
+        experiment.fingerprint(data),
+    )
+    network, evaluator = run.average.network, None
+    if cfg.TRAIN.eval_during_train:
+        measures = experiment.make_measures(data, network, critic, cfg.TRAIN.eval_num_samples)
+        evaluator = Evaluator(network, measures, cfg.output_dir, cfg.seed, cfg.device)
+    draw = experiment.make_drawer(network, critic)
+    if checkpoint is not None:
+        checkpoints.restore(run, checkpoint)
+        logger.info(f"Resuming from {checkpoint.path}, after iteration {run.iteration}.")
+    if cfg.TRAIN.resume is not None:
+        resume.require_same(run)
+    loop.train(run, evaluator, draw)
+
+
+# --8<-- [end:train]

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of a script: what Hydra will make of it, checked before Paddle is imported."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import itertools
+import os
+from os import path as osp
+from typing import Iterator
+from typing import List
+from typing import Mapping
+from typing import Optional
+from typing import Sequence
+
+import hydra
+import yaml
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ValueType
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.errors import MissingConfigException
+from hydra.errors import OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf import OmegaConf
+from omegaconf import open_dict
+from omegaconf import read_write
+from omegaconf.errors import ConfigAttributeError
+from omegaconf.errors import ConfigKeyError
+from omegaconf.errors import OmegaConfBaseException
+
+from support.errors import UserError
+from support.errors import require
+from support.settings import CHOICES
+from support.settings import CONF
+from support.settings import check_choice
+from support.settings import check_settings
+from support.settings import describe_unknown
+from support.settings import load_defaults
+from support.storage import check_writable
+
+
+class ConfigDir(SearchPathPlugin):
+    """Makes Hydra look for configurations in the folder of --config-dir, after the suite's own."""
+
+    folder: Optional[str] = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if self.folder is not None:
+            search_path.append("command-line", f"file://{self.folder}")
+
+
+def check(script: str, choices: Mapping[str, Sequence], arguments: Sequence[str]) -> None:
+    """Refuses a command line whose settings are wrong, or whose output folder is.
+
+    Several values of one setting (--multirun) are checked at the start of each job; here, the
+    first of them stands for all.
+
+    Args:
+        script: Name of the script's file in conf/, without the suffix.
+        choices: Values of the script's own settings, in addition to `settings.CHOICES`.
+        arguments: What follows the script's name.
+
+    Raises:
+        UserError: Says what is wrong and what would be right.
+    """
+    flags, overrides = _read_flags(arguments), []
+    if flags is None:
+        return
+    try:
+        overrides += OverridesParser.create().parse_overrides(flags.overrides)
+        _check_options(overrides, choices)
+        cfg = _compose(script, flags, overrides)
+        is_sweep = flags.multirun or cfg.hydra.mode == RunMode.MULTIRUN
+        _check_sweeps(overrides, is_sweep)
+        with _as_job(cfg, is_sweep) as settings:
+            check_settings(settings, script, choices)
+            resumes = settings.TRAIN.resume == "auto"
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise UserError(_explain(error, script, overrides)) from None
+    raw = OmegaConf.to_container(cfg)
+    folder = raw["output_dir"]
+    if folder == "${hydra:runtime.output_dir}":
+        folder = raw["hydra"]["sweep" if is_sweep else "run"]["dir"]
+    check_folder(str(folder), resumes, "hydra.sweep.dir" if is_sweep else "hydra.run.dir")
+
+
+def check_folder(folder: str, resumes: bool, key: str) -> None:
+    """Refuses an output folder that can't be made or written to, before Hydra makes it.
+
+    Args:
+        folder: Its path, references unresolved. A path with the time in it is a new folder.
+        resumes: Whether the newest checkpoint in it is asked for.
+        key: The setting that names another folder.
+
+    Raises:
+        UserError: Says what stands in the way.
+    """
+    is_new = "${now:" in folder
+    require(
+        not (is_new and resumes),
+        f"TRAIN.resume=auto continues in a folder that is named: give {key}=.",
+    )
+    require(
+        not is_new or int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) == 1,
+        f"several processes need one folder for all: name it by {key}=.",
+    )
+    known, reference, _ = folder.partition("${")
+    place = osp.abspath(osp.dirname(known) if reference else known)
+    check_writable(place, f"Name another output folder by {key}=.")
+
+
+def _read_flags(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
+    """Separates Hydra's flags from overrides; None where Hydra only prints something."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("overrides", nargs="*")
+    for name, short in (("name", "cn"), ("path", "cp"), ("dir", "cd")):
+        parser.add_argument(f"--config-{name}", f"-{short}")
+    for name, short in (("multirun", "m"), ("run", "r")):
+        parser.add_argument(f"--{name}", f"-{short}", action="store_true")
+    for names in (["--help", "-h"], ["--shell-completion", "-sc"], ["--hydra-help"], ["--version"]):
+        parser.add_argument(*names, action="store_true", dest="prints")
+    for names in (["--cfg", "-c"], ["--experimental-rerun"]):
+        parser.add_argument(*names, dest="shows")
+    parser.add_argument("--info", "-i", nargs="?", const="all", dest="shows")
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--package", "-p")
+    flags, unknown = parser.parse_known_args(arguments)
+    # Hydra itself refuses what is unknown. Configurations in a Python package (pkg://) are
+    # checked when they run.
+    in_package = (flags.config_path or "").startswith("pkg://")
+    return None if flags.prints or flags.shows or unknown or in_package else flags
+
+
+def _check_options(overrides: Sequence[Override], choices: Mapping[str, Sequence]) -> None:
+    """Checks options of the suite's config groups, which Hydra would refuse in other words."""
+    for override in overrides:
+        group = override.key_or_group
+        if override.is_delete() or not osp.isdir(osp.join(CONF, group)):
+            continue
+        for option in _read_values(override):
+            require(
+                option != "null",
+                f"{group}=null: Hydra has no such option. Leave {group} out, or give ~{group}.",
+            )
+            check_choice(group, option, {**CHOICES, **choices})
+
+
+def _check_sweeps(overrides: Sequence[Override], is_sweep: bool) -> None:
+    for override in overrides:
+        require(
+            is_sweep or not override.is_sweep_override(),
+            f"{override.input_line} names several values: --multirun makes a run of each. A text "
+            "with a comma needs quotes inside quotes: KEY=\"'a,b'\".",
+        )
+
+
+def _read_values(override: Override) -> Iterator[str]:
+    """Reads the values of an override as texts; none where only a sweeper can list them."""
+    if not override.is_sweep_override():
+        return iter([override.get_value_element_as_str()])
+    if override.is_interval_sweep() or override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        return iter([])
+    return iter(override.sweep_string_iterator())
+
+
+def _take_first(overrides: Sequence[Override]) -> List[str]:
+    """Returns overrides as they were typed, with the first value where there are several."""
+    texts = []
+    for override in overrides:
+        if not override.is_sweep_override():
+            texts.append(override.input_line)
+        else:
+            first = itertools.islice(_read_values(override), 1)
+            texts += [f"{override.get_key_element()}={value}" for value in first]
+    return texts
+
+
+def _compose(script: str, flags: argparse.Namespace, overrides: Sequence[Override]) -> DictConfig:
+    """Composes what Hydra will compose, with Hydra's own configuration in it."""
+    conf = osp.join(osp.dirname(CONF), flags.config_path or CONF)
+    if flags.config_dir is not None:
+        require(osp.isdir(flags.config_dir), f"--config-dir={flags.config_dir} is not a folder.")
+        ConfigDir.folder = osp.abspath(flags.config_dir)
+        Plugins.instance().register(ConfigDir)
+    try:
+        with hydra.initialize_config_dir(conf, job_name=script, version_base=None):
+            return hydra.compose(
+                flags.config_name or script, _take_first(overrides), return_hydra_config=True
+            )
+    finally:
+        ConfigDir.folder = None
+
+
+@contextlib.contextmanager
+def _as_job(cfg: DictConfig, is_sweep: bool) -> Iterator[DictConfig]:
+    """Yields the settings as a job gets them; inside the context, `${hydra:...}` resolves.
+
+    Args:
+        cfg: The configuration with Hydra's own in it. It gets what Hydra sets for a job.
+        is_sweep: Whether there are several jobs. The settings are those of the first.
+    """
+    current = HydraConfig.instance()
+    former = current.cfg
+    try:
+        if is_sweep:
+            cfg.hydra.job.num, cfg.hydra.job.id = 0, "0"
+        current.set_config(cfg)  # before folders are read, which may refer to it
+        folder = cfg.hydra.run.dir
+        if is_sweep:
+            folder = osp.join(cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir)
+        with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
+            cfg.hydra.runtime.output_dir = osp.abspath(folder)
+        current.set_config(cfg)
+        settings = copy.deepcopy(cfg)
+        with read_write(settings), open_dict(settings):
+            del settings["hydra"]
+        yield settings
+    finally:
+        current.cfg = former
+
+
+def _explain(error: Exception, script: str, overrides: Sequence[Override]) -> str:
+    """Writes one line about an error of Hydra's, or of what it calls."""
+    text, cause = str(error).split("\n")[0], error.__cause__
+    if isinstance(error, OverrideParseException):
+        text = error.message.split("\n")[0]
+        return (
+            f"{error.override} can't be read ({text}). A text with special characters needs "
+            "quotes inside quotes: KEY=\"'a=b'\"."
+        )
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group}={option} is unknown: choose one of {', '.join(error.options)}."
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name} can't be read: {error.problem} in line {mark.line + 1}."
+    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
+        key = cause.full_key
+        for override in overrides:  # The key may be the beginning of a longer one.
+            if f"{override.key_or_group}.".startswith(f"{key}."):
+                key = override.key_or_group
+        if not key.startswith("hydra."):
+            return describe_unknown(key, load_defaults(script))
+    reason = f" ({str(cause).split(chr(10))[0]})" if cause else ""
+    return f"the settings can't be put together: {text}{reason}"

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network in training together with the ppsci Solver that optimises it.
+
+All contact with what ppsci does not publish (its training function, meters, iterators and
+writers) is in this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable
+from typing import Dict
+from typing import List
+from typing import Optional
+
+import numpy as np
+import paddle
+import ppsci
+
+from data.streams import Stream
+from functions import AdversarialLoss
+from support import pictures
+from support import weight_files
+from training import optimizers
+from training.run_settings import RunSettings
+
+# ppsci logs every that many steps and stops after that many: it shall do neither.
+UNREACHED = 10**12
+
+
+@dataclasses.dataclass
+class PlayerState:
+    """What `Player.read_state` found in a checkpoint, checked and ready to be set."""
+
+    weights: Dict[str, np.ndarray]
+    optimizer: Dict[str, paddle.Tensor]
+    figures: Dict[str, np.ndarray]
+    scaler: Optional[Dict]
+
+
+# --8<-- [start:player]
+class Player:
+    """A network, its loss and its data, and the Solver that owns the network.
+
+    Args:
+        name: "critic" or "generator".
+        prefix: How names of its arrays begin in a checkpoint.
+        network: The network.
+        loss: Its loss, which keeps figures for the log.
+        inputs: Streams by input key, of equal length: what an epoch reads.
+        batch_size: Rows of a batch.
+        output_expr: What the loss needs besides the network's outputs, as functions of inputs
+            and outputs.
+        optimizer: The optimiser of its weights.
+        steps: Steps in each iteration.
+        settings: The run's settings.
+        has_writers: Whether ppsci's writers (TensorBoard, VisualDL) are opened.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prefix: str,
+        network: ppsci.arch.Arch,
+        loss: AdversarialLoss,
+        inputs: Dict[str, Stream],
+        batch_size: int,
+        output_expr: Dict[str, Callable],
+        optimizer: paddle.optimizer.Optimizer,
+        steps: int,
+        settings: RunSettings,
+        has_writers: bool = False,
+    ):
+        self.name, self.prefix, self.network, self.loss = name, prefix, network, loss
+        self.inputs, self.steps = inputs, steps
+        self.iters_per_epoch = settings.train.iters_per_epoch
+        self.constraint = ppsci.constraint.SupervisedConstraint(
+            {
+                # Streams draw their rows when they are read, so the order is random already.
+                "dataset": {"name": "NamedArrayDataset", "input": inputs, "label": {}},
+                "batch_size": batch_size,
+                "sampler": {"name": "BatchSampler", "shuffle": False, "drop_last": True},
+            },
+            loss,
+            output_expr,
+            name=name,
+        )
+        self.solver = ppsci.solver.Solver(
+            network,
+            {name: self.constraint},
+            settings.output_dir,
+            optimizer,
+            # ppsci counts a step as an epoch, since the loop acts after each step.
+            epochs=steps,
+            iters_per_epoch=settings.train.update_freq,
+            update_freq=settings.train.update_freq,
+            log_freq=UNREACHED,  # The loop writes one line for both networks.
+            seed=settings.seed,
+            device=settings.device,
+            use_amp=settings.use_amp,
+            use_tbd=settings.use_tbd and has_writers,
+            use_vdl=settings.use_vdl and has_writers,
+        )
+        # Solver.train() would set max_steps. ppsci logs its first step, so this begins at 1.
+        self.solver.max_steps, self.solver.global_step = UNREACHED, 1
+
+    def step(self, iteration: int) -> None:
+        """Takes the steps of an iteration, then the schedule's.
+
+        Args:
+            iteration: The generator iteration, from 1.
+
+        Raises:
+            Exception: What reading the data raised.
+        """
+        try:
+            for _ in range(self.steps):
+                ppsci.solver.train.train_epoch_func(self.solver, iteration, UNREACHED)
+                self.loss.after_step()
+        except StopIteration:
+            raise next(s.failure for s in self.inputs.values() if s.failure) from None
+        self.solver.lr_scheduler.step()
+        # Meters keep every number that they get: a kilobyte in each iteration.
+        solver = self.solver
+        for meters in (solver.train_output_info, solver.train_loss_info, solver.train_time_info):
+            for meter in meters.values():
+                meter.reset()
+
+    def seek(self, iteration: int, attempt: int = 0) -> None:
+        """Makes the next batch that of an iteration, counted from 0.
+
+        Args:
+            iteration: Generator iterations done.
+            attempt: How often the run was rolled back; another attempt draws other numbers.
+        """
+        for stream in self.inputs.values():
+            stream.seek(iteration * (len(stream) // self.iters_per_epoch), attempt)
+        self.constraint.data_iter = iter(self.constraint.data_loader)
+
+    # --8<-- [end:player]
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.solver.optimizer.get_lr()
+
+    @property
+    def batches(self) -> int:
+        """Batches that it reads in an iteration."""
+        return self.steps * self.solver.iters_per_epoch
+
+    def sums(self) -> List[paddle.Tensor]:
+        """Sums of its weights, its optimiser's tensors and its last losses.
+
+        One of them is NaN or infinite where a part is.
+        """
+        parts = [value.sum() for value in self.network.state_dict().values()]
+        state = self.solver.optimizer.state_dict().values()
+        parts += [value.sum() for value in state if isinstance(value, paddle.Tensor)]
+        return parts + self.loss.figures[f"{self.name}_loss"][-self.batches :]
+
+    def last_figures(self) -> Dict[str, float]:
+        """Means of its loss's figures over the last iteration."""
+        figures = self.loss.figures.items()
+        return {n: float(paddle.stack(kept[-self.batches :]).mean()) for n, kept in figures}
+
+    def has_finite_weights(self) -> bool:
+        return all(bool(value.isfinite().all()) for value in self.network.state_dict().values())
+
+    def arrays(self) -> Dict[str, np.ndarray]:
+        """What a checkpoint keeps of it: weights, the optimiser's tensors, unrecorded figures."""
+        parts = {f"{self.prefix}/{n}": v.numpy() for n, v in self.network.state_dict().items()}
+        state = optimizers.get_state(self.network, self.solver.optimizer)
+        parts.update({f"{self.prefix}_optimizer/{n}": value for n, value in state.items()})
+        for name, values in self.loss.figures.items():
+            parts[f"{self.prefix}_figures/{name}"] = paddle.stack(values).numpy()
+        return parts
+
+    def scaler_state(self) -> Dict[str, List]:
+        """The state of mixed precision's loss scaler, for JSON; empty without one."""
+        if self.solver.scaler is None:
+            return {}
+        state = self.solver.scaler.state_dict()
+        return {key: np.asarray(value).tolist() for key, value in state.items()}
+
+    def read_state(self, checkpoint) -> PlayerState:
+        """Reads its part of a checkpoint, and changes nothing yet.
+
+        Raises:
+            UserError: If it is of another network or another optimiser.
+        """
+        where = checkpoint.path
+        optimizer = self.solver.optimizer
+        tensors = checkpoint.part(f"{self.prefix}_optimizer")
+        return PlayerState(
+            weight_files.match_weights(self.network, checkpoint.part(self.prefix), where),
+            optimizers.match_state(self.network, optimizer, tensors, f"{where}, {self.name}"),
+            checkpoint.part(f"{self.prefix}_figures"),
+            checkpoint.contents["scalers"].get(self.prefix),
+        )
+
+    def set_state(self, state: PlayerState, iteration: int) -> None:
+        """Sets what `read_state` returned.
+
+        Args:
+            state: The state.
+            iteration: Generator iterations done; the rate follows this run's own schedule.
+        """
+        self.network.set_state_dict(state.weights)
+        schedule = {"last_epoch": iteration, "last_lr": 0.0}
+        self.solver.optimizer.set_state_dict({**state.optimizer, "LR_Scheduler": schedule})
+        self.solver.lr_scheduler.step(iteration)
+        if self.solver.scaler is not None and state.scaler:
+            scale = np.array(state.scaler["scale"], "float32")
+            self.solver.scaler.load_state_dict({**state.scaler, "scale": scale})
+        self.loss.figures = {
+            name: [paddle.to_tensor(value) for value in values]
+            for name, values in state.figures.items()
+        }
+
+    def write_figures(self, figures: Dict[str, float], iteration: int) -> None:
+        """Writes figures to TensorBoard and VisualDL, where they are asked for."""
+        solver = self.solver
+        ppsci.utils.logger.scalar(figures, iteration, solver.vdl_writer, None, solver.tbd_writer)
+        if solver.tbd_writer is not None:  # VisualDL writes at once.
+            solver.tbd_writer.flush()
+
+    def write_picture(self, path: str, iteration: int) -> None:
+        """Writes a picture of samples to TensorBoard and VisualDL, where they are asked for."""
+        for writer in (self.solver.tbd_writer, self.solver.vdl_writer):
+            if writer is not None:
+                picture = pictures.read_picture(path)
+                writer.add_image("samples", picture, iteration, dataformats="HWC")

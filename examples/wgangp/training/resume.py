@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the checkpoint to resume from, and refuses one of another training."""
+
+from __future__ import annotations
+
+from os import path as osp
+from typing import List
+from typing import Optional
+
+import paddle
+import paddle.distributed as dist
+from ppsci.utils import logger
+
+from support.errors import UserError
+from support.errors import require
+from training import checkpoints
+from training.checkpoints import Checkpoint
+from training.run import Run
+from training.run_settings import RunSettings
+
+# A checkpoint of other values of these keys is of other networks or optimisers.
+NETWORK_KEYS = ("MODEL.", "LOSS.name", "TRAIN.ema.", "TRAIN.optimizer", "TRAIN.critic_optimizer")
+# Neither the weights nor the records of a training depend on these keys.
+HARMLESS_KEYS = (
+    *("mode", "output_dir", "device", "use_tbd", "use_vdl", "DATA.data_path", "TRAIN.resume"),
+    *("TRAIN.keep", "EVAL.num_samples", "EVAL.inception_weights", "EVAL.pretrained", "INFER."),
+)
+# These keys change what is evaluated, but not the networks.
+EVALUATION_KEYS = ("MODEL.gen_net.batch_norm_statistics",)
+
+
+def journal_path(output_dir: str) -> str:
+    """The path of a run's metrics.jsonl."""
+    return osp.join(osp.abspath(output_dir), "metrics.jsonl")
+
+
+def find(settings: RunSettings) -> Optional[Checkpoint]:
+    """Finds the checkpoint that TRAIN.resume asks for, before anything is read or measured.
+
+    Args:
+        settings: The run's settings.
+
+    Returns:
+        The checkpoint, or None for a training from the start.
+
+    Raises:
+        UserError: If the folder holds another training than the one to resume, or the
+            checkpoint is absent, damaged, or of other networks.
+    """
+    resume = settings.train.resume
+    if resume is None:
+        require_free(settings.output_dir)
+        return None
+    path = osp.abspath(osp.expanduser(settings.output_dir if resume == "auto" else resume))
+    if osp.isdir(path):
+        checkpoint = newest(path)
+        if checkpoint is None:
+            # A finished training has written this file last.
+            finished = osp.join(path, "model_discriminator.pdparams")
+            require(
+                resume == "auto" and not osp.exists(finished),
+                f"{path} holds no checkpoint to resume from. Name another, or start a new "
+                "training in another folder.",
+            )
+            logger.info(f"{path} holds no checkpoint: the training starts from the beginning.")
+            return None
+    else:
+        checkpoint = checkpoints.read(path if path.endswith(".npz") else f"{path}.npz")
+    own_folder = osp.realpath(checkpoints.checkpoint_folder(settings.output_dir))
+    if osp.realpath(osp.dirname(checkpoint.path)) != own_folder:
+        require_free(settings.output_dir)
+    check_settings(settings, checkpoint)
+    return checkpoint
+
+
+def require_free(output_dir: str) -> None:
+    """Refuses an output folder whose training another one would overwrite.
+
+    Raises:
+        UserError: If it holds a training.
+    """
+    # Only the first process asks: it may have begun to write when the others do.
+    require(
+        dist.get_rank() > 0 or not osp.exists(journal_path(output_dir)),
+        f"{output_dir} holds another training already. Continue it with TRAIN.resume=auto, name "
+        "a new folder with hydra.run.dir=, or remove that one.",
+    )
+
+
+def newest(folder: str) -> Optional[Checkpoint]:
+    """Reads the newest intact checkpoint of a run's folder."""
+    folder = checkpoints.checkpoint_folder(folder)
+    for path in [*checkpoints.list_newest_first(folder), osp.join(folder, checkpoints.BEST)]:
+        if osp.exists(path):
+            try:
+                return checkpoints.read(path)
+            except UserError as error:
+                logger.warning(f"{error} Trying the previous checkpoint.")
+    return None
+
+
+def check_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:
+    """Refuses a checkpoint of other networks, and warns about other settings.
+
+    Raises:
+        UserError: Names what differs.
+    """
+    kept, now = checkpoint.flat_settings(), checkpoints.flatten_current(settings.whole)
+    changes = {
+        key: f"{key} was {kept.get(key)} and is {value}"
+        for key, value in now.items()
+        if kept.get(key) != value
+    }
+    networks = [
+        text
+        for key, text in changes.items()
+        if key.startswith(NETWORK_KEYS) and key not in EVALUATION_KEYS
+    ]
+    require(
+        not networks,
+        f"{checkpoint.path} is of another training: {', '.join(networks)}. Repeat its settings "
+        "(its config.yaml holds them), or start a new training in another folder.",
+    )
+    others = [text for key, text in changes.items() if not key.startswith(HARMLESS_KEYS)]
+    others += _machine_changes(checkpoint)
+    if others:
+        logger.warning(
+            f"The training continues with other settings than {checkpoint.path} was made with, "
+            f"so it will differ from an uninterrupted one: {', '.join(others)}."
+        )
+
+
+def _machine_changes(checkpoint: Checkpoint) -> List[str]:
+    kept = checkpoint.contents["machine"]
+    return [
+        f"{name} was {kept.get(name)} and is {value}"
+        for name, value in checkpoints.describe_machine().items()
+        if kept.get(name) != value
+    ]
+
+
+def require_same(run: Run) -> None:
+    """Refuses to go on if the processes have not found the same checkpoint.
+
+    Raises:
+        UserError: If they do not see the same folder.
+    """
+    if dist.get_world_size() > 1:
+        found: List[paddle.Tensor] = []
+        state = [run.iteration, run.rollbacks, len(run.journal)]
+        dist.all_gather(found, paddle.to_tensor(state, "int64"))
+        require(
+            all(other.tolist() == state for other in found),
+            "the processes have found checkpoints of the iterations "
+            f"{', '.join(str(int(other[0])) for other in found)} (0 where there is none): all "
+            "processes must see the same folder. Name one with hydra.run.dir=.",
+        )

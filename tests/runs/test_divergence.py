@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Divergence: a training that meets NaN or infinity stops with its values, or rolls back."""
+
+import numpy as np
+import pytest
+import stress
+from trainings import after_steps
+from trainings import read_records
+
+from support.errors import UserError
+from training import checkpoints
+
+NO_EVALUATION = "TRAIN.eval_during_train=false"
+
+
+def poison(monkeypatch, iteration, times):
+    """Makes a weight of the generator NaN in an iteration, the first few times it is done."""
+    poisoned = []
+
+    def set_nan(run):
+        if run.iteration == iteration and len(poisoned) < times:
+            poisoned.append(run.iteration)
+            weight = run.generator.network.parameters()[0]
+            weight.set_value(weight * float("nan"))
+
+    after_steps(monkeypatch, set_nan)
+    return poisoned
+
+
+def test_a_diverged_training_names_step_values_and_checkpoint(toy, monkeypatch, tmp_path):
+    poison(monkeypatch, 6, 1)
+    with pytest.raises(UserError, match="diverged in iteration 6, .*weights of the generator") as e:
+        toy("run", "TRAIN.save_freq=1")
+    path = tmp_path / "run" / "checkpoints" / "iteration_04.npz"
+    assert str(path) in str(e.value) and "TRAIN.on_nan=roll_back" in str(e.value)
+    for array in checkpoints.read(str(path)).arrays.values():
+        assert np.isfinite(array).all()
+    assert not (tmp_path / "run" / "model_generator.pdparams").exists()
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_a_rate_too_large_diverges_in_its_first_iteration(toy, tmp_path):
+    with pytest.raises(UserError, match="diverged in iteration 1, .*_loss is .*no checkpoint yet"):
+        toy("run", "TRAIN.learning_rate=1e30 TRAIN.on_nan=stop")
+    assert not list((tmp_path / "run").rglob("*.pdparams"))
+
+
+def test_an_optimiser_that_overflows_ends_the_training(toy, tmp_path):
+    """Gradients whose squares overflow leave weights and losses finite, but not Adam."""
+    with pytest.raises(UserError, match="gradients too large for the optimiser"):
+        toy("run", "LOSS.penalty_weight=1e30")
+    assert not checkpoints.list_newest_first(str(tmp_path / "run" / "checkpoints"))
+
+
+def test_a_training_that_may_roll_back_saves_its_first_iteration(toy):
+    for on_nan, name in (("stop", "iteration_4.npz"), ("roll_back", "iteration_1.npz")):
+        folder = toy(on_nan, NO_EVALUATION, f"TRAIN.epochs=1 TRAIN.on_nan={on_nan}")
+        assert min(path.name for path in (folder / "checkpoints").iterdir()) == name
+
+
+def test_a_rollback_continues_with_other_draws(toy, monkeypatch):
+    with monkeypatch.context() as patch:
+        poisoned = poison(patch, 6, 2)
+        rolled_back = toy("run", NO_EVALUATION, "TRAIN.on_nan=roll_back")
+    assert len(poisoned) == 2
+    steps = [record["step"] for record in read_records(rolled_back)]
+    assert steps == [1, 3, 4, 6, 8, 9, 12]
+    newest = checkpoints.list_newest_first(str(rolled_back / "checkpoints"))[0]
+    assert checkpoints.read(newest).contents["rollbacks"] == 2
+    expected_weights, expected = stress.outcome(toy("uninterrupted", NO_EVALUATION))
+    weights, records = stress.outcome(rolled_back)
+    # Both are the same up to the checkpoint of iteration 4; from there on, draws differ.
+    assert records[:3] == expected[:3] and records[3:] != expected[3:]
+    assert weights != expected_weights
+
+
+@pytest.mark.parametrize(("iteration", "attempts"), [(1, 1), (6, 3)])
+def test_rollbacks_are_limited(toy, monkeypatch, iteration, attempts):
+    poisoned = poison(monkeypatch, iteration, 100)
+    with pytest.raises(UserError, match="was rolled back . times before"):
+        toy("run", "TRAIN.on_nan=roll_back TRAIN.max_rollbacks=2")
+    # Before the first iteration, there is no checkpoint to go back to.
+    assert len(poisoned) == attempts

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both players: clean gradients in each phase, batches, schedules, and what they leave alone."""
+
+import numpy as np
+import paddle
+import pytest
+from trainings import CIFAR10
+from trainings import TOY
+from trainings import make_run
+
+import functions
+import wgangp_cifar10
+import wgangp_toy
+from data import synthetic
+from kernels import maps
+
+
+def toy_run(cfg):
+    return make_run(wgangp_toy.Toy(cfg))
+
+
+def cifar10_run(cfg):
+    return make_run(wgangp_cifar10.Cifar10(cfg), synthetic.synthetic_set(train=20, test=5))
+
+
+CASES = {
+    "toy": ("toy", toy_run, TOY),
+    "conditional": ("cifar10", cifar10_run, f"{CIFAR10} MODEL.use_label=true"),
+    "unconditional": ("cifar10", cifar10_run, f"{CIFAR10} MODEL.use_label=false"),
+}
+
+
+@pytest.fixture(params=CASES)
+def run(request, configure):
+    name, make, overrides = CASES[request.param]
+    return make(configure(name, overrides, "TRAIN.epochs=1"))
+
+
+def gradients(network):
+    return {
+        name: None if weight.grad is None else weight.grad.numpy().copy()
+        for name, weight in network.named_parameters()
+    }
+
+
+def watch_steps(player, watch):
+    """Calls a function before each step of a player's optimiser."""
+    step = player.solver.optimizer.step
+
+    def watched():
+        watch()
+        step()
+
+    player.solver.optimizer.step = watched
+
+
+def read_batch(player, number, size):
+    """Batch `number` of a player's data, straight from its streams."""
+    positions = list(range(number * size, (number + 1) * size))
+    return {key: paddle.to_tensor(stream[positions]) for key, stream in player.inputs.items()}
+
+
+def critic_objective(critic, data, fake, weight):
+    """The critic's loss in plain Paddle."""
+    value_real, logits = critic.score(data["real"])
+    value_fake, _ = critic.score(fake)
+    shape = [-1] + [1] * (fake.ndim - 1)
+    mixed = data["real"] + data["alpha"].reshape(shape) * (fake - data["real"])
+    mixed.stop_gradient = False
+    with maps.twice_differentiable():
+        (slope,) = paddle.grad(critic.score(mixed)[0].sum(), mixed, create_graph=True)
+    norm = slope.square().sum(list(range(1, slope.ndim))).sqrt()
+    loss = value_fake.mean() - value_real.mean() + weight * ((norm - 1) ** 2).mean()
+    if logits is not None:
+        loss += paddle.nn.functional.cross_entropy(logits, data["labels"])
+    return loss
+
+
+def generator_objective(generator, critic, data):
+    """The generator's loss in plain Paddle."""
+    value, logits = critic.score(generator(data)["fake"])
+    loss = -value.mean()
+    if logits is not None:
+        loss += 0.1 * paddle.nn.functional.cross_entropy(logits, data["labels"])
+    return loss
+
+
+def test_every_step_uses_the_gradients_of_a_clean_computation(run):
+    """Plain Paddle, from the same weights and batches, with nothing shared between phases."""
+    critic, generator = run.critic.network, run.generator.network
+    logged, weights = [], []
+
+    def log(network):
+        states = [part.state_dict() for part in (critic, generator)]
+        weights.append([{k: v.numpy().copy() for k, v in s.items()} for s in states])
+        logged.append(gradients(network))
+
+    watch_steps(run.critic, lambda: log(critic))
+    watch_steps(run.generator, lambda: log(generator))
+    toy = isinstance(critic, functions.WganGpToyDiscriminator)
+    critic_size, generator_size = (16, 16) if toy else (2, 4)
+    for _ in range(2):
+        run.step()
+    assert len(logged) == 12
+
+    # Steps come as five of the critic, one of the generator, and so on.
+    for number, (critic_state, generator_state) in enumerate(weights):
+        iteration, phase = divmod(number, 6)
+        critic.set_state_dict(critic_state)
+        generator.set_state_dict(generator_state)
+        for network in (critic, generator):
+            network.clear_gradients()
+        if phase < 5:
+            data = read_batch(run.critic, iteration * 5 + phase, critic_size)
+            with paddle.no_grad():
+                fake = generator(data)["fake"]
+            loss = critic_objective(critic, data, fake, 0.1 if toy else 10.0)
+        else:
+            data = read_batch(run.generator, iteration, generator_size)
+            assert len(data["noise"]) == generator_size
+            loss = generator_objective(generator, critic, data)
+        loss.backward()
+        clean = gradients(critic if phase < 5 else generator)
+        assert set(clean) == set(logged[number])
+        for name, expected in clean.items():
+            found = logged[number][name]
+            assert (expected is None) == (found is None), name
+            if expected is not None:
+                scale = np.abs(expected).max() + 1e-6
+                np.testing.assert_allclose(found / scale, expected / scale, atol=2e-3, err_msg=name)
+
+
+def test_convolutional_networks_repeat_themselves_bit_for_bit(configure):
+    def train():
+        paddle.seed(3)
+        overrides = "MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 TRAIN.batch_size=8"
+        run = cifar10_run(configure("cifar10", overrides))
+        for _ in range(2):
+            run.step()
+        return [w.numpy().tobytes() for network in run.networks for w in network.parameters()]
+
+    assert train() == train()
+
+
+def test_phases_leave_each_other_alone(run):
+    critic, generator = run.critic.network, run.generator.network
+    during = {"critic": [], "generator": []}
+    watch_steps(run.critic, lambda: during["critic"].append(gradients(generator)))
+    watch_steps(run.generator, lambda: during["generator"].append(gradients(critic)))
+    run.step()
+    assert len(during["critic"]) == 5 and len(during["generator"]) == 1
+    for other in during["critic"] + during["generator"]:
+        assert all(value is None or not value.any() for value in other.values())
+    # Afterwards both are trainable again.
+    assert not any(w.stop_gradient for w in (*critic.parameters(), *generator.parameters()))
+
+
+def test_the_critic_is_thawed_after_a_step_that_fails(run):
+    def fail():
+        raise MemoryError("no room")
+
+    watch_steps(run.generator, fail)
+    with pytest.raises(MemoryError, match="no room"):
+        run.step()
+    assert not any(weight.stop_gradient for weight in run.critic.network.parameters())
+
+
+def test_critic_steps_build_no_graph_through_the_generator(run):
+    drawn, generate = [], run.generator.network.generate
+
+    def watched(*inputs):
+        drawn.append(generate(*inputs))
+        return drawn[-1]
+
+    run.generator.network.generate = watched
+    run.step()
+    assert [fake.stop_gradient for fake in drawn] == [True] * 5 + [False]
+
+
+def test_labels_travel_only_where_they_are_used(run):
+    conditional = "labels" in run.generator.network.input_keys
+    for player in run.players:
+        assert ("labels" in player.inputs) == conditional
+
+
+@pytest.mark.parametrize("factor", (1, 2, 3))
+def test_the_generators_batch_is_a_multiple_of_the_critics(configure, factor):
+    batch = "" if factor == 2 else f"TRAIN.generator_batch_factor={factor}"  # 2 by default
+    run = cifar10_run(configure("cifar10", CIFAR10, batch, "TRAIN.epochs=1"))
+    sizes = []
+    for player in run.players:
+        inputs, _, _ = next(iter(player.constraint.data_loader))
+        sizes.append({len(array) for array in inputs.values()})
+    assert sizes == [{2}, {2 * factor}]
+
+
+def test_nothing_grows_with_the_iterations(run):
+    for _ in range(3):
+        run.step()
+    for player in run.players:
+        solver = player.solver
+        meters = [solver.train_output_info, solver.train_loss_info, solver.train_time_info]
+        assert meters[0] and meters[1]
+        assert not any(meter.history for kind in meters for meter in kind.values())
+
+
+def test_both_networks_move(run):
+    before = [[w.numpy().copy() for w in p.network.parameters()] for p in run.players]
+    run.step()
+    for player, start in zip(run.players, before):
+        weights = player.network.parameters()
+        moved = [np.abs(w.numpy() - old).max() for w, old in zip(weights, start)]
+        # The value's bias is in no difference of values, but all else moves.
+        assert sum(change > 0 for change in moved) >= len(moved) - 1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("constant", [1, 1, 1, 1, 1]),
+        ("linear", [1, 0.75, 0.5, 0.25, 0]),
+    ],
+)
+def test_the_rate_falls_over_the_runs_own_length(configure, schedule, shares):
+    length = f"TRAIN.epochs=2 TRAIN.iters_per_epoch=2 TRAIN.lr_schedule={schedule}"
+    run = toy_run(configure("toy", TOY, length))
+    rates = [[player.rate for player in run.players]]
+    for _ in range(4):
+        run.step()
+        rates.append([player.rate for player in run.players])
+    expected = 1e-4 * np.array(shares)
+    np.testing.assert_allclose(rates, np.stack([expected, expected], 1), rtol=1e-6, atol=1e-12)
+
+
+def test_a_failure_of_reading_ends_the_step_with_its_own_error(configure):
+    """A second failure raises its own error, not that of the first."""
+    run = toy_run(configure("toy", TOY))
+    draw = run.critic.inputs["real"].draw
+    for error in (MemoryError("no room for a batch"), OSError("the disk is gone")):
+
+        def fail(*_, error=error):
+            raise error
+
+        run.critic.inputs["real"].draw = fail
+        run.seek()
+        with pytest.raises(type(error), match=str(error)):
+            run.step()
+        run.critic.inputs["real"].draw = draw
+        run.seek()
+        run.step()

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resuming: a stopped or killed training ends like an uninterrupted one, or says why it can't."""
+
+import random
+import shutil
+import signal
+
+import pytest
+import stress
+from trainings import read_records
+
+import wgangp_mnist
+from modes.train import train
+from support.errors import UserError
+from training import checkpoints
+from training import resume
+
+
+@pytest.mark.parametrize(
+    ("stop", "overrides"),
+    [
+        (1, ""),
+        (8, ""),
+        (6, "TRAIN.ema.use_ema=true TRAIN.update_freq=2"),
+        # Iteration 5 follows the best. At this low rate, iteration 4 remains the best.
+        (5, "TRAIN.eval_freq=1 TRAIN.learning_rate=1e-5"),
+    ],
+)
+def test_a_stopped_training_ends_like_an_uninterrupted_one(toy, stop, overrides):
+    uninterrupted = toy("uninterrupted", overrides)
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        toy("stopped", overrides, stop=stop)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == former
+    folder = toy("stopped", overrides, "TRAIN.resume=auto")
+    weights, records = stress.outcome(folder)
+    assert len({file for file, _ in weights}) == 4 + ("use_ema" in overrides)
+    assert (weights, records) == stress.outcome(uninterrupted)
+    assert [record["step"] for record in records] == [1, 3, 4, 6, 8, 9, 12]
+    # Nothing is left to do, and nothing changes.
+    assert stress.outcome(toy("stopped", overrides, "TRAIN.resume=auto")) == (weights, records)
+
+
+def test_killed_processes_resume_and_end_like_an_uninterrupted_one(tmp_path):
+    uninterrupted = tmp_path / "uninterrupted"
+    stress.finish(stress.start(uninterrupted, "TRAIN.epochs=30"), uninterrupted)
+    folder = tmp_path / "killed"
+    assert stress.kill_and_resume(folder, 2, random.Random(5), "TRAIN.epochs=30") == 2
+    assert stress.outcome(folder) == stress.outcome(uninterrupted)
+
+
+def test_later_checkpoints_are_set_aside_when_a_run_goes_back(toy):
+    settings = "TRAIN.epochs=4 TRAIN.eval_during_train=false"
+    folder = toy("run", settings, "TRAIN.keep=1")
+    uninterrupted = stress.outcome(folder)
+    early = toy("early", settings, "TRAIN.keep=0") / "checkpoints" / "iteration_08.npz"
+    # The second of four checkpoints lies next to a newer one.
+    path = early.rename(folder / "checkpoints" / "iteration_08.npz")
+    toy("run", settings, f"TRAIN.keep=1 TRAIN.resume={path}")
+    assert stress.outcome(folder) == uninterrupted
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {"iteration_16.npz", "iteration_16.npz.abandoned"}
+    # A folder stands for its newest checkpoint.
+    assert resume.newest(str(folder)).contents["iteration"] == 16
+
+
+def test_a_best_checkpoint_of_a_later_iteration_is_ignored(toy):
+    settings = "TRAIN.eval_freq=1 TRAIN.learning_rate=2e-3"  # The best comes after iteration 4.
+    folder = toy("run", settings)
+    best = checkpoints.read(str(folder / "checkpoints" / "best.npz")).contents
+    assert best["iteration"] > 4
+    first = checkpoints.list_newest_first(str(folder / "checkpoints"))[-1]
+    assert checkpoints.read(first).contents["iteration"] == 4
+    expected = stress.outcome(folder)
+    toy("run", settings, f"TRAIN.resume={first}")
+    weights, records = stress.outcome(folder)
+    again = checkpoints.read(str(folder / "checkpoints" / "best.npz")).contents
+    values = [record["wasserstein_2"] for record in records if record.get("best")]
+    assert again["best"] == values[-1]
+    assert weights == expected[0]
+
+
+def test_a_best_that_was_not_written_yet_stays_the_best(toy, tmp_path):
+    """The training was killed between its checkpoint and the copy of the best."""
+    settings = "TRAIN.eval_freq=1 TRAIN.learning_rate=1e-5 TRAIN.keep=0"  # Too low to change much.
+    folder = toy("run", settings)
+    assert [record["step"] for record in read_records(folder) if record.get("best")] == [4]
+    (tmp_path / "killed" / "checkpoints").mkdir(parents=True)
+    shutil.copy(folder / "checkpoints" / "iteration_04.npz", tmp_path / "killed" / "checkpoints")
+    killed = toy("killed", settings, "TRAIN.resume=auto")
+    assert stress.outcome(killed) == stress.outcome(folder)
+
+
+def test_a_best_figure_of_other_samples_is_not_compared(toy):
+    settings = "TRAIN.eval_freq=1 TRAIN.learning_rate=1e-5"
+    toy("run", settings, "TRAIN.eval_num_samples=20")
+    folder = toy("run", settings, "TRAIN.resume=auto TRAIN.epochs=4 TRAIN.eval_num_samples=50")
+    records = read_records(folder)
+    best = [record["wasserstein_2"] for record in records if record.get("best")]
+    # Its figure is worse, but it is the first with 50 samples.
+    assert records[-1]["step"] == 16 and records[-1]["best"]
+    assert records[-1]["wasserstein_2"] > min(best[:-1])
+
+
+def test_other_networks_and_data_are_refused_by_name(toy, configure, tmp_path):
+    path = toy("run") / "checkpoints" / "iteration_12"
+    for overrides, message in (
+        ("MODEL.dis_net.dim=16", "MODEL.dis_net.dim was 8 and is 16"),
+        ("TRAIN.ema.use_ema=true", "TRAIN.ema.use_ema was False and is True"),
+        ("DATA.mode=swissroll", "on other data: 8gaussians; this is swissroll"),
+    ):
+        with pytest.raises(UserError, match=message):
+            toy("other", overrides, f"TRAIN.resume={path}")
+    with pytest.raises(UserError, match="no checkpoint .*nowhere.npz"):
+        toy("other", f"TRAIN.resume={tmp_path}/nowhere")
+    cfg = configure("mnist", f"DATA.source=digits TRAIN.resume={path}")
+    cfg.output_dir = str(tmp_path / "mnist")
+    with pytest.raises(UserError, match="of another training"):
+        train(wgangp_mnist.Mnist(cfg))
+
+
+def test_a_longer_training_continues_and_its_other_settings_are_named(toy, monkeypatch):
+    path = toy("run") / "checkpoints" / "iteration_12"
+    warnings = []
+    monkeypatch.setattr(resume.logger, "warning", warnings.append)
+    folder = toy("longer", f"TRAIN.resume={path} TRAIN.epochs=4 TRAIN.learning_rate=0.1")
+    assert "TRAIN.epochs was 3 and is 4" in warnings[0]
+    assert "TRAIN.learning_rate was" in warnings[0]
+    # The rate falls to 0 over 16 iterations, from this run's own rate.
+    last = read_records(folder)[-1]
+    assert last["step"] == 16 and last["learning_rate"] == pytest.approx(0.1 / 16)
+
+
+def test_a_checkpoint_of_another_folder_does_not_overwrite_a_training(toy):
+    path = toy("one") / "checkpoints" / "iteration_08"
+    other = toy("two", "seed=7 TRAIN.epochs=4")
+    before = {file: file.read_bytes() for file in other.rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match="two holds another training already"):
+        toy("two", f"TRAIN.resume={path}")
+    assert {file: file.read_bytes() for file in other.rglob("*") if file.is_file()} == before
+
+
+def test_a_finished_training_without_checkpoints_is_not_started_again(toy):
+    toy("run", "TRAIN.save_freq=0 TRAIN.eval_during_train=false")
+    with pytest.raises(UserError, match="holds no checkpoint to resume from"):
+        toy("run", "TRAIN.save_freq=0 TRAIN.resume=auto")
+    with pytest.raises(UserError, match="Continue it with TRAIN.resume=auto"):
+        toy("run")

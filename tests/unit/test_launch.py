@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a script starts and ends; Hydra's own features, through a script."""
+
+import importlib
+import json
+import logging
+import os
+import random
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import paddle
+import pytest
+from filelock import FileLock
+from helpers import SCRIPTS
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from modes import runner
+from support import launch
+from support.errors import UserError
+
+TOY = importlib.import_module("wgangp_toy")
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a function as a mode of the toy script; returns the exit status and stderr."""
+
+    def call(cfg, run_mode):
+        try:
+            launch.run(cfg, TOY.NAME, TOY.CHOICES, run_mode)
+        except SystemExit as stop:
+            return stop.code, capsys.readouterr().err
+        return 0, capsys.readouterr().err
+
+    return call
+
+
+def test_begin_does_not_import_paddle(tmp_path):
+    program = (
+        "import json, os, sys; from support import launch; launch.begin('wgangp_toy', {}); "
+        "print(json.dumps([[name for name in ('paddle', 'ppsci') if name in sys.modules], "
+        "os.environ['MKL_NUM_THREADS']]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    environment.pop("MKL_NUM_THREADS", None)
+    command = [sys.executable, "-c", program, "TRAIN.epochs=3"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    imported, threads = json.loads(done.stdout)
+    assert imported == [] and int(threads) >= 1
+
+
+def test_begin_refuses_in_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["wgangp_toy.py", "TRAIN.epochs=0"])
+    with pytest.raises(SystemExit) as stop:
+        launch.begin(TOY.NAME, TOY.CHOICES)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "Error: TRAIN.epochs=0 must be at least 1.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_runs_the_mode_and_frees_the_folder(configure, run, tmp_path):
+    ran = []
+    cfg = configure("toy")
+    assert run(cfg, ran.append) == (0, "")
+    assert run(cfg, ran.append) == (0, "")
+    assert ran == [cfg, cfg]
+    log = (tmp_path / "train.log").read_text()
+    assert log.count("Processor settings: MKL_NUM_THREADS=") == 2
+
+
+def test_run_seeds_every_generator(configure, run):
+    drawn = []
+    for seed in (1, 2, 1):
+
+        def draw(_):
+            drawn.append((random.random(), np.random.rand(), float(paddle.rand([1]))))
+
+        assert run(configure("toy", f"seed={seed}"), draw)[0] == 0
+    assert drawn[0] == drawn[2]
+    assert all(one != other for one, other in zip(drawn[0], drawn[1]))
+
+
+def test_run_refuses_a_wrong_setting_before_it_writes(configure, run, tmp_path):
+    cfg = configure("toy", f"+TRAIN.epochz=3 output_dir={tmp_path}/new")
+    cfg.output_dir = f"{tmp_path}/new"
+    status, text = run(cfg, None)
+    assert status == 2 and text.count("\n") == 1
+    assert text.startswith("Error: unknown setting TRAIN.epochz. Did you mean TRAIN.epochs?")
+    assert not (tmp_path / "new").exists()
+
+
+def test_run_makes_the_output_folder_or_says_why_not(configure, run, tmp_path):
+    cfg = configure("toy")
+    cfg.output_dir = f"{tmp_path}/a/b"
+    assert run(cfg, lambda cfg: None) == (0, "")
+    assert (tmp_path / "a" / "b" / "train.log").is_file()
+    cfg.output_dir = f"{tmp_path}/a/b/train.log/c"
+    status, text = run(cfg, None)
+    assert status == 2 and "train.log/c can't be written to" in text and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "export", "infer"])
+def test_an_error_of_the_users_is_one_line_in_terminal_and_log(configure, capfd, tmp_path, mode):
+    def refuse(cfg):
+        logging.getLogger("ppsci").info("before")
+        raise UserError("that does not fit.")
+
+    with pytest.raises(SystemExit) as stop:
+        launch.run(configure("toy", f"mode={mode}"), TOY.NAME, TOY.CHOICES, refuse)
+    assert stop.value.code == 2
+    done = capfd.readouterr()
+    assert done.err == "Error: that does not fit.\n" and "fit" not in done.out
+    log = tmp_path / f"{mode}.log"
+    assert log.exists() == (mode in ("train", "eval"))  # ppsci's choice
+    if log.exists():
+        lines = log.read_text().splitlines()
+        assert lines[-2].endswith("INFO: before")
+        assert lines[-1].endswith("ppsci ERROR: that does not fit.")
+
+
+def test_other_errors_keep_their_traceback(configure):
+    def fail(cfg):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        launch.run(configure("toy"), TOY.NAME, TOY.CHOICES, fail)
+
+
+def test_a_folder_in_use_is_refused(configure, run, tmp_path, monkeypatch):
+    with FileLock(tmp_path / ".train.lock"):
+        status, text = run(configure("toy"), None)
+        assert status == 2
+        assert text.startswith(f"Error: another process (mode=train) writes into {tmp_path}. Wait")
+        assert not (tmp_path / "train.log").exists()
+        # another mode, and another process of the same run, have no lock to wait for
+        assert run(configure("toy", "mode=eval"), lambda cfg: None)[0] == 0
+        monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
+        assert run(configure("toy"), lambda cfg: None)[0] == 0
+
+
+def test_ctrl_c_ends_with_one_line(configure, run):
+    def interrupt(cfg):
+        raise KeyboardInterrupt
+
+    assert run(configure("toy"), interrupt) == (130, "Error: interrupted.\n")
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path, capsys):
+    """Runs the toy script in this process, as a program with a command line.
+
+    Returns the exit status and what it prints; `script.ran` collects the settings of its runs,
+    which do nothing else.
+    """
+    monkeypatch.chdir(tmp_path)
+    root, hydra_config = logging.getLogger(), HydraConfig.instance()
+    handlers, level, former = root.handlers[:], root.level, hydra_config.cfg
+
+    def run_mode(experiment):
+        settings = OmegaConf.to_container(experiment.cfg, resolve=True)
+        call.ran.append(OmegaConf.create(settings))
+
+    monkeypatch.setattr(runner, "run_mode", run_mode)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["wgangp_toy.py", *arguments])
+        try:
+            runpy.run_path(str(SCRIPTS / "wgangp_toy.py"), run_name="__main__")
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        done = capsys.readouterr()
+        return status, done.out + done.err
+
+    call.ran = []
+    yield call
+    # --info changes the log, --multirun leaves its configuration
+    root.handlers[:], hydra_config.cfg = handlers, former
+    root.setLevel(level)
+
+
+def test_a_run_gets_hydras_folder(script, tmp_path):
+    status, text = script("seed=7", "device=cpu")
+    assert status == 0, text
+    (cfg,) = script.ran
+    assert cfg.seed == 7
+    assert cfg.output_dir.startswith(f"{tmp_path}/outputs_wgangp_toy/20")
+    assert os.listdir(cfg.output_dir) != []
+
+
+def test_multirun_runs_each_combination(script, tmp_path):
+    arguments = ("--multirun", "seed=1,2", "LOSS=gan,wgan_gp", "hydra.sweep.dir=sweep")
+    status, text = script(*arguments, "device=cpu")
+    assert status == 0, text
+    assert [(cfg.seed, cfg.LOSS.name, cfg.TRAIN.optimizer) for cfg in script.ran] == [
+        (1, "gan", "SGD"),
+        (1, "wgan_gp", "Adam"),
+        (2, "gan", "SGD"),
+        (2, "wgan_gp", "Adam"),
+    ]
+    folders = [f"{tmp_path}/sweep/{number}" for number in range(4)]
+    assert [cfg.output_dir for cfg in script.ran] == folders
+    for folder in folders:
+        assert "Processor settings" in (tmp_path / folder / "train.log").read_text()
+
+
+def test_multirun_checks_each_job_at_its_start(script, tmp_path):
+    arguments = ("-m", "TRAIN.epochs=1,0", "hydra.sweep.dir=sweep", "device=cpu")
+    status, text = script(*arguments)
+    assert status == 2 and "Error: TRAIN.epochs=0 must be at least 1.\n" in text
+    assert "Traceback" not in text and [cfg.TRAIN.epochs for cfg in script.ran] == [1]
+    # the first job's log is not the place for it
+    assert "must be" not in (tmp_path / "sweep" / "0" / "train.log").read_text()
+
+
+def test_help_names_groups_and_settings(script):
+    status, text = script("--help")
+    assert status == 0
+    assert "LOSS: gan, wgan, wgan_div, wgan_gp" in text and "preset: paper, wgan_lab" in text
+    assert "penalty_weight: 0.1" in text
+
+
+def test_cfg_job_prints_the_composed_settings(script):
+    status, text = script("--cfg", "job", "preset=paper", "LOSS=wgan_div", "TRAIN.epochs=7")
+    assert status == 0
+    cfg = OmegaConf.create(text)
+    assert (cfg.TRAIN.epochs, cfg.MODEL.gen_net.dim, cfg.TRAIN.beta2) == (7, 512, 0.999)
+
+
+def test_info_shows_the_defaults_list(script):
+    status, text = script("--info", "defaults", "preset=paper")
+    assert status == 0 and "preset/paper" in text and "LOSS/wgan_gp" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("TRAIN.ep", {"TRAIN.epochs="}),
+        ("LOSS=wgan_", {"LOSS=wgan_div", "LOSS=wgan_gp"}),
+        ("preset=", {"preset=paper", "preset=wgan_lab"}),
+    ],
+)
+def test_tab_completion(script, monkeypatch, line, completions):
+    monkeypatch.setenv("COMP_LINE", f"python wgangp_toy.py {line}")
+    status, text = script("-sc", "query=bash")
+    assert status == 0 and completions <= set(text.split())
+
+
+def test_a_users_own_configurations_and_groups(script, tmp_path):
+    (tmp_path / "own" / "pace").mkdir(parents=True)
+    (tmp_path / "own" / "pace" / "quick.yaml").write_text("# @package _global_\nTRAIN: {epochs: 3}")
+    (tmp_path / "own" / "mine.yaml").write_text(
+        "defaults: [wgangp_toy, pace: quick, _self_]\n"
+        "seed: 5\nhydra: {run: {dir: mine}}\nTRAIN: {n_critic: 2}"
+    )
+    arguments = ("--config-dir", "own", "--config-name", "mine", "device=cpu")
+    status, text = script(*arguments)
+    assert status == 0, text
+    (cfg,) = script.ran
+    assert (cfg.seed, cfg.TRAIN.epochs, cfg.TRAIN.n_critic, cfg.TRAIN.beta1) == (5, 3, 2, 0.5)
+    assert cfg.output_dir == str(tmp_path / "mine") and (tmp_path / "mine" / "train.log").is_file()
+    status, text = script("-cd", "own", "+pace=quick", "device=cpu")
+    assert status == 0 and script.ran[-1].TRAIN.epochs == 3 and script.ran[-1].TRAIN.n_critic == 5

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batch and layer normalisation against their formulas in NumPy."""
+
+import numpy as np
+import paddle
+import pytest
+
+from networks.normalisation import BatchNorm
+from networks.normalisation import LayerNorm
+from networks.normalisation import NoNorm
+from networks.normalisation import make_critic_norm
+from networks.normalisation import use_statistics
+from support.errors import UserError
+
+EPSILON = 1e-5
+# At the second size, epsilon is as large as the variance.
+sizes = pytest.mark.parametrize("size", [3.0, 0.003])
+
+
+def normalise(x, axes):
+    centred = x - x.mean(axes, keepdims=True)
+    return centred / np.sqrt(x.var(axes, keepdims=True) + EPSILON)
+
+
+def draw(size, *shape):
+    return (size * np.random.default_rng(0).standard_normal(shape) + 2 * size).astype("float32")
+
+
+@sizes
+def test_batch_norm_uses_batch_statistics_in_evaluation_too(size):
+    norm, x = BatchNorm(3), draw(size, 5, 3, 4, 4)
+    for mode in (norm.train, norm.eval):
+        mode()
+        found = norm(paddle.to_tensor(x)).numpy()
+        np.testing.assert_allclose(found, normalise(x, (0, 2, 3)), atol=1e-5)
+
+
+@sizes
+def test_batch_norm_of_vectors(size):
+    norm, x = BatchNorm(3), draw(size, 50, 3)
+    found = norm(paddle.to_tensor(x)).numpy()
+    np.testing.assert_allclose(found, normalise(x, 0), atol=1e-5)
+
+
+def test_conditional_batch_norm_scales_per_label():
+    norm, x = BatchNorm(3, 10), draw(1.0, 4, 3, 4, 4)
+    scale, offset = paddle.rand([10, 3]), paddle.rand([10, 3])
+    norm.scale.set_value(scale)
+    norm.offset.set_value(offset)
+    labels = np.array([2, 7, 7, 0])
+    expected = normalise(x, (0, 2, 3)) * scale.numpy()[labels][:, :, None, None]
+    expected += offset.numpy()[labels][:, :, None, None]
+    for mode in (norm.train, norm.eval):
+        mode()
+        found = norm(paddle.to_tensor(x), paddle.to_tensor(labels)).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_running_averages_take_a_tenth_of_each_training_batch():
+    norm = BatchNorm(3)
+    use_statistics(paddle.nn.Sequential(norm), "running")
+    mean, variance = np.zeros(3), np.ones(3)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        x = (5 + 2 * rng.standard_normal((4, 3, 5, 5))).astype("float32")
+        norm(paddle.to_tensor(x))
+        mean = 0.9 * mean + 0.1 * x.mean((0, 2, 3))
+        variance = 0.9 * variance + 0.1 * x.var((0, 2, 3))
+    np.testing.assert_allclose(norm.running_mean.numpy(), mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.running_variance.numpy(), variance, rtol=1e-5)
+    norm.eval()
+    expected = (x - mean[:, None, None]) / np.sqrt(variance[:, None, None] + EPSILON)
+    np.testing.assert_allclose(norm(paddle.to_tensor(x)).numpy(), expected, rtol=1e-4, atol=1e-5)
+    use_statistics(norm, "batch")
+    found = norm(paddle.to_tensor(x)).numpy()
+    np.testing.assert_allclose(found, normalise(x, (0, 2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+@pytest.mark.parametrize("classes", [0, 10])
+@sizes
+def test_an_exported_batch_norm_is_the_same(classes, statistics, size, static):
+    norm, x = BatchNorm(3, classes), paddle.to_tensor(draw(size, 4, 3, 5, 5))
+    inputs = [x, paddle.to_tensor([2, 7, 7, 0])] if classes else [x]
+    norm.scale.set_value(paddle.rand(norm.scale.shape))
+    norm.offset.set_value(paddle.rand(norm.offset.shape))
+    norm.running_variance.set_value(size**2 * paddle.rand([3]))
+    norm.running_mean.set_value(size * paddle.rand([3]))
+    use_statistics(norm, statistics)
+    norm.eval()
+    expected = norm(*inputs).numpy()
+    found = static(norm)(*inputs).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def static():
+    """Makes a static program of a layer, as an export does."""
+    translator = paddle.jit.dy2static.program_translator.ProgramTranslator()
+    before = translator.enable_to_static
+    paddle.jit.enable_to_static(True)  # a Solver in the same process switches it off
+    yield lambda layer: paddle.jit.to_static(layer, full_graph=True)
+    paddle.jit.enable_to_static(before)
+
+
+@sizes
+def test_layer_norm_is_over_all_of_a_sample(size):
+    norm, x = LayerNorm(3), draw(size, 5, 3, 4, 4)
+    scale, offset = paddle.rand([1, 3, 1, 1]), paddle.rand([1, 3, 1, 1])
+    norm.scale.set_value(scale)
+    norm.offset.set_value(offset)
+    expected = normalise(x, (1, 2, 3)) * scale.numpy() + offset.numpy()
+    np.testing.assert_allclose(norm(paddle.to_tensor(x)).numpy(), expected, atol=1e-5)
+
+
+def test_critics_norms_by_name():
+    x = paddle.randn([2, 3, 4, 4])
+    assert make_critic_norm(None, 3)(x) is x
+    for name, kind in ((None, NoNorm), ("layer", LayerNorm), ("batch", BatchNorm)):
+        assert type(make_critic_norm(name, 3)) is kind
+    with pytest.raises(UserError, match="MODEL.dis_net.norm='instance' is unknown: choose null"):
+        make_critic_norm("instance", 3)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of mode=eval."""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+import functions
+from measures import report as report_module
+from measures.evaluation import Evaluator
+from measures.evaluation import make_measure
+from measures.report import make_rows
+from measures.report import make_table
+from measures.report import report
+
+NETWORK = {"network": "some network", "sha256": "abc" * 20}
+
+
+def measure_of(count, metric=None, **more):
+    noise = np.zeros((count, 2), "float32")
+    expressions = {"fake": lambda batch: batch["fake"]}
+    return make_measure("generated", {"noise": noise}, expressions, metric, 50, **more)
+
+
+def test_rows_and_table():
+    figures = {"fid": 12.3456789, "inception_score": 5.0, "inception_score_deviation": 0.25}
+    figures.update(modes=7.0, test_wasserstein=1.5)
+    real = {"modes": 8.0, "modes_deviation": 0.5}
+    measure = measure_of(50, measured_by=NETWORK, real=real, real_count=30)
+    rows = make_rows(figures, measure)
+    assert set(rows) == {"fid", "inception_score", "modes", "test_wasserstein"}
+    assert rows["inception_score"] == {
+        **{"value": 5.0, "deviation": 0.25, "num_samples": 50, "better": "higher"},
+        **{"real": None, "real_deviation": None, "real_num_samples": None},
+        "measured_by": NETWORK,
+    }
+    assert rows["modes"]["real"] == 8.0 and rows["modes"]["real_deviation"] == 0.5
+    assert rows["modes"]["real_num_samples"] == 30
+    assert rows["test_wasserstein"]["better"] is None
+    assert make_table(rows).splitlines() == [
+        "figure            value   deviation  real  better  samples  measured by",
+        "fid               12.346  -          -     lower   50       some network (abcabcabcabc)",
+        "inception_score   5       0.25       -     higher  50       some network (abcabcabcabc)",
+        "modes             7       -          8     higher  50       some network (abcabcabcabc)",
+        "test_wasserstein  1.5     -          -     -       50       some network (abcabcabcabc)",
+    ]
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    found = []
+    monkeypatch.setattr(report_module.logger, "info", found.append)
+    return found
+
+
+def write_report(folder, measures):
+    """Writes a report of a toy generator; returns its file of weights and the pictures drawn."""
+    generator, weights = functions.WganGpToyGenerator(4), folder / "g.pdparams"
+    weights.write_bytes(b"weights")
+    config = OmegaConf.create({"seed": 7, "again": "${seed}"})
+    drawn = []
+    evaluator = Evaluator(generator, measures, str(folder), 7, "cpu")
+    sources = {"pretrained_gen_model_path": str(weights)}
+    report(evaluator, drawn.append, str(folder), 7, sources, config)
+    return weights, drawn
+
+
+def test_report_writes_figures_configuration_and_a_picture(tmp_path, monkeypatch, lines):
+    monkeypatch.setattr(sys, "argv", ["wgangp_toy.py", "mode=eval", "output_dir=a b"])
+    (tmp_path / "config.yaml").write_text("a training's")
+    figures = {"modes": 7.0, "modes_deviation": 0.5, "wasserstein_2": 1 / 3}
+    measure = measure_of(20, lambda _: figures, real={"modes": 8.0}, real_count=30)
+    weights, drawn = write_report(tmp_path, {"generated": measure})
+    assert drawn == [str(tmp_path / "samples.png")]
+    checksum = hashlib.sha256(b"weights").hexdigest()
+    absent = dict.fromkeys(("deviation", "real", "real_deviation", "real_num_samples"))
+    absent["measured_by"] = None
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+        "command": "python wgangp_toy.py mode=eval 'output_dir=a b'",
+        "seed": 7,
+        "weights": {"pretrained_gen_model_path": {"source": str(weights), "sha256": checksum}},
+        "metrics": {
+            "modes": {
+                **absent,
+                **{"value": 7.0, "deviation": 0.5, "num_samples": 20, "better": "higher"},
+                **{"real": 8.0, "real_num_samples": 30},
+            },
+            "wasserstein_2": {**absent, "value": 1 / 3, "num_samples": 20, "better": "lower"},
+        },
+    }
+    assert (tmp_path / "config_eval.yaml").read_text() == "seed: 7\nagain: 7\n"
+    assert (tmp_path / "config.yaml").read_text() == "a training's"
+    assert f"Evaluated {weights} (EVAL.pretrained_gen_model_path), SHA-256 {checksum[:12]}" in lines
+    table = make_table(make_rows(figures, measure))
+    assert f"Figures of seed 7:\n{table}" in lines
+    assert lines[-1] == f"Wrote {tmp_path}/metrics.json"
+
+
+def test_report_of_several_measures_has_the_rows_of_all(tmp_path):
+    first, second = (measure_of(count, lambda _, c=count: {f"of_{c}": 1.0}) for count in (3, 5))
+    second.validator.name = "second"
+    second.validator.metric = {"second": second.validator.metric["generated"]}
+    write_report(tmp_path, {"a": first, "b": second})
+    rows = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+    assert {name: row["num_samples"] for name, row in rows.items()} == {"of_3": 3, "of_5": 5}
+
+
+def test_report_without_measures_has_no_table(tmp_path, lines):
+    _, drawn = write_report(tmp_path, {})
+    assert len(drawn) == 1
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"] == {}
+    assert not any("Figures" in line for line in lines)
+
+
+def test_report_is_written_by_the_first_process_only(tmp_path, monkeypatch):
+    evaluated = []
+
+    def metric(_):
+        evaluated.append(1)
+        return {"modes": 1.0}
+
+    monkeypatch.setattr(report_module.dist, "get_rank", lambda: 1)
+    _, drawn = write_report(tmp_path, {"generated": measure_of(3, metric)})
+    assert evaluated and not drawn
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.pdparams"]

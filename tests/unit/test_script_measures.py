@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The measures that each script chooses."""
+
+import numpy as np
+import pytest
+
+import functions
+import wgangp_cifar10
+import wgangp_image64
+import wgangp_mnist
+import wgangp_toy
+from data import synthetic
+from data.image_set import ImageSet
+from measures import evaluation
+from measures.evaluation import Evaluator
+from support.errors import UserError
+
+SMALL = "MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 EVAL.batch_size=4".split()
+
+
+def evaluate(generator, measures):
+    return Evaluator(generator, measures, "unused", 0, "cpu").evaluate()
+
+
+def test_cifar10_critic_sees_test_pictures_with_dequantisation_noise(configure):
+    experiment = wgangp_cifar10.Cifar10(configure("cifar10", *SMALL, "EVAL.inception=false"))
+    generator, critic = experiment.make_networks()
+    data = synthetic.synthetic_set(train=2, test=9)
+    measures = experiment.make_measures(data, generator, critic, 7)
+    real = measures["critic"].validator.data_loader.dataset.input["real"]
+    noise = real - functions.prepare_cifar10(data.test_images[:7])
+    assert 0 <= noise.min() and noise.max() <= 1 / 128 + 1e-6 and noise.std() > 1e-3
+    expected = functions.prepare_cifar10(data.test_images, np.random.default_rng((42, 6, 2)))
+    np.testing.assert_array_equal(real, expected[:7])
+    figures = evaluate(generator, measures)
+    assert list(figures) == ["test_wasserstein", "test_accuracy_real", "test_accuracy_fake"]
+
+
+@pytest.mark.parametrize("script", ["cifar10", "image64"])
+def test_measures_without_critic_and_inception_are_none(configure, script):
+    experiment = {"cifar10": wgangp_cifar10.Cifar10, "image64": wgangp_image64.Image64}[script](
+        configure(script, *SMALL, "EVAL.inception=false")
+    )
+    generator, _ = experiment.make_networks()
+    images = np.zeros((9, 3, 64, 64), "uint8")
+    data = ImageSet(images, np.zeros(9, "int64"), images, np.zeros(9, "int64"))
+    assert experiment.make_measures(data, generator, None, 10) == {}
+    assert not experiment.has_measures(None)
+
+
+def test_mnist_measures_are_the_classifiers_and_the_critics(configure):
+    experiment = wgangp_mnist.Mnist(configure("mnist", *SMALL, "EVAL.batch_size=10"))
+    generator, critic = experiment.make_networks()
+    measures = experiment.make_measures(synthetic.digits_set(), generator, critic, 20)
+    figures = evaluate(generator, measures)
+    digits = [f"digit_{digit}" for digit in range(10)]
+    assert list(figures) == [
+        *("classifier_score", "classifier_score_deviation", "frechet_distance", "digit_kl"),
+        *(*digits, "test_wasserstein"),
+    ]
+    assert sum(figures[name] for name in digits) == pytest.approx(1)
+    # twenty real test digits hold nearly all classes; an untrained generator draws one
+    real = measures["generated"].real
+    assert measures["generated"].real_count == 20
+    assert set(real) == set(figures) - {"test_wasserstein"}
+    assert real["digit_kl"] < figures["digit_kl"]
+    assert real["frechet_distance"] < figures["frechet_distance"]
+    assert list(experiment.make_measures(synthetic.digits_set(), generator, None, 20)) == [
+        "generated"
+    ]
+
+
+def test_toy_measures_are_those_of_the_points(configure):
+    experiment = wgangp_toy.Toy(configure("toy", *SMALL, "DATA.mode=8gaussians"))
+    generator, critic = experiment.make_networks()
+    figures = evaluate(generator, experiment.make_measures(None, generator, critic, 20))
+    assert set(figures) == {"modes", "high_quality", "reverse_kl", "wasserstein_2"}
+    with pytest.raises(UserError, match="50000 samples are too many.*10000 at most"):
+        experiment.make_measures(None, generator, critic, 50_000)
+
+
+@pytest.mark.parametrize("script", [wgangp_toy, wgangp_mnist, wgangp_cifar10, wgangp_image64])
+def test_best_metrics_have_a_direction(script):
+    for name in script.CHOICES["TRAIN.best_metric"]:
+        assert evaluation.BETTER[name] in ("higher", "lower")

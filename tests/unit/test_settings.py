@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings: what there are, their checks, and that each is read."""
+
+import contextlib
+import importlib
+import math
+
+import hydra
+import numpy as np
+import pytest
+from helpers import SCRIPTS
+from omegaconf import DictConfig
+from omegaconf import OmegaConf
+from PIL import Image
+
+from modes.experiment import Experiment
+from modes.runner import run_mode
+from support.errors import UserError
+from support.settings import CHOICES
+from support.settings import RANGES
+from support.settings import RENAMED
+from support.settings import check_settings
+from support.settings import flatten
+from support.settings import load_defaults
+
+NAMES = ("wgangp_toy", "wgangp_mnist", "wgangp_cifar10", "wgangp_image64")
+MODULES = {name: importlib.import_module(name) for name in NAMES}
+DEFAULTS = {name: flatten(load_defaults(name)) for name in NAMES}
+KEYS = {key for flat in DEFAULTS.values() for key in flat}
+
+
+def change(cfg, key, value):
+    """A copy of a configuration with a setting that may be new to it."""
+    cfg = cfg.copy()
+    OmegaConf.set_struct(cfg, False)
+    OmegaConf.update(cfg, key, value)
+    return cfg
+
+
+def refuse(cfg, script="wgangp_toy"):
+    """What `check_settings` says about a configuration, or None."""
+    try:
+        check_settings(cfg, script, MODULES[script].CHOICES)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("script", NAMES)
+def test_load_defaults_composes_what_hydra_composes(script):
+    with hydra.initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        composed = hydra.compose(script)
+        # also while Hydra runs, which goes on with its own configurations afterwards
+        assert load_defaults(script) == OmegaConf.to_container(composed)
+        assert hydra.compose(script) == composed
+
+
+def test_defaults_of_each_script_pass(configure):
+    for script in NAMES:
+        assert refuse(configure(script.partition("_")[2]), script) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "parts"),
+    [
+        ("TRAIN.epochz", 3, ["unknown setting TRAIN.epochz. Did you mean TRAIN.epochs? Valid"]),
+        (
+            "TRAIN.foo",
+            1,
+            ["unknown setting TRAIN.foo. Valid here: TRAIN.epochs", "TRAIN.ema.decay"],
+        ),
+        ("foo", 1, ["unknown setting foo. Valid here: mode, seed", "DATA.mode"]),
+        ("foo.bar", 1, ["unknown setting foo.bar. Valid here: mode, seed", "DATA.mode"]),
+        (
+            "TRAIN.ema.x",
+            1,
+            ["setting TRAIN.ema.x.", "Valid here: TRAIN.ema.use_ema, TRAIN.ema.decay."],
+        ),
+        ("DATA", 3, ["DATA is a group of settings. Set one of DATA.mode."]),
+        ("TRAIN.ema", True, ["is a group of settings. Set one of TRAIN.ema.use_ema, TRAIN.ema.de"]),
+        ("TRAIN.epochs", {"x": 1}, ["unknown setting TRAIN.epochs.x. Did you mean TRAIN.epochs?"]),
+        (
+            "TRAIN.epochs",
+            "abc",
+            ["TRAIN.epochs=abc is not a whole number, such as the default, 16."],
+        ),
+        ("TRAIN.epochs", 1.5, ["TRAIN.epochs=1.5 is not a whole number"]),
+        ("TRAIN.epochs", True, ["TRAIN.epochs=true is not a whole number"]),
+        ("TRAIN.epochs", [1, 2], ["TRAIN.epochs=[1, 2] is not a whole number"]),
+        ("TRAIN.epochs", "3", ["TRAIN.epochs=3 is not a whole number"]),
+        ("TRAIN.epochs", "???", ["TRAIN.epochs has no value yet: give TRAIN.epochs=VALUE."]),
+        ("TRAIN.save_freq", None, ["TRAIN.save_freq=null is not a whole number"]),
+        (
+            "TRAIN.learning_rate",
+            math.nan,
+            ["learning_rate=nan must be at least 0 and finite"],
+        ),
+        (
+            "TRAIN.learning_rate",
+            math.inf,
+            ["learning_rate=inf must be at least 0 and finite"],
+        ),
+        ("TRAIN.beta1", math.nan, ["TRAIN.beta1=nan must be at least 0 and below 1."]),
+        ("TRAIN.critic_learning_rate", "fast", ["is not a number, such as the default, 0.01."]),
+        ("TRAIN.critic_learning_rate", None, ["TRAIN.critic_learning_rate=null is not a number"]),
+        ("TRAIN.critic_learning_rate", -1, ["TRAIN.critic_learning_rate=-1 must be at least 0."]),
+        ("TRAIN.critic_optimizer", "Adamw", ["is unknown: choose one of Adam, RMSProp, SGD."]),
+        (
+            "TRAIN.eval_during_train",
+            "maybe",
+            ["maybe is not true or false, such as the default, t"],
+        ),
+        ("TRAIN.eval_during_train", 1, ["TRAIN.eval_during_train=1 is not true or false"]),
+        ("TRAIN.lr_schedule", "cosine", ["choose one of constant, linear."]),
+        ("mode", "exports", ["choose one of train, eval, export, infer."]),
+        ("device", "tpu", ["device=tpu is unknown: choose one of null, cpu, gpu"]),
+        ("DATA.mode", "8gaussian", ["choose one of 8gaussians, 25gaussians, swissroll."]),
+        ("DATA.mode", None, ["DATA.mode=null is unknown"]),
+        ("EVAL.pretrained_gen_model_path", 3, ["=3 is not a path: put it in quotes."]),
+        ("INFER.export_path", None, ["INFER.export_path=null is not a path"]),
+        ("TRAIN.resume", 5, ["TRAIN.resume=5 is not a path"]),
+        ("output_dir", None, ["output_dir=null is not a path"]),
+        ("MODEL.arch", "published", ["MODEL.arch=published is for mode=eval"]),
+        # references
+        ("TRAIN.epochs", "${TRAIN.beta1}", ["TRAIN.epochs=0.5 is not a whole number"]),
+        ("DATA.mode", "${oc.env:NOWHERE,8gaussian}", ["DATA.mode=8gaussian is unknown"]),
+        ("TRAIN.epochs", "${nothing}", ["TRAIN.epochs=${nothing} can't be resolved", "'nothing'"]),
+        ("DATA.mode", "${oc.env:NOWHERE}", ["DATA.mode=${oc.env:NOWHERE} can't be resolved"]),
+        ("TRAIN.epochs", "${TRAIN.epochs}", ["TRAIN.epochs=${TRAIN.epochs} can't be resolved"]),
+        ("TRAIN.epochs", "${seed}", None),
+        ("TRAIN.learning_rate", 1, None),
+        ("TRAIN.critic_learning_rate", 1, None),
+        ("TRAIN.critic_learning_rate", "${TRAIN.learning_rate}", None),
+        ("DATA.mode", "${oc.env:NOWHERE,8gaussians}", None),
+        ("EVAL.pretrained_gen_model_path", "https://host/a.pdparams", None),
+    ],
+)
+def test_check_settings(configure, key, value, parts):
+    text = refuse(change(configure("toy"), key, value))
+    if parts is None:
+        assert text is None
+    else:
+        assert text is not None and "\n" not in text
+        for part in parts:
+            assert part in text
+
+
+def test_check_settings_names_what_is_absent(configure):
+    cfg = configure("toy")
+    OmegaConf.set_struct(cfg, False)
+    del cfg.TRAIN.epochs
+    del cfg.DATA
+    assert refuse(cfg) == "the configuration lacks TRAIN.epochs, DATA.mode."
+
+
+def test_published_networks_are_for_evaluation(configure):
+    assert "is for mode=eval" in refuse(configure("toy", "MODEL.arch=published"))
+    assert refuse(configure("toy", "MODEL.arch=published mode=eval")) is None
+
+
+@pytest.mark.parametrize("script", NAMES)
+def test_each_number_has_a_range_and_its_ends_hold(script, configure):
+    cfg = configure(script.partition("_")[2])
+    numbers = {
+        key: value
+        for key in DEFAULTS[script]
+        if isinstance(value := OmegaConf.select(cfg, key), (int, float))
+        and not isinstance(value, bool)
+    }
+    assert len(numbers) > 20 and set(numbers) <= set(RANGES)
+    for key, default in numbers.items():
+        least, bound = RANGES[key]
+        kind = type(default)
+        step = 1 if kind is int else 1e-13
+        assert refuse(change(cfg, key, kind(least)), script) is None
+        assert f"must be at least {least}" in refuse(change(cfg, key, least - step), script)
+        if bound is None:
+            assert refuse(change(cfg, key, kind(10**9)), script) is None
+        else:
+            assert refuse(change(cfg, key, bound - step), script) is None
+            assert f"and below {bound}." in refuse(change(cfg, key, kind(bound)), script)
+
+
+def test_ranges_choices_and_new_names_are_of_keys_that_exist():
+    assert set(RANGES) <= KEYS
+    assert set(RENAMED.values()) <= KEYS and not set(RENAMED) & KEYS
+    groups = {path.name for path in (SCRIPTS / "conf").iterdir() if path.is_dir()}
+    assert set(CHOICES) <= KEYS | groups
+    for name in NAMES:
+        own = MODULES[name].CHOICES
+        assert set(own) <= set(DEFAULTS[name]) | groups
+        for key, value in DEFAULTS[name].items():
+            choices = {**CHOICES, **own}.get(key)
+            assert choices is None or value in choices or str(value).startswith("${"), key
+
+
+@pytest.mark.parametrize("former", RENAMED)
+@pytest.mark.parametrize("script", NAMES)
+def test_a_former_name_is_refused_with_the_new_one(configure, script, former):
+    text = refuse(change(configure(script.partition("_")[2]), former, 1), script)
+    if RENAMED[former] in DEFAULTS[script]:
+        assert text == f"{former} has a new name: {RENAMED[former]}."
+    else:
+        assert f"unknown setting {former}." in text
+
+
+# Runs that, together, read each setting. Some end with an error of the user's.
+TINY = "TRAIN.epochs=1 TRAIN.iters_per_epoch=1 TRAIN.eval_num_samples=20 EVAL.num_samples=20 "
+TINY += "TRAIN.batch_size=2 EVAL.batch_size=10 INFER.num_samples=2 INFER.batch_size=2 "
+TINY += "MODEL.gen_net.dim=2 MODEL.dis_net.dim=2"
+MODES = [
+    "mode=eval EVAL.pretrained_gen_model_path={0}/model_generator "
+    "EVAL.pretrained_dis_model_path={0}/model_discriminator",
+    "mode=export INFER.pretrained_model_path={0}/model_generator INFER.export_path={0}/exported",
+    "mode=infer INFER.export_path={0}/exported",
+]
+DIVERGING = "MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 TRAIN.learning_rate=1e30 TRAIN.epochs=3"
+NO_DATA = "DATA.data_path=/nowhere/none.gz"
+NO_INCEPTION = "EVAL.inception_weights=/nowhere/none.pth"
+RUNS = {
+    "wgangp_toy": {
+        "TRAIN.ema.use_ema=false": MODES,
+        f"{DIVERGING} TRAIN.on_nan=roll_back TRAIN.max_rollbacks=1": [],
+        "LOSS=gan": [],
+        "LOSS=wgan_div": [],
+    },
+    "wgangp_mnist": {
+        NO_DATA: [],
+        "DATA.source=digits": MODES,
+        "DATA.source=digits preset=wgan_lab TRAIN.epochs=1 TRAIN.iters_per_epoch=1": [],
+    },
+    "wgangp_cifar10": {
+        NO_DATA: [],
+        f"DATA.source=synthetic {NO_INCEPTION}": [],
+        "DATA.source=synthetic EVAL.inception=false": MODES,
+    },
+    "wgangp_image64": {
+        f"DATA.data_path={{1}} {NO_INCEPTION}": [],
+        "DATA.data_path={1} EVAL.inception=false MODEL.use_label=true MODEL.num_classes=2": MODES,
+    },
+}
+
+
+class Recorder:
+    """Makes configurations whose values are computed when they are read, and keeps their keys."""
+
+    def __init__(self):
+        self.read, self.is_paused, self.values = set(), False, {}
+        OmegaConf.register_new_resolver("recorded", self.resolve, replace=True)
+
+    def resolve(self, key):
+        if not self.is_paused:
+            self.read.add(key)
+        return self.values[key]
+
+    def wrap(self, cfg):
+        """A copy of a configuration whose reads are kept."""
+        self.values = flatten(OmegaConf.to_container(cfg, resolve=True))
+        cfg = cfg.copy()
+        for key in self.values:
+            OmegaConf.update(cfg, key, f"${{recorded:{key}}}")
+        return cfg
+
+    @contextlib.contextmanager
+    def pause(self):
+        self.is_paused = True
+        try:
+            yield
+        finally:
+            self.is_paused = False
+
+    def pausing(self, function):
+        """A function that reads all values at once, which counts for nothing."""
+
+        def call(*arguments, **options):
+            with self.pause():
+                result = function(*arguments, **options)
+                return list(result) if function is DictConfig.items else result
+
+        return call
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    recorder = Recorder()
+    for owner, name in ((OmegaConf, "to_container"), (OmegaConf, "save"), (DictConfig, "items")):
+        function = getattr(owner, name)
+        wrapped = recorder.pausing(function)
+        monkeypatch.setattr(owner, name, wrapped if owner is DictConfig else staticmethod(wrapped))
+    yield recorder
+    OmegaConf.clear_resolver("recorded")
+
+
+def run(script, cfg):
+    """Runs a script's experiment as the script does; an error of the user's may end it."""
+    (experiment,) = (
+        value
+        for value in vars(MODULES[script]).values()
+        if isinstance(value, type) and issubclass(value, Experiment) and value is not Experiment
+    )
+    try:
+        run_mode(experiment(cfg))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def draw_pictures(folder):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            picture = Image.fromarray(rng.integers(256, size=(64, 64, 3), dtype="uint8"))
+            picture.save(folder / name / f"{number}.png")
+
+
+def test_each_setting_is_read(configure, recorder, tmp_path):
+    """Shared settings are read by one of the scripts, a script's own by that script."""
+    draw_pictures(tmp_path / "pictures")
+    shared = set(flatten(OmegaConf.to_container(OmegaConf.load(SCRIPTS / "conf" / "base.yaml"))))
+    read, errors = {}, []
+    for script, trainings in RUNS.items():
+        recorder.read = set()
+        for number, (training, modes) in enumerate(trainings.items()):
+            folder = tmp_path / f"{script}_{number}"
+            for mode in ("mode=train", *modes):
+                words = f"{TINY} {training} {mode}".format(folder, tmp_path / "pictures")
+                cfg = configure(script.partition("_")[2], words)
+                cfg.output_dir = str(folder)
+                error = run(script, recorder.wrap(cfg))
+                errors += [] if error is None else [f"{script}: {error}"]
+        read[script] = recorder.read
+    unread = [key for key in shared - set().union(*read.values()) if not key.startswith("hydra.")]
+    unread += [key for name in NAMES for key in set(DEFAULTS[name]) - shared - read[name]]
+    assert unread == [], errors
+    # the runs that were to end well did
+    assert len(errors) == 5, errors
