@@ -26,8 +26,8 @@ help:
 	@echo "make demo   trains and evaluates narrow CIFAR-10 networks on drawn shapes"
 	@echo "make test   lints and tests"
 	@echo "make bench  times training steps of the suite, plain Paddle and PyTorch (ten minutes)"
-	@echo "make stress kills trainings at twenty random moments and resumes them (three minutes)"
-	@echo "make fuzz   feeds 3,000 damaged and hostile files to the readers (a quarter minute)"
+	@echo "make stress ends trainings twenty times in five ways and resumes them (five minutes)"
+	@echo "make fuzz   feeds 3,000 damaged and hostile files to the readers (one minute)"
 	@echo "make soak   trains for an hour and watches memory and files"
 	@echo "make docs   builds the site of docs/ into site/; make docs-serve serves it (needs npm)"
 	@echo "make results GROUP=toy   trains and evaluates a group of results (toy, mnist, ...)"
@@ -92,10 +92,10 @@ bench: torch
 	$(RUN) benchmarks/speed.py
 
 stress: setup
-	$(RUN) tests/runs/stress.py --kills 20
+	$(RUN) tests/runs/stress.py --kills 20 --output docs/results/stress.json
 
 fuzz: setup
-	$(RUN) tests/unit/fuzz.py --cases 3000
+	$(RUN) tests/unit/fuzz.py --cases 3000 --output docs/results/fuzz.json
 
 soak: setup
 	$(RUN) benchmarks/soak.py --minutes 60

@@ -240,6 +240,28 @@ def mistakes_table(rows: Rows) -> Lines:
     return [*lines, ["4. graph through the generator", "–", "–", f"x {ratio:.2f}"]]
 
 
+def fuzz_table(rows: Rows) -> Lines:
+    """Outcomes of damaged and hostile files by reader (tests/unit/fuzz.py), with their sums."""
+    passed = ("refused", "equal", "different")
+    lines = [["reader", "files", "refused", "read as written", "read otherwise", "failed"]]
+    for name, row in {**rows["targets"], "all readers": rows["total"]}.items():
+        files = sum(row.values())
+        counts = [row[outcome] for outcome in passed]
+        lines.append([name, *(f"{count:,}" for count in (files, *counts, files - sum(counts)))])
+    return lines
+
+
+def stress_table(rows: Rows) -> Lines:
+    """Outcomes of faults by kind (tests/runs/stress.py), with their sums."""
+    lines = [["fault", "cases", "as promised", "otherwise"]]
+    classes = rows["classes"]
+    total = {key: sum(row[key] for row in classes.values()) for key in ("right", "wrong")}
+    for name, row in {**classes, "all faults": total}.items():
+        right, wrong = row["right"], row["wrong"]
+        lines.append([name, *(f"{count:,}" for count in (right + wrong, right, wrong))])
+    return lines
+
+
 TABLES: Dict[str, Callable[..., Lines]] = {
     "headline": headline_table,
     "toy": toy_table,
@@ -250,7 +272,11 @@ TABLES: Dict[str, Callable[..., Lines]] = {
     "mistakes": mistakes_table,
     "objectives_toy": lambda rows: objectives_table(rows, TOY_FORMATS),
     "objectives_mnist": lambda rows: objectives_table(rows, MNIST_FORMATS),
+    "fuzz": fuzz_table,
+    "stress": stress_table,
 }
+# Commands that make a file of results which `make results` does not make
+MAKERS = {"fuzz": "`make fuzz`", "stress": "`make stress`"}
 # Files of results that a table is made from, where it is not the one of the same name
 SOURCES = {"headline": ("toy", "mnist", "emoji")}
 
@@ -289,6 +315,30 @@ CHINESE = {
     "verdict": "结论",
     "experiment": "实验",
     "measured on": "测量环境",
+    "reader": "读取程序",
+    "files": "文件数",
+    "refused": "拒绝",
+    "read as written": "与写入时一致",
+    "read otherwise": "不一致，原因已知",
+    "failed": "失败",
+    "all readers": "合计",
+    "fault": "故障",
+    "cases": "次数",
+    "as promised": "符合承诺",
+    "otherwise": "不符合",
+    "all faults": "合计",
+    "SIGKILL at a random moment": "随机时刻 SIGKILL",
+    "SIGKILL while a checkpoint is written": "写检查点时 SIGKILL",
+    "SIGKILL, then checkpoints/ removed": "SIGKILL 后删除 checkpoints/",
+    "SIGTERM within the first seconds": "启动后数秒内 SIGTERM",
+    "two SIGTERMs at a random moment": "随机时刻连发两次 SIGTERM",
+    "cifar-10 archive": "CIFAR-10 压缩包",
+    "weights of ours": "本案例的权重",
+    "weights of others": "他人的权重",
+    "weights of PyTorch": "PyTorch 的权重",
+    "checkpoint": "检查点",
+    "pictures in a zip": "zip 中的图片",
+    "pictures in a tar.gz": "tar.gz 中的图片",
 }
 
 
@@ -306,7 +356,8 @@ def make_table(name: str, results: Path, chinese: bool = False) -> str:
     for path in paths:
         if not path.exists():
             group = path.stem
-            maker = f"`make results GROUP={group}`" if group in GROUPS else f"benchmarks/{group}.py"
+            maker = MAKERS.get(group, f"benchmarks/{group}.py")
+            maker = f"`make results GROUP={group}`" if group in GROUPS else maker
             sys.exit(f"{path} is missing: {maker} makes it.")
     try:
         head, *lines = TABLES[name](*(common.read_results(path) for path in paths))

@@ -81,6 +81,15 @@ def read_comments(path: Path) -> Dict[str, str]:
     return comments
 
 
+def read_shared_comments() -> Dict[str, str]:
+    """Reads the comments of the files that several scripts share."""
+    comments = {}
+    for path in sorted((SUITE / "conf").glob("*.yaml")):
+        if path.stem not in SCRIPTS:
+            comments.update(read_comments(path))
+    return comments
+
+
 def read_head(path: Path) -> str:
     """Reads the comment at a file's beginning."""
     lines = []
@@ -122,7 +131,7 @@ def read_meanings(defaults: Mapping[str, Mapping]) -> Dict[str, Dict[str, Dict[s
     Raises:
         Incomplete: If a key lacks a meaning, or a meaning has no key.
     """
-    shared = read_comments(SUITE / "conf" / "base.yaml")
+    shared = read_shared_comments()
     own = {script: read_comments(SUITE / "conf" / f"{script}.yaml") for script in SCRIPTS}
     chinese = read_chinese()
     meanings = {}
@@ -137,7 +146,9 @@ def read_meanings(defaults: Mapping[str, Mapping]) -> Dict[str, Dict[str, Dict[s
                 language = "Chinese" if english[script] else "English"
                 raise Incomplete(f"{key} ({script}) lacks a meaning in {language}.")
             if key in shared and key in own[script]:
-                raise Incomplete(f"{key} has its meaning in base.yaml, and again in {script}.yaml.")
+                raise Incomplete(
+                    f"{key} has its meaning in a shared file, and again in {script}.yaml."
+                )
         meanings[key] = {"en": english, "zh": texts}
     if chinese["keys"]:
         raise Incomplete(f"there are no settings {', '.join(chinese['keys'])}.")

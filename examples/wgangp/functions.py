@@ -7,11 +7,11 @@ its authors published: file names such as `gan_toy.py` are those of that code.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Callable
 from typing import Dict
 from typing import List
 from typing import Optional
-from typing import Protocol
 from typing import Tuple
 
 import numpy as np
@@ -38,6 +38,9 @@ from networks.normalisation import make_critic_norm
 from support.archives import read_gzip
 from support.archives import read_tar
 from support.errors import UserError
+from support.errors import printable
+from support.opcodes import MAX_STEPS
+from support.opcodes import Budget
 from support.unpickling import as_text
 from support.unpickling import unpickle
 
@@ -364,14 +367,25 @@ def penalised_norm(
 
 
 # --8<-- [start:losses]
-class ObjectiveTerms(Protocol):
-    """What the losses use of an objective: `training.objectives.Objective` has it."""
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The parts of an objective; neither the losses nor the loop know which one they run.
+
+    Args:
+        critic_term: Maps the critic's values of real and of fake samples, [N] and [M], to the
+            term that the critic minimises.
+        generator_term: Maps the critic's values of fake samples, [N], to the term that the
+            generator minimises.
+        penalty: Maps gradient norms, [N], to a further term of the critic; None for none.
+        penalty_weight: The factor of that term.
+        clip: The bound to which the critic's weights are cut after each step; None for none.
+    """
 
     critic_term: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor]
     generator_term: Callable[[paddle.Tensor], paddle.Tensor]
-    penalty: Optional[Penalty]
-    penalty_weight: float
-    clip: Optional[float]
+    penalty: Optional[Penalty] = None
+    penalty_weight: float = 0.0
+    clip: Optional[float] = None
 
 
 class AdversarialLoss(ppsci.loss.FunctionalLoss):
@@ -437,7 +451,7 @@ class CriticLoss(AdversarialLoss):
     def __init__(
         self,
         critic: Critic,
-        objective: ObjectiveTerms,
+        objective: Objective,
         class_weight: float = 1.0,
         penalty_gradient: str = "auto",
     ):
@@ -513,7 +527,7 @@ class GeneratorLoss(AdversarialLoss):
         class_weight: Factor of the cross entropy.
     """
 
-    def __init__(self, critic: Critic, objective: ObjectiveTerms, class_weight: float = 0.1):
+    def __init__(self, critic: Critic, objective: Objective, class_weight: float = 0.1):
         super().__init__(critic)
         self.objective = objective
         self.class_weight = class_weight
@@ -577,7 +591,7 @@ def prepare_mnist(
     return images.astype("float32") * ((1 - low) / 256) + low
 
 
-def read_cifar10(path: str) -> ImageSet:
+def read_cifar10(path: str, max_bytes: Optional[int] = None) -> ImageSet:
     """Reads an archive in the layout of cifar-10-python.tar.gz.
 
     It has any number of members `data_batch_N`, of any number of pictures each, and
@@ -585,15 +599,18 @@ def read_cifar10(path: str) -> ImageSet:
 
     Args:
         path: The archive (tar, compressed or not).
+        max_bytes: Largest size of the unpacked archive; None for `archives.MAX_BYTES`.
 
     Raises:
-        UserError: For an archive that is damaged or of another layout.
+        UserError: For an archive that is damaged, too large or of another layout.
     """
-    members = read_tar(path, ("data_batch_", "test_batch"))
+    members = read_tar(path, ("data_batch_", "test_batch"), max_bytes)
+    budget = Budget(2 * MAX_STEPS)  # a picture takes up to five: its label and its file's name
     parts: Dict[str, List[Tuple[np.ndarray, np.ndarray]]] = {"train": [], "test": []}
-    for name, content in members:
-        where = f"{path}, member {name}"
-        batch = unpickle(content, where)
+    while members:
+        name, content = members.pop(0)  # The content leaves memory as soon as it is read.
+        where = f"{printable(path)}, member {printable(name)}"
+        batch = unpickle(content, where, budget=budget)
         try:
             # Python 2 wrote the original, so its keys are bytes.
             batch = {as_text(key): value for key, value in batch.items()}
@@ -610,7 +627,8 @@ def read_cifar10(path: str) -> ImageSet:
     for split, member in (("train", "data_batch_1"), ("test", "test_batch")):
         if not parts[split]:
             raise UserError(
-                f"{path}: there are no pictures of a {member} inside. Is it a CIFAR-10 archive?"
+                f"{printable(path)}: there are no pictures of a {member} inside. Is it a "
+                "CIFAR-10 archive?"
             )
     return ImageSet(
         *(np.concatenate(column) for column in zip(*parts["train"])),
@@ -618,35 +636,50 @@ def read_cifar10(path: str) -> ImageSet:
     )
 
 
-def read_mnist(path: str) -> ImageSet:
+def read_mnist(path: str, max_bytes: Optional[int] = None) -> ImageSet:
     """Reads mnist.pkl.gz: a training, a validation and a test set of `x / 256` rows.
 
     The validation set is not used, as in the authors' training.
 
     Args:
         path: The file, a gzip of one pickle.
+        max_bytes: Largest size of the unpacked file; None for `archives.MAX_BYTES`.
 
     Raises:
-        UserError: For a file that is damaged or of another layout.
+        UserError: For a file that is damaged, too large or of another layout.
     """
-    sets = unpickle(read_gzip(path), path)
+    where = printable(path)
+    sets = unpickle(read_gzip(path, max_bytes), where)
     columns = []
     try:
         for split in (0, 2):
             rows, labels = sets[split]
-            pixels = np.rint(as_rows(rows, 784).astype("float32") * 256)
-            if not ((pixels >= 0) & (pixels <= 255)).all():
-                raise ValueError
-            images = pixels.astype("uint8").reshape(-1, *IMAGE_SIZE["mnist"])
+            images = _as_pixels(as_rows(rows, 784)).reshape(-1, *IMAGE_SIZE["mnist"])
             columns += [images, as_labels(labels)]
     except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         raise UserError(
-            f"{path}: expected three pairs (images, labels), images being rows of 784 "
+            f"{where}: expected three pairs (images, labels), images being rows of 784 "
             "numbers in [0, 1), as in mnist.pkl.gz."
         ) from None
-    check_images(columns[0], columns[1], NUM_CLASSES, path)
-    check_images(columns[2], columns[3], NUM_CLASSES, path)
+    check_images(columns[0], columns[1], NUM_CLASSES, where)
+    check_images(columns[2], columns[3], NUM_CLASSES, where)
     return ImageSet(*columns)
+
+
+def _as_pixels(rows: np.ndarray, step: int = 4096) -> np.ndarray:
+    """Converts numbers `x / 256` to uint8, some rows at a time, so that little memory is needed.
+
+    Raises:
+        ValueError: If a number is not in [0, 1).
+    """
+    result = np.empty(rows.shape, "uint8")
+    for start in range(0, len(rows), step):
+        with np.errstate(all="ignore"):  # A number that is too large is refused below.
+            pixels = np.rint(rows[start : start + step].astype("float32") * 256)
+        if not ((pixels >= 0) & (pixels <= 255)).all():
+            raise ValueError("a number is not in [0, 1)")
+        result[start : start + step] = pixels
+    return result
 
 
 # --8<-- [end:image_data]

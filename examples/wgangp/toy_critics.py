@@ -35,14 +35,14 @@ from support.progress import Progress
 from training import objectives
 
 WASSERSTEIN = objectives.wasserstein_critic, objectives.wasserstein_generator
-PENALTY = objectives.Objective(*WASSERSTEIN, functions.gradient_penalty, penalty_weight=0.1)
+PENALTY = functions.Objective(*WASSERSTEIN, functions.gradient_penalty, penalty_weight=0.1)
 SETS = ("8gaussians", "25gaussians", "swissroll")
 BOUND = 0.01  # of the weights in WGAN (arXiv 1701.07875)
 
 
-def make_clipping(bound: float) -> objectives.Objective:
+def make_clipping(bound: float) -> functions.Objective:
     """The objective that clips weights to [-bound, bound]."""
-    return objectives.Objective(*WASSERSTEIN, clip=bound)
+    return functions.Objective(*WASSERSTEIN, clip=bound)
 
 
 # --8<-- [start:critic_alone]
@@ -57,7 +57,7 @@ def draw_batch(
 
 
 def train_critic(
-    name: str, objective: objectives.Objective, dim: int, hidden: int, steps: int, seed: int
+    name: str, objective: functions.Objective, dim: int, hidden: int, steps: int, seed: int
 ) -> functions.WganGpToyDiscriminator:
     """Trains a critic alone, with the optimiser of the objective's paper.
 
@@ -97,7 +97,7 @@ def train_critic(
 
 def measure_gradients(
     critic: functions.WganGpToyDiscriminator,
-    objective: objectives.Objective,
+    objective: functions.Objective,
     name: str,
     seed: int,
 ) -> List[float]:

@@ -57,7 +57,7 @@ class Cifar10(Experiment):
             MD5,
             "DATA.source=synthetic EVAL.inception=false trains on drawn shapes of ten classes.",
         )
-        return functions.read_cifar10(path)
+        return functions.read_cifar10(path, self.cfg.DATA.max_unpacked)
 
     def make_real_streams(self, data, generator, length, seed):
         # prepare_cifar10 draws dequantisation noise again each time a picture is read.

@@ -23,6 +23,7 @@ from modes.runner import run_mode
 from networks import dcgan
 from networks import resnet64
 from networks.normalisation import use_statistics
+from support.errors import printable
 from support.errors import require
 
 
@@ -46,14 +47,18 @@ class Image64(Experiment):
             "name your pictures with DATA.data_path=PATH: a folder, a zip or a tar of them.",
         )
         data = image_folder.read_pictures(
-            settings.data_path, settings.crop, settings.on_error == "skip"
+            settings.data_path,
+            settings.crop,
+            settings.on_error == "skip",
+            settings.max_pixels,
+            settings.max_unpacked,
         )
         count = len(data.class_names)
         require(
             not model.use_label or model.num_classes == count,
-            f"{settings.data_path} has pictures in {count} folders, and each folder is a class "
-            f"({', '.join(data.class_names[:10])}): set MODEL.num_classes={count}, or "
-            "MODEL.use_label=false.",
+            f"{printable(settings.data_path)} has pictures in {count} folders, and each folder is "
+            f"a class ({printable(', '.join(data.class_names[:10]))}): set "
+            f"MODEL.num_classes={count}, or MODEL.use_label=false.",
         )
         return data
 

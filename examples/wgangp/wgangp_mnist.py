@@ -57,7 +57,7 @@ class Mnist(Experiment):
             return synthetic.digits_set()
         without = "DATA.source=digits trains on scikit-learn's own digits."
         path = downloads.fetch(self.cfg.DATA.data_path, ADDRESSES, MD5, without)
-        return functions.read_mnist(path)
+        return functions.read_mnist(path, self.cfg.DATA.max_unpacked)
 
     def make_real_streams(self, data, generator, length, seed):
         def prepare(images, rng):

@@ -26,11 +26,12 @@ from modes.experiment import Experiment
 from modes.runner import run_mode
 from networks import published
 from support import pictures
-from support.errors import require
 
 
 class Toy(Experiment):
     """Fully connected networks on points in the plane (`gan_toy.py`)."""
+
+    has_pictures = False
 
     def make_networks(self):
         model = self.cfg.MODEL
@@ -64,7 +65,6 @@ class Toy(Experiment):
         return points.make_points_drawer(self.cfg.DATA.mode, generator, critic, self.cfg.seed)
 
     def save_samples(self, samples, generator, folder):
-        require(not self.cfg.INFER.frames, "INFER.frames is for pictures; points have no strip.")
         path = osp.join(folder, "points.csv")
         np.savetxt(path, samples, "%.6f", ",", header="x,y", comments="")
         rng = np.random.default_rng((self.cfg.seed, streams.GRID))

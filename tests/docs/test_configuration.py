@@ -120,7 +120,12 @@ def test_a_page_that_is_not_current_is_refused_and_written_again(copy):
         ("base.yaml", " # task of the run", "", r"mode \(wgangp_toy\) lacks a meaning in English"),
         ("wgangp_toy.yaml", " # data set", "", "DATA.mode .* lacks a meaning in English"),
         ("zh", "  mode: 运行的任务\n", "", "mode .* lacks a meaning in Chinese"),
-        ("zh", "    wgangp_image64: ", "    other: ", "DATA.data_path .*image64.* in Chinese"),
+        (
+            "zh",
+            "    wgangp_image64: 自己",
+            "    other: 自己",
+            "DATA.data_path .*image64.* in Chinese",
+        ),
         ("zh", "  mode: ", "  modes: x\n  mode: ", "there are no settings modes"),
         ("zh", "  LOSS=gan: ", "  LOSS=gun: ", "LOSS=gan lacks a meaning in Chinese"),
         ("zh", "  INFER: ", "  INFERS: ", "INFER lacks a meaning in Chinese"),
@@ -129,7 +134,7 @@ def test_a_page_that_is_not_current_is_refused_and_written_again(copy):
             "wgangp_toy.yaml",
             "epochs: 16",
             "epochs: 16 # again",
-            "TRAIN.epochs has its meaning in ba",
+            "TRAIN.epochs has its meaning in a shared file",
         ),
     ],
 )

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from trainings import CIFAR10
 from trainings import make_run
 from trainings import read_records
+from trainings import rewrite_checkpoint
 
 import wgangp_cifar10
 from data import synthetic
 from modes.evaluate import evaluate
-from support import npz
 from support import weight_files
 from support.errors import UserError
 from training import checkpoints
@@ -162,7 +162,8 @@ def test_damaged_checkpoints_are_passed_over(toy):
     for path in (newest, middle):
         with pytest.raises(UserError, match="is not intact .its checksum"):
             checkpoints.read(path)
-    (folder / "checkpoints" / "x.partial").write_bytes(b"")
+    for place in (folder, folder / "checkpoints"):
+        (place / "x.partial").write_bytes(b"")
     (folder / "model_generator.pdparams").unlink()
     toy("run", "TRAIN.resume=auto")
     assert stress.outcome(folder) == expected
@@ -172,18 +173,11 @@ def test_damaged_checkpoints_are_passed_over(toy):
 
 @pytest.fixture
 def refuse(toy, tmp_path):
-    """Resumes from a checkpoint of replaced arrays and contents, and expects an error.
-
-    The checkpoint's own checksum is right.
-    """
+    """Resumes from a checkpoint of replaced arrays and contents, and expects an error."""
     path = toy("run") / "checkpoints" / "best.npz"
 
-    def resume(message, arrays, **contents):
-        if contents:
-            contents = {**checkpoints.read(str(path)).contents, **contents}
-            arrays = {"contents": np.frombuffer(json.dumps(contents).encode(), "uint8"), **arrays}
-        with np.load(path) as former:
-            npz.write_npz(str(path), {**former, **arrays})
+    def resume(message, arrays=None, **contents):
+        rewrite_checkpoint(path, arrays, **contents)
         with pytest.raises(UserError, match=message):
             toy("other", f"TRAIN.resume={path}")
         assert not (tmp_path / "other" / "metrics.jsonl").exists()
@@ -223,14 +217,40 @@ def test_a_checkpoint_that_does_not_fit_is_refused(refuse, replaced, message):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("iteration", -3, "counts below 0"),
-        ("rollbacks", -1, "counts below 0"),
+        ("iteration", -3, "is not from 0 to"),
+        ("rollbacks", -1, "is not from 0 to"),
         ("settings", [1], "its settings is a list"),
         ("best_iteration", "4", "its best_iteration is not a whole number"),
     ],
 )
 def test_contents_that_make_no_sense_are_refused(refuse, key, value, message):
-    refuse(message, {}, **{key: value})
+    refuse(message, **{key: value})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("TRAIN.best_metric", "TRAIN.eval_num_samples", "EVAL.batch_size"),
+        *("EVAL.classifier_weights", "EVAL.inception_sha256"),
+        "MODEL.gen_net.batch_norm_statistics",
+    ],
+)
+def test_a_best_figure_of_other_measures_is_dropped(key, make_toy):
+    run = make_run(make_toy())
+    run.seek()
+    run.step()
+    run.iteration, run.best, run.best_iteration = 4, 1.5, 4
+    checkpoints.save_best(run)
+    run.iteration = 8
+    checkpoints.save(run)
+    checkpoint = checkpoints.read(run.checkpoint)
+    checkpoints.restore(run, checkpoint)
+    assert (run.best, run.best_iteration) == (1.5, 4)
+    settings = OmegaConf.create(checkpoint.contents["settings"])
+    OmegaConf.update(settings, key, "another", force_add=True)
+    checkpoint.contents["settings"] = OmegaConf.to_container(settings)
+    checkpoints.restore(run, checkpoint)
+    assert (run.best, run.best_iteration) == (None, None)
 
 
 def test_a_data_set_is_recognised_by_its_content():

@@ -2,15 +2,58 @@
 """Divergence: a training that meets NaN or infinity stops with its values, or rolls back."""
 
 import numpy as np
+import paddle
 import pytest
 import stress
 from trainings import after_steps
+from trainings import make_run
 from trainings import read_records
 
 from support.errors import UserError
 from training import checkpoints
 
 NO_EVALUATION = "TRAIN.eval_during_train=false"
+
+
+def spoil_network(network, value):
+    network.parameters()[0].set_value(paddle.full_like(network.parameters()[0], value))
+
+
+def spoil_optimizer(player, value):
+    for tensor in player.solver.optimizer.state_dict().values():
+        if isinstance(tensor, paddle.Tensor):
+            tensor.set_value(paddle.full_like(tensor, value))
+            return
+
+
+def spoil_loss(player, position, value):
+    player.loss.figures[f"{player.name}_loss"][position] = paddle.to_tensor(value)
+
+
+PARTS = {
+    "critic": lambda run, value: spoil_network(run.critic.network, value),
+    "generator": lambda run, value: spoil_network(run.generator.network, value),
+    "average": lambda run, value: spoil_network(run.average.network, value),
+    "critic's optimiser": lambda run, value: spoil_optimizer(run.critic, value),
+    "generator's optimiser": lambda run, value: spoil_optimizer(run.generator, value),
+    "first critic loss": lambda run, value: spoil_loss(run.critic, -5, value),
+    "last critic loss": lambda run, value: spoil_loss(run.critic, -1, value),
+    "generator's loss": lambda run, value: spoil_loss(run.generator, -1, value),
+}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", PARTS)
+def test_any_part_that_is_not_finite_is_a_divergence(part, value, make_toy):
+    run = make_run(make_toy("TRAIN.ema.use_ema=true"))
+    run.seek()
+    for _ in range(2):
+        run.step()
+    assert run.agree(0) == (False, False)
+    spoil_loss(run.critic, -6, value)  # This loss belongs to the iteration before.
+    assert run.agree(1) == (False, True)
+    PARTS[part](run, value)
+    assert run.agree(0) == (True, False)
 
 
 def poison(monkeypatch, iteration, times):
@@ -74,10 +117,29 @@ def test_a_rollback_continues_with_other_draws(toy, monkeypatch):
     assert weights != expected_weights
 
 
-@pytest.mark.parametrize(("iteration", "attempts"), [(1, 1), (6, 3)])
+def test_a_rollback_removes_later_records(toy, monkeypatch):
+    poison(monkeypatch, 6, 1)
+    folder = toy("run", NO_EVALUATION, "TRAIN.on_nan=roll_back log_freq=1")
+    assert [record["step"] for record in read_records(folder)] == list(range(1, 13))
+
+
+def test_a_stopped_training_keeps_its_rollbacks(toy, monkeypatch):
+    """Draws depend on their number, so the rest of the training does, too."""
+    settings = f"{NO_EVALUATION} TRAIN.on_nan=roll_back"
+    with monkeypatch.context() as patch:
+        poison(patch, 6, 1)
+        uninterrupted = toy("uninterrupted", settings)
+    with monkeypatch.context() as patch:
+        poison(patch, 6, 1)
+        with pytest.raises(SystemExit):
+            toy("stopped", settings, stop=9)
+    folder = toy("stopped", settings, "TRAIN.resume=auto")
+    assert stress.outcome(folder) == stress.outcome(uninterrupted)
+
+
+@pytest.mark.parametrize(("iteration", "attempts"), [(1, 3), (6, 3)])
 def test_rollbacks_are_limited(toy, monkeypatch, iteration, attempts):
     poisoned = poison(monkeypatch, iteration, 100)
     with pytest.raises(UserError, match="was rolled back . times before"):
         toy("run", "TRAIN.on_nan=roll_back TRAIN.max_rollbacks=2")
-    # Before the first iteration, there is no checkpoint to go back to.
     assert len(poisoned) == attempts

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mode=export: every generator as a static program and as ONNX, with the same samples."""
+"""mode=export: the static program and ONNX of every generator give the same samples."""
 
+import errno
+import hashlib
 import importlib.util
+import os
+import resource
+import shutil
 
 import numpy as np
 import paddle
@@ -12,6 +17,7 @@ import functions
 import wgangp_cifar10
 import wgangp_mnist
 from modes import export as exporting
+from modes import exported_files
 from modes.export import export
 from modes.infer import infer
 from modes.samplers import draw_inputs
@@ -26,7 +32,7 @@ ENGINES = ["native", "onnx"] if HAS_ONNX else ["native"]
 
 
 def make_trained(case, statistics="batch"):
-    """A generator whose weights and statistics are not those of a fresh one."""
+    """A generator whose weights and statistics differ from a new one's."""
     generator = case.make()
     use_statistics(generator, statistics)
     for value in generator.state_dict().values():
@@ -57,7 +63,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "statistics"), CASES)
 def test_exported_programs_give_the_same_samples(name, statistics, tmp_path):
-    """`export` compares them itself; here the files are read once more, with other batches."""
+    """`export` compares them itself; this test reads the files again, with other batches."""
     generator, path = make_trained(GENERATORS[name], statistics), str(tmp_path / "g")
     exporting.write_program(generator, path)
     if HAS_ONNX:
@@ -72,8 +78,8 @@ def test_exported_programs_give_the_same_samples(name, statistics, tmp_path):
 
 
 @pytest.mark.parametrize("is_enabled", [True, False])
-def test_exporting_leaves_to_static_as_it_was(is_enabled, tmp_path, monkeypatch):
-    """A Solver disables it for the whole process, and others may have enabled it."""
+def test_enable_to_static_is_restored_after_an_export(is_enabled, tmp_path, monkeypatch):
+    """A Solver disables it for the whole process, and other code may have enabled it."""
     from paddle.jit.dy2static.program_translator import ProgramTranslator
 
     generator = make_trained(GENERATORS["toy"])
@@ -94,15 +100,233 @@ def test_exporting_leaves_to_static_as_it_was(is_enabled, tmp_path, monkeypatch)
         paddle.jit.enable_to_static(before)
 
 
-def test_export_writes_and_verifies(trained, tmp_path):
+def test_export_writes_the_program_and_onnx(trained, tmp_path):
     generator = make_trained(GENERATORS["mnist"])
     export(trained("mnist", generator, "mode=export MODEL.gen_net.dim=2"))
     names = {path.name for path in (tmp_path / "e").iterdir()}
     assert {"g.json", "g.pdiparams"} <= names
     assert ("g.onnx" in names) == HAS_ONNX
+    assert names <= {"g.json", "g.pdiparams", "g.onnx", "g.sha256"}
 
 
-def test_a_place_that_cannot_be_written_to_is_named(trained, tmp_path):
+@pytest.fixture
+def make_export(trained, configure, tmp_path):
+    """Exports a digits' generator to e/g; returns the experiments of mode=export and mode=infer."""
+
+    def make(overrides=""):
+        settings = f"MODEL.gen_net.dim=2 {overrides}"
+        exporting_one = trained("mnist", make_trained(GENERATORS["mnist"]), settings)
+        export(exporting_one)
+        settings += f" mode=infer INFER.export_path={tmp_path}/e/g INFER.num_samples=2"
+        return exporting_one, wgangp_mnist.Mnist(configure("mnist", settings))
+
+    return make
+
+
+def read_folder(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_export_has_the_checksum_of_each_file(make_export, tmp_path):
+    make_export()
+    files = read_folder(tmp_path / "e")
+    lines = files.pop("g.sha256").decode().splitlines()
+    assert len(files) == (3 if HAS_ONNX else 2)
+    assert lines == [f"{hashlib.sha256(files[name]).hexdigest()}  {name}" for name in sorted(files)]
+
+
+@pytest.mark.parametrize("way", ["cut", "flipped", "longer", "empty"])
+def test_a_damaged_export_is_refused_before_it_is_read(way, make_export, tmp_path, monkeypatch):
+    _, inferring = make_export()
+
+    def never(*_):
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(paddle.jit, "load", never)
+    ways = {
+        "cut": lambda content: content[:-100],
+        "flipped": lambda content: content[:50] + bytes([content[50] ^ 1]) + content[51:],
+        "longer": lambda content: content + b"\n",
+        "empty": lambda content: b"",
+    }
+    for engine in ENGINES:
+        for suffix in exported_files.SUFFIXES[engine]:
+            path = tmp_path / "e" / f"g{suffix}"
+            whole = path.read_bytes()
+            path.write_bytes(ways[way](whole))
+            inferring.cfg.INFER.engine = engine
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            with pytest.raises(UserError, match=f"g{suffix} has the SHA-256 {digest}, but .*"):
+                infer(inferring)
+            path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("former", ["nothing", "unchecked", "checked"])
+def test_a_killed_export_is_not_accepted(former, make_export, tmp_path, monkeypatch):
+    """Its files are moved one after another; a kill between them leaves old and new ones."""
+    exporting_one, inferring = make_export()
+    folder, moves = tmp_path / "e", len(read_folder(tmp_path / "e"))
+    weights = make_trained(GENERATORS["mnist"])
+    weight_files.save_weights(weights, exporting_one.cfg.INFER.pretrained_model_path + ".pdparams")
+    for suffix in () if former == "checked" else (".sha256",):
+        os.remove(f"{folder}/g{suffix}")
+    old = {} if former == "nothing" else read_folder(folder)
+    replace, done = os.replace, []
+
+    def replace_some(source, target):
+        if len(done) == killed:
+            raise SystemExit
+        done.append(target)
+        replace(source, target)
+
+    for killed in range(moves):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        for name, content in old.items():
+            (folder / name).write_bytes(content)
+        done.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace_some)
+            with pytest.raises(SystemExit):
+                export(exporting_one)
+        assert len(done) == killed
+        if killed == 0:  # Nothing has been moved.
+            assert read_folder(folder) == old
+            continue
+        with pytest.raises(UserError, match="is not complete"):
+            infer(inferring)
+    export(exporting_one)
+    infer(inferring)
+
+
+def test_a_failed_export_leaves_the_former_one(make_export, tmp_path, monkeypatch):
+    exporting_one, inferring = make_export()
+    old = read_folder(tmp_path / "e")
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting, "live_sampler", lambda _: lambda x: np.zeros((1, 1, 28, 28)))
+        with pytest.raises(UserError, match="Nothing was exported"):
+            export(exporting_one)
+    assert read_folder(tmp_path / "e") == old
+    infer(inferring)
+
+
+def test_files_that_a_killed_export_left_are_removed(make_export, tmp_path):
+    left, other = (tmp_path / "e" / f".{name}.a_1bcdef.partial" for name in ("g", "g.h"))
+    for folder in (left, other):
+        folder.mkdir(parents=True)
+        (folder / "g.json").write_bytes(b"half")
+    make_export()
+    assert not left.exists() and other.exists()
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(make_export, tmp_path):
+    (tmp_path / "e" / "g.pdiparams").mkdir(parents=True)
+    with pytest.raises(UserError, match="e can't be written to .*Is a directory: .*g.pdiparams"):
+        make_export()
+    assert [path.name for path in (tmp_path / "e").iterdir()] == ["g.pdiparams"]
+
+
+def test_a_full_disk_is_named(trained, tmp_path, monkeypatch):
+    """Paddle leaves a short file then, and reports nothing."""
+    experiment = trained("mnist", make_trained(GENERATORS["mnist"]), "MODEL.gen_net.dim=2")
+    save = paddle.jit.save
+
+    def save_some(program, path):
+        save(program, path)
+        os.truncate(f"{path}.pdiparams", 1000)
+
+    def fail(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(paddle.jit, "save", save_some)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match="e can't be written to .*No space left on device.*Free"):
+        export(experiment)
+    assert read_folder(tmp_path / "e") == {}
+
+
+def test_a_limit_on_the_size_of_files_is_named(trained, tmp_path):
+    """To Paddle, the limit is what a full disk is."""
+    experiment = trained("mnist", make_trained(GENERATORS["mnist"]), "MODEL.gen_net.dim=2")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="e can't be written to .*File too large"):
+            export(experiment)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_folder(tmp_path / "e") == {}
+
+
+def test_an_export_without_checksums_is_read_with_a_warning(make_export, tmp_path, monkeypatch):
+    """Earlier versions wrote none."""
+    _, inferring = make_export()
+    os.remove(tmp_path / "e" / "g.sha256")
+    warnings = []
+    monkeypatch.setattr(exported_files.logger, "warning", warnings.append)
+    infer(inferring)
+    (text,) = warnings
+    assert "g.sha256 is absent" in text and "Export again to get checksums" in text
+    os.remove(tmp_path / "e" / "g.pdiparams")
+    with pytest.raises(UserError, match="is not complete: there is no .*g.pdiparams"):
+        infer(inferring)
+
+
+def test_an_exported_file_that_is_too_large_is_not_read(make_export, tmp_path):
+    _, inferring = make_export()
+    os.truncate(tmp_path / "e" / "g.pdiparams", 1 << 40)  # sparse
+    with pytest.raises(UserError, match="g.pdiparams is larger than 2 GiB, the limit for exported"):
+        infer(inferring)
+
+
+def test_files_of_different_exports_are_refused(make_export, tmp_path, monkeypatch):
+    """The later export has no ONNX, and leaves that of the earlier one."""
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "g.onnx").write_bytes(b"earlier")
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        _, inferring = make_export()
+    inferring.cfg.INFER.engine = "onnx"
+    with pytest.raises(UserError, match="g.sha256 has no checksum of .*g.onnx: .*another export"):
+        infer(inferring)
+    os.remove(tmp_path / "e" / "g.onnx")
+    with pytest.raises(UserError, match="there is no .*g.onnx. Write it with mode=export"):
+        infer(inferring)
+    (tmp_path / "e" / "g.sha256").write_bytes(bytes(1 << 17))
+    inferring.cfg.INFER.engine = "native"
+    with pytest.raises(UserError, match="g.sha256 is not a file of checksums"):
+        infer(inferring)
+
+
+def test_the_log_names_the_checksums_of_weights_and_exported_files(
+    make_export, tmp_path, monkeypatch
+):
+    lines = []
+    monkeypatch.setattr(exported_files.logger, "info", lines.append)
+    _, inferring = make_export()
+    weights = hashlib.sha256((tmp_path / "g.pdparams").read_bytes()).hexdigest()
+    assert lines[0] == f"Loaded {tmp_path}/g (INFER.pretrained_model_path), SHA-256 {weights}"
+    lines.clear()
+    infer(inferring)
+    assert lines[:2] == [
+        f"Reading {path}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in (tmp_path / "e" / "g.json", tmp_path / "e" / "g.pdiparams")
+    ]
+
+
+def test_export_refuses_weights_with_another_checksum(trained, tmp_path):
+    experiment = trained("mnist", make_trained(GENERATORS["mnist"]), "MODEL.gen_net.dim=2")
+    digest = hashlib.sha256((tmp_path / "g.pdparams").read_bytes()).hexdigest()
+    experiment.cfg.INFER.pretrained_sha256 = digest
+    export(experiment)
+    shutil.rmtree(tmp_path / "e")
+    experiment.cfg.INFER.pretrained_sha256 = "0" * 64
+    with pytest.raises(UserError, match=f"SHA-256 {digest}, but INFER.pretrained_sha256 demands 0"):
+        export(experiment)
+    assert not (tmp_path / "e").exists()
+
+
+def test_an_export_path_that_cannot_be_written_to_is_named(trained, tmp_path):
     experiment = trained("mnist", make_trained(GENERATORS["mnist"]), "MODEL.gen_net.dim=2")
     (tmp_path / "file").write_bytes(b"")
     experiment.cfg.INFER.export_path = str(tmp_path / "file" / "g")
@@ -110,7 +334,19 @@ def test_a_place_that_cannot_be_written_to_is_named(trained, tmp_path):
         export(experiment)
 
 
-def test_an_export_that_differs_is_refused(trained, monkeypatch):
+@pytest.mark.skipif(not HAS_ONNX, reason="needs paddle2onnx")
+def test_onnx_that_can_not_be_compared_is_written_with_a_warning(trained, tmp_path, monkeypatch):
+    find, warnings = importlib.util.find_spec, []
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name)
+    )
+    monkeypatch.setattr(exporting.logger, "warning", warnings.append)
+    export(trained("mnist", make_trained(GENERATORS["mnist"]), "MODEL.gen_net.dim=2"))
+    assert warnings == ["ONNX is not compared: that needs the package onnxruntime."]
+    assert (tmp_path / "e" / "g.onnx").is_file()
+
+
+def test_an_export_with_other_samples_is_refused(trained, monkeypatch):
     experiment = trained("mnist", make_trained(GENERATORS["mnist"]), "MODEL.gen_net.dim=2")
     monkeypatch.setattr(exporting, "live_sampler", lambda _: lambda x: np.zeros((1, 1, 28, 28)))
     with pytest.raises(UserError, match="gives other samples than the generator"):
@@ -138,7 +374,7 @@ def test_an_export_of_other_settings_is_named(trained, configure):
                 infer(wgangp_cifar10.Cifar10(configure("cifar10", settings)))
 
 
-def test_exported_files_that_are_absent_or_damaged_are_named(configure, tmp_path):
+def test_absent_and_damaged_exported_files_are_named(configure, tmp_path):
     settings = f"mode=infer INFER.export_path={tmp_path}/none"
     experiment = wgangp_mnist.Mnist(configure("mnist", settings))
     with pytest.raises(UserError, match="there is no .*none.json. Write it with mode=export"):
@@ -153,7 +389,7 @@ def test_exported_files_that_are_absent_or_damaged_are_named(configure, tmp_path
             infer(experiment)
 
 
-def test_the_commands_export_and_infer(run_script, tmp_path):
+def test_commands_export_and_infer(run_script, tmp_path):
     weight_files.save_weights(functions.WganGpCifar10Generator(4), f"{tmp_path}/c.pdparams")
     settings = f"MODEL.gen_net.dim=4 INFER.export_path={tmp_path}/out/c"
     weights = f"INFER.pretrained_model_path={tmp_path}/c"

@@ -23,6 +23,7 @@ import wgangp_cifar10
 import wgangp_toy
 from modes.evaluate import load_networks
 from modes.train import train
+from training import checkpoints
 from training import resume
 
 FORMER = GOLDEN / "former"
@@ -38,14 +39,14 @@ def test_a_former_checkpoint_resumes_and_ends_as_it_did(configure, tmp_path, mon
     monkeypatch.setattr(resume.logger, "warning", warnings.append)
     path = FORMER / "toy_iteration_4.npz"
     train(wgangp_toy.Toy(configure("toy", TOY, f"TRAIN.resume={path} seed=42")))
-    # Keys that have moved are known by their former names, so no setting counts as changed.
+    # The suite knows the former names of moved keys, so no setting counts as changed.
     assert not any("LOSS." in text or "TRAIN." in text for text in warnings)
     for name in ("model_average_generator", "model_generator", "model_discriminator"):
         found = load_arrays(tmp_path / f"{name}.pdparams")
         expected = load_arrays(FORMER / f"toy_{name}.pdparams")
         assert len(found) == len(expected) == 8
         for one, other in zip(found, expected):
-            # Another machine may round products otherwise.
+            # Another machine may round products in another way.
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
     former = (FORMER / "toy_metrics.jsonl").read_text().splitlines()
     for found, line in zip(read_records(tmp_path), former):
@@ -53,6 +54,13 @@ def test_a_former_checkpoint_resumes_and_ends_as_it_did(configure, tmp_path, mon
         assert set(found) == set(expected)
         for name in ("wasserstein", "critic_loss", "generator_loss", "gradient_norm"):
             assert found[name] == pytest.approx(expected[name], rel=1e-2, abs=1e-4)
+
+
+def test_a_former_checkpoint_knows_its_best_iteration():
+    """Former code wrote it into the records only."""
+    checkpoint = checkpoints.read(str(FORMER / "toy_iteration_4.npz"))
+    assert checkpoint.contents["best"] is not None
+    assert checkpoint.contents["best_iteration"] == 4
 
 
 def test_a_former_checkpoint_of_other_settings_is_named_by_present_keys(
@@ -77,7 +85,7 @@ def test_former_weights_load(configure):
         settings.pretrained_gen_model_path = str(FORMER / f"{name}_model_generator")
         settings.pretrained_dis_model_path = str(FORMER / f"{name}_model_discriminator")
         networks = experiment.make_networks()
-        assert load_networks(settings, *networks) is networks[1]
+        assert load_networks(settings, *networks)[0] is networks[1]
         for network, role in zip(networks, ("generator", "discriminator")):
             expected = load_arrays(FORMER / f"{name}_model_{role}.pdparams")
             expected = [array for array in expected if not isinstance(array, dict)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The script wgangp_image64.py, and MNIST's preset of the WGAN lab: settings and short runs."""
+"""wgangp_image64.py, and the preset wgan_lab of wgangp_mnist.py: settings and short runs."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_settings_reach_the_networks(arch, networks, classes, configure):
     ("setting", "norm"),
     [("", LayerNorm), ("MODEL.dis_net.norm=batch", BatchNorm), ("MODEL.dis_net.norm=null", None)],
 )
-def test_critics_have_layer_normalisation_unless_asked(arch, setting, norm, configure):
+def test_critics_have_layer_normalisation_by_default(arch, setting, norm, configure):
     cfg = configure(
         "image64", f"MODEL.arch={arch} MODEL.dis_net.dim=1 MODEL.gen_net.dim=1", setting
     )
@@ -77,7 +77,7 @@ def test_critics_have_layer_normalisation_unless_asked(arch, setting, norm, conf
     assert critic.piecewise_linear == (norm is None)
 
 
-def test_the_preset_of_the_wgan_lab_is_the_exercise(configure):
+def test_the_preset_wgan_lab_has_the_settings_of_the_exercise(configure):
     cfg = configure("mnist", "preset=wgan_lab")
     settings = cfg.TRAIN
     assert cfg.LOSS.name == "wgan" and cfg.LOSS.clip == 0.01
@@ -87,7 +87,7 @@ def test_the_preset_of_the_wgan_lab_is_the_exercise(configure):
     assert (cfg.MODEL.arch, cfg.MODEL.dis_net.norm) == ("wgan_lab", "batch")
     rows = settings.epochs * settings.iters_per_epoch * settings.n_critic * settings.batch_size
     assert rows / 50_000 == pytest.approx(30, rel=0.01)
-    assert settings.epochs == 4  # for a picture at each quarter
+    assert settings.epochs == 4  # Each quarter of the run ends with a picture.
     generator, critic = wgangp_mnist.Mnist(cfg).make_networks()
     for network, expected in ((generator, WganLabGenerator()), (critic, WganLabDiscriminator())):
         assert type(network) is type(expected)
@@ -98,12 +98,12 @@ def test_the_preset_of_the_wgan_lab_is_the_exercise(configure):
 @pytest.mark.parametrize(
     "overrides", ["LOSS=wgan_gp preset=wgan_lab", "preset=wgan_lab LOSS=wgan_gp"]
 )
-def test_an_objective_on_the_command_line_wins_over_the_presets(overrides, configure):
+def test_an_objective_on_the_command_line_replaces_the_presets(overrides, configure):
     plain, cfg = configure("mnist"), configure("mnist", overrides)
     assert cfg.LOSS.name == "wgan_gp"
     assert (cfg.TRAIN.optimizer, cfg.TRAIN.learning_rate) == ("Adam", 1e-4)
     assert cfg.TRAIN.optimizer == plain.TRAIN.optimizer
-    # All else is still the preset's.
+    # The other settings are the preset's.
     assert (cfg.MODEL.arch, cfg.TRAIN.batch_size) == ("wgan_lab", 128)
 
 
@@ -137,7 +137,7 @@ def test_settings_reach_the_reader(configure, folder):
     streams = experiment.make_real_streams(data, None, 100, (1, 2))
     real, labels = (streams[name][np.arange(30)] for name in ("real", "labels"))
     assert real.shape == (30, 3, 64, 64) and real.dtype == np.float32
-    # Each picture has its own label, wherever the window was.
+    # Each cropped picture has the label of its source.
     for image, label in zip(real[:5], labels):
         middle = np.rint((image[:, 8:-8, 8:-8] + 1) * 127.5)
         matches = [
@@ -149,7 +149,7 @@ def test_settings_reach_the_reader(configure, folder):
         assert data.train_labels[row] == label
 
 
-def test_another_number_of_classes_is_named(configure, folder):
+def test_a_wrong_number_of_classes_is_named(configure, folder):
     cfg = configure("image64", f"MODEL.use_label=true DATA.data_path={folder}")
     with pytest.raises(UserError, match="set MODEL.num_classes=3, or MODEL.use_label=false") as e:
         wgangp_image64.Image64(cfg).read_data()
@@ -170,10 +170,10 @@ def test_resnet_trains_on_cropped_pictures(configure, folder, tmp_path):
     assert np.isfinite([record["test_wasserstein"], record["critic_loss"]]).all()
 
 
-def test_train_on_real_pictures_then_evaluate(run_script, shared, tmp_path):
-    settings = [*TINY.split(), "device=cpu", f"DATA.data_path={shared('emoji64.tar')}"]
+def test_real_pictures_train_and_evaluate(run_script, shared, tmp_path):
+    settings = f"{TINY} DATA.data_path={shared('emoji64.tar')}"
     run = tmp_path / "run"
-    done = run_script("wgangp_image64", *settings, f"hydra.run.dir={run}")
+    done = run_script("image64", settings, f"hydra.run.dir={run}")
     assert "Decoding 3781 pictures" in done.stdout
     record = read_records(run)[-1]
     keys = {"test_wasserstein", "test_accuracy_real", "test_accuracy_fake"}
@@ -181,11 +181,12 @@ def test_train_on_real_pictures_then_evaluate(run_script, shared, tmp_path):
     assert Image.open(run / "samples" / "iteration_2.png").size[0] > 10 * 64
 
     done = run_script(
-        *("wgangp_image64", "mode=eval", *settings, f"hydra.run.dir={tmp_path}/eval"),
+        "image64",
+        f"mode=eval {settings} hydra.run.dir={tmp_path}/eval",
         f"EVAL.pretrained_gen_model_path={run}/model_generator",
         f"EVAL.pretrained_dis_model_path={run}/model_discriminator",
     )
-    assert "Decoding" not in done.stdout  # the decoded array was stored
+    assert "Decoding" not in done.stdout  # The decoded pictures were stored.
     report = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert set(report["metrics"]) == keys
     for key in keys:
@@ -194,10 +195,8 @@ def test_train_on_real_pictures_then_evaluate(run_script, shared, tmp_path):
     assert report["command"].startswith("python wgangp_image64.py mode=eval ")
 
 
-def test_a_run_without_a_path_gets_one_line(run_script, tmp_path):
-    done = run_script(
-        "wgangp_image64", *TINY.split(), "device=cpu", f"hydra.run.dir={tmp_path}/x", status=2
-    )
+def test_an_absent_data_path_gets_one_line(run_script, tmp_path):
+    done = run_script("image64", f"{TINY} hydra.run.dir={tmp_path}/x", status=2)
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("Error: "))
     assert "DATA.data_path=PATH: a folder, a zip or a tar" in line
     assert "Traceback" not in done.stdout + done.stderr

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mode=infer: pictures, points, classes, and a strip between two noises."""
+"""mode=infer: pictures, points, classes, and a strip between two noise vectors."""
+
+import hashlib
+import os
+import shutil
 
 import numpy as np
 import paddle
@@ -34,8 +38,46 @@ def cifar10(tmp_path, configure):
     return make
 
 
+def test_weights_with_another_checksum_are_refused_before_they_are_read(cifar10, tmp_path):
+    (tmp_path / "c.pdparams").write_bytes(b"nonsense")
+    digest = hashlib.sha256(b"nonsense").hexdigest()
+    message = f"c.pdparams has the SHA-256 {digest}, but INFER.pretrained_sha256 demands {'0' * 64}"
+    with pytest.raises(UserError, match=message):
+        infer(cifar10(f"INFER.pretrained_sha256='{'0' * 64}'"))
+    with pytest.raises(UserError, match="c.pdparams") as caught:
+        infer(cifar10(f"INFER.pretrained_sha256='{digest.upper()}'"))
+    assert "SHA-256" not in str(caught.value)
+
+
+def test_the_checksum_of_a_download_is_checked_in_the_cache(cifar10, tmp_path, monkeypatch):
+    downloads = []
+
+    def download(address, path):
+        downloads.append(address)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copy(tmp_path / "c.pdparams", path)
+
+    monkeypatch.setattr(weight_files, "download", download)
+    experiment = cifar10("INFER.num_samples=1")
+    digest = hashlib.sha256((tmp_path / "c.pdparams").read_bytes()).hexdigest()
+    experiment.cfg.INFER.pretrained_model_path = "https://host/c"
+    experiment.cfg.INFER.pretrained_sha256 = digest
+    infer(experiment)
+    experiment.cfg.INFER.pretrained_sha256 = "1" * 64
+    with pytest.raises(UserError, match=f"downloaded from https.*SHA-256 {digest}, but"):
+        infer(experiment)
+    assert downloads == ["https://host/c.pdparams"]
+
+
+def test_a_checksum_without_weights_is_refused(cifar10):
+    experiment = cifar10(f"INFER.pretrained_sha256='{'0' * 64}'")
+    experiment.cfg.INFER.pretrained_model_path = None
+    with pytest.raises(UserError, match="pretrained_sha256 needs INFER.pretrained_model_path=PATH"):
+        infer(experiment)
+
+
 @pytest.mark.parametrize("label", ["cat", "1.5", "true", "10", "-1"])
-def test_a_label_that_cannot_be_is_refused(cifar10, label):
+def test_an_invalid_label_is_refused(cifar10, label):
     experiment = cifar10(f"INFER.label={label}")
     with pytest.raises(UserError, match="must be a whole number from 0 to 9"):
         infer(experiment)
@@ -44,22 +86,22 @@ def test_a_label_that_cannot_be_is_refused(cifar10, label):
         infer(experiment)
 
 
-def test_samples_do_not_depend_on_how_many_are_drawn(configure):
+def test_samples_do_not_depend_on_their_number(configure):
     generator = functions.WganGpCifar10Generator(4)
     generator.eval()
-    settings = configure("cifar10", "INFER.batch_size=4").INFER
-    drawn = {}
-    for settings.num_samples in (3, 9):
-        drawn[settings.num_samples] = draw_samples(
-            generator, live_sampler(generator), settings, seed=42
-        )
-    assert drawn[3].shape == (3, 3, 32, 32) and drawn[9].shape == (9, 3, 32, 32)
-    np.testing.assert_array_equal(drawn[3], drawn[9][:3])
+
+    def draw(count):
+        settings = configure("cifar10", f"INFER.batch_size=4 INFER.num_samples={count}").INFER
+        return draw_samples(generator, live_sampler(generator), settings, seed=42)
+
+    few, more = draw(3), draw(9)
+    assert few.shape == (3, 3, 32, 32) and more.shape == (9, 3, 32, 32)
+    np.testing.assert_array_equal(few, more[:3])
 
 
 @pytest.mark.parametrize("statistics", ["batch", "running"])
 @pytest.mark.parametrize("name", [n for n, case in GENERATORS.items() if case.has_batch_norm])
-def test_with_running_averages_a_sample_does_not_depend_on_its_neighbours(name, statistics):
+def test_samples_do_not_depend_on_their_neighbours_with_running_averages(name, statistics):
     generator = GENERATORS[name].make()
     use_statistics(generator, statistics)
     generator.eval()
@@ -83,7 +125,7 @@ def test_infer_writes_pictures_of_a_class_and_a_strip(cifar10, tmp_path, monkeyp
     experiment = cifar10("INFER.num_samples=11 INFER.label=3 INFER.frames=5")
     infer(experiment)
     assert all((labels == 3).all() for labels in seen)
-    # Frames are drawn among other samples, for the sake of normalisation.
+    # Normalisation needs other samples next to the frames.
     assert len(seen[-1]) == 5 + experiment.cfg.INFER.batch_size
     written = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert written == [f"{number:02d}.png" for number in range(11)]
@@ -120,7 +162,7 @@ def test_interpolation_keeps_its_ends_and_the_length():
     assert between["labels"].tolist() == [4] * 7
 
 
-def test_digits_are_grey_pictures_and_points_a_table(configure, tmp_path):
+def test_digits_are_written_as_grey_pictures_and_points_as_a_table(configure, tmp_path):
     weight_files.save_weights(functions.WganGpMnistGenerator(2), str(tmp_path / "m.pdparams"))
     tiny = f"MODEL.gen_net.dim=2 INFER.pretrained_model_path={tmp_path}/m"
     infer(wgangp_mnist.Mnist(configure("mnist", tiny, "INFER.num_samples=3 INFER.frames=2")))
@@ -129,5 +171,9 @@ def test_digits_are_grey_pictures_and_points_a_table(configure, tmp_path):
     tiny = f"MODEL.gen_net.dim=4 INFER.pretrained_model_path={tmp_path}/t"
     infer(wgangp_toy.Toy(configure("toy", tiny, "INFER.num_samples=30")))
     assert np.loadtxt(tmp_path / "points.csv", delimiter=",", skiprows=1).shape == (30, 2)
-    with pytest.raises(UserError, match="for pictures"):
-        infer(wgangp_toy.Toy(configure("toy", tiny, "INFER.frames=3")))
+
+
+def test_frames_of_points_are_refused_before_anything_is_read(configure, tmp_path):
+    absent = f"INFER.pretrained_model_path={tmp_path}/none INFER.frames=3"
+    with pytest.raises(UserError, match="INFER.frames=3 is for pictures"):
+        infer(wgangp_toy.Toy(configure("toy", absent)))

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop: what a run leaves, records, signs of life, the best generator."""
+"""The loop: a run's files, its records and lines of progress, the best generator."""
 
+import io
+import itertools
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
 import paddle
 import pytest
 from trainings import TOY
 from trainings import load_arrays
 from trainings import read_records
+from trainings import without_clock
 
 import wgangp_toy
 from measures.evaluation import Evaluator
@@ -16,15 +24,11 @@ from training import records
 
 
 def train_toy(configure, folder, overrides):
-    paddle.seed(1)  # The same first weights, whatever the seed of the draws.
+    paddle.seed(1)  # The first weights do not depend on the seed of the draws.
     cfg = configure("toy", TOY, overrides)
     cfg.output_dir = str(folder)
     train(wgangp_toy.Toy(cfg))
     return read_records(folder)
-
-
-def without_clock(records):
-    return [{**record, "seconds": 0} for record in records]
 
 
 def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
@@ -46,7 +50,7 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.p*")}
     assert {f"samples/iteration_{i}.png" for i in (0, 2, 4, 6)} <= names
     assert "losses.png" in names
-    # Checkpoints are of every second epoch and of the last.
+    # Every second epoch and the last one have checkpoints.
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {
         *("iteration_4.npz", "iteration_6.npz", "best.npz"),
         *("best_generator.pdparams", "best_discriminator.pdparams"),
@@ -72,15 +76,16 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
         run(1, "first")
 
 
-def test_signs_of_life_do_not_change_what_is_recorded(configure, tmp_path, monkeypatch):
+def test_records_do_not_depend_on_lines_that_only_show_progress(configure, tmp_path, monkeypatch):
     logged = []
     monkeypatch.setattr(records.logger, "info", logged.append)
 
     def run(silence):
         logged.clear()
         monkeypatch.setattr(records, "SILENCE", silence)
-        overrides = "TRAIN.epochs=1 TRAIN.iters_per_epoch=5 log_freq=3"
-        overrides += " TRAIN.eval_during_train=false"
+        overrides = (
+            "TRAIN.epochs=1 TRAIN.iters_per_epoch=5 log_freq=3 TRAIN.eval_during_train=false"
+        )
         return without_clock(train_toy(configure, tmp_path / str(silence), overrides))
 
     def logged_steps():
@@ -90,6 +95,54 @@ def test_signs_of_life_do_not_change_what_is_recorded(configure, tmp_path, monke
     assert [record["step"] for record in expected] == [1, 3, 5] == logged_steps()
     assert run(0) == expected
     assert logged_steps() == [1, 2, 3, 4, 5]
+    assert not any("[Train]" in line for line in logged)  # ppsci's own lines begin with it.
+
+
+def test_lines_of_progress_come_after_each_silence(configure, tmp_path, monkeypatch):
+    """By this clock, an iteration takes ten seconds."""
+    logged, seconds = [], itertools.count(0, 10)
+    clock = SimpleNamespace(
+        perf_counter=lambda: next(seconds), strftime=time.strftime, gmtime=time.gmtime
+    )
+    monkeypatch.setattr(records, "time", clock)
+    monkeypatch.setattr(records, "SILENCE", 25)
+    monkeypatch.setattr(records.logger, "info", logged.append)
+    overrides = "TRAIN.epochs=1 TRAIN.iters_per_epoch=10 TRAIN.eval_during_train=false"
+    train_toy(configure, tmp_path, overrides)
+    lines = [line.split("/10] ") for line in logged if "/10] wasserstein" in line]
+    assert [line[0] for line in lines] == ["[1", "[4", "[7", "[10"]
+
+
+def test_records_are_means_since_the_last_record(configure, tmp_path):
+    def run(log_freq):
+        overrides = (
+            f"TRAIN.epochs=2 TRAIN.iters_per_epoch=3 log_freq={log_freq} "
+            "TRAIN.eval_during_train=false TRAIN.save_freq=0"
+        )
+        found = train_toy(configure, tmp_path / str(log_freq), overrides)
+        return {record["step"]: record for record in found}
+
+    each, rare = run(1), run(100)
+    assert set(rare) == {1, 3, 6}
+    for name in ("wasserstein", "critic_loss", "generator_loss", "gradient_norm"):
+        for step, steps in ((1, [1]), (3, [2, 3]), (6, [4, 5, 6])):
+            mean = np.mean([each[other][name] for other in steps])
+            assert rare[step][name] == pytest.approx(mean, rel=1e-4, abs=1e-6), (name, step)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_progress_bar(configure, tmp_path, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    overrides = "TRAIN.epochs=1 TRAIN.iters_per_epoch=3 TRAIN.eval_during_train=false"
+    record = train_toy(configure, tmp_path, overrides)[-1]
+    last = terminal.getvalue().rpartition("\r")[2]
+    assert "100%" in last and " 3/3 " in last
+    assert f"wasserstein={record['wasserstein']:.3f}" in last
 
 
 def test_the_average_is_evaluated_drawn_and_saved(configure, tmp_path):
@@ -105,7 +158,7 @@ def test_the_average_is_evaluated_drawn_and_saved(configure, tmp_path):
     plain, averaged = run(False), run(True)
     assert plain["evaluated"] == "generator" and averaged["evaluated"] == "average"
     assert not (folder / "model_average_generator.pdparams").exists()
-    # Training itself is the same, what is evaluated is not.
+    # Training itself is the same, but another network is evaluated.
     assert averaged["wasserstein"] == plain["wasserstein"]
     assert averaged["wasserstein_2"] != plain["wasserstein_2"]
     states = [
@@ -123,11 +176,15 @@ def test_the_average_is_evaluated_drawn_and_saved(configure, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("metric", "values", "best"),
-    [("modes", [2, 5, 4], 2), ("wasserstein_2", [0.5, 0.2, 0.4], 2)],
+    ("metric", "values", "are_best"),
+    [
+        ("modes", [2, 5, 4], [True, True, False]),
+        ("wasserstein_2", [0.5, 0.2, 0.4], [True, True, False]),
+        ("wasserstein_2", [0.5, 0.5, 0.6], [True, False, False]),  # The first of equals is kept.
+    ],
 )
 def test_the_best_is_ranked_in_the_metrics_own_direction(
-    configure, tmp_path, monkeypatch, metric, values, best
+    configure, tmp_path, monkeypatch, metric, values, are_best
 ):
     figures = iter(values)
     monkeypatch.setattr(Evaluator, "evaluate", lambda self: {metric: next(figures)})
@@ -136,7 +193,8 @@ def test_the_best_is_ranked_in_the_metrics_own_direction(
         f"TRAIN.eval_num_samples=20 TRAIN.best_metric={metric}"
     )
     found = train_toy(configure, tmp_path, overrides)
-    assert [record.get("best", False) for record in found] == [True, True, False]
+    assert [record.get("best", False) for record in found] == are_best
+    best = max(record["step"] for record in found if record.get("best"))
     for role in ("generator", "discriminator"):
         kept = load_arrays(tmp_path / f"checkpoints/best_{role}.pdparams")
         path = tmp_path / f"checkpoints/iteration_{best}.npz"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objectives: plain NumPy formulas, their optimisers, and clipping after each step."""
+"""Objectives: formulas in plain NumPy, their optimisers, and clipping after each step."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ def sigmoid(x):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_terms_are_those_of_the_papers(name, configure):
+def test_terms_equal_the_papers_formulas(name, configure):
     objective = objectives.make_objective(configure("toy", f"LOSS={name}").LOSS)
     real, fake, norm = values(0), values(1), np.abs(values(2))
     critic = float(objective.critic_term(paddle.to_tensor(real), paddle.to_tensor(fake)))
@@ -76,7 +76,7 @@ def toy_run(cfg):
         ("gan", "Momentum", 2e-4),
     ],
 )
-def test_each_objective_brings_its_optimiser(name, kind, rate, configure):
+def test_each_objective_sets_its_optimiser(name, kind, rate, configure):
     cfg = configure("toy", TINY, f"LOSS={name}")
     run = toy_run(cfg)
     for player in run.players:
@@ -97,7 +97,7 @@ def test_the_papers_preset_is_the_authors_recipe(configure):
     assert (train.beta1, train.beta2, cfg.LOSS.penalty_weight) == (0.5, 0.9, 0.1)
     assert not train.ema.use_ema
     assert train.epochs * train.iters_per_epoch == 100_000
-    # an objective that is typed brings its own optimiser and steps
+    # LOSS= on the command line sets its own optimiser and steps.
     train = configure("toy", "LOSS=gan", "preset=paper").TRAIN
     assert (train.optimizer, train.learning_rate, train.n_critic) == ("SGD", 2e-4, 1)
     assert train.batch_size == 256
@@ -125,14 +125,14 @@ def test_weights_are_clipped_after_each_critic_step(configure):
 
     run.critic.solver.optimizer.step = watched
     run.step()
-    # Before the first step weights are large, before each of the others they were cut.
+    # Weights are large before the first step, and clipped before each of the others.
     assert len(sizes) == 5 and sizes[0] > 0.1
     assert max(sizes[1:]) <= 0.01 + 1e-9
     assert largest(run.critic.network) <= 0.01 + 1e-9
     assert largest(run.generator.network) > 0.1
 
 
-def test_clipping_does_not_hide_what_is_not_finite(configure):
+def test_clipping_keeps_values_that_are_not_finite(configure):
     run = toy_run(configure("toy", TINY, "LOSS=wgan"))
     weight = run.critic.network.parameters()[0]
     for lost in (np.inf, np.nan):
@@ -153,7 +153,7 @@ def test_each_objective_trains(name, configure, tmp_path):
         assert last["critic_loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
 
 
-def test_batch_normalisation_with_a_penalty_draws_a_warning(configure, monkeypatch):
+def test_batch_normalisation_with_a_penalty_is_warned_about(configure, monkeypatch):
     logged = []
     monkeypatch.setattr(build.logger, "warning", logged.append)
     tiny = "DATA.source=digits MODEL.gen_net.dim=2 MODEL.dis_net.dim=2 MODEL.dis_net.norm=batch"
@@ -167,9 +167,8 @@ def test_batch_normalisation_with_a_penalty_draws_a_warning(configure, monkeypat
         make_critic_norm("instance", 4)
 
 
-def test_the_papers_toy_critics_as_a_command(run_script, tmp_path):
-    sizes = ["--steps", "3", "--dim", "8", "--deep-dim", "4"]
-    run_script("toy_critics", "--output", str(tmp_path), *sizes)
+def test_toy_critics_write_figures_and_pictures(run_script, tmp_path):
+    run_script("toy_critics", f"--output {tmp_path} --steps 3 --dim 8 --deep-dim 4")
     numbers = json.loads((tmp_path / "toy_critics.json").read_text())
     assert set(numbers["gradients"]) == {
         *("clipping 0.1", "clipping 0.01", "clipping 0.001", "gradient penalty")
@@ -179,7 +178,7 @@ def test_the_papers_toy_critics_as_a_command(run_script, tmp_path):
         assert Image.open(tmp_path / f"{name}.png").size[0] > 500
 
 
-def test_the_toy_critics_refuse_sizes_that_cannot_be(monkeypatch, capsys, tmp_path):
+def test_toy_critics_refuse_sizes_below_1(monkeypatch, capsys, tmp_path):
     arguments = ["toy_critics.py", "--output", str(tmp_path), "--steps", "0"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as stop:

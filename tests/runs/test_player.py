@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both players: clean gradients in each phase, batches, schedules, and what they leave alone."""
+"""Both players: gradients of each phase, batches, schedules, and separation of the networks."""
 
 import numpy as np
 import paddle
@@ -55,7 +55,7 @@ def watch_steps(player, watch):
 
 
 def read_batch(player, number, size):
-    """Batch `number` of a player's data, straight from its streams."""
+    """Batch `number` of a player's data, read from its streams."""
     positions = list(range(number * size, (number + 1) * size))
     return {key: paddle.to_tensor(stream[positions]) for key, stream in player.inputs.items()}
 
@@ -86,7 +86,7 @@ def generator_objective(generator, critic, data):
 
 
 def test_every_step_uses_the_gradients_of_a_clean_computation(run):
-    """Plain Paddle, from the same weights and batches, with nothing shared between phases."""
+    """Plain Paddle computes them from the same weights and batches; phases share nothing."""
     critic, generator = run.critic.network, run.generator.network
     logged, weights = [], []
 
@@ -103,7 +103,7 @@ def test_every_step_uses_the_gradients_of_a_clean_computation(run):
         run.step()
     assert len(logged) == 12
 
-    # Steps come as five of the critic, one of the generator, and so on.
+    # An iteration has five steps of the critic and one of the generator.
     for number, (critic_state, generator_state) in enumerate(weights):
         iteration, phase = divmod(number, 6)
         critic.set_state_dict(critic_state)
@@ -142,7 +142,7 @@ def test_convolutional_networks_repeat_themselves_bit_for_bit(configure):
     assert train() == train()
 
 
-def test_phases_leave_each_other_alone(run):
+def test_a_phase_changes_no_gradients_of_the_other_network(run):
     critic, generator = run.critic.network, run.generator.network
     during = {"critic": [], "generator": []}
     watch_steps(run.critic, lambda: during["critic"].append(gradients(generator)))
@@ -151,7 +151,7 @@ def test_phases_leave_each_other_alone(run):
     assert len(during["critic"]) == 5 and len(during["generator"]) == 1
     for other in during["critic"] + during["generator"]:
         assert all(value is None or not value.any() for value in other.values())
-    # Afterwards both are trainable again.
+    # After the steps, both are trainable again.
     assert not any(w.stop_gradient for w in (*critic.parameters(), *generator.parameters()))
 
 
@@ -177,7 +177,7 @@ def test_critic_steps_build_no_graph_through_the_generator(run):
     assert [fake.stop_gradient for fake in drawn] == [True] * 5 + [False]
 
 
-def test_labels_travel_only_where_they_are_used(run):
+def test_labels_are_read_only_where_they_are_used(run):
     conditional = "labels" in run.generator.network.input_keys
     for player in run.players:
         assert ("labels" in player.inputs) == conditional
@@ -194,7 +194,7 @@ def test_the_generators_batch_is_a_multiple_of_the_critics(configure, factor):
     assert sizes == [{2}, {2 * factor}]
 
 
-def test_nothing_grows_with_the_iterations(run):
+def test_meters_do_not_grow_with_the_iterations(run):
     for _ in range(3):
         run.step()
     for player in run.players:
@@ -210,7 +210,7 @@ def test_both_networks_move(run):
     for player, start in zip(run.players, before):
         weights = player.network.parameters()
         moved = [np.abs(w.numpy() - old).max() for w, old in zip(weights, start)]
-        # The value's bias is in no difference of values, but all else moves.
+        # The bias of the critic's value cancels in differences, so its gradient is 0.
         assert sum(change > 0 for change in moved) >= len(moved) - 1
 
 
@@ -232,8 +232,8 @@ def test_the_rate_falls_over_the_runs_own_length(configure, schedule, shares):
     np.testing.assert_allclose(rates, np.stack([expected, expected], 1), rtol=1e-6, atol=1e-12)
 
 
-def test_a_failure_of_reading_ends_the_step_with_its_own_error(configure):
-    """A second failure raises its own error, not that of the first."""
+def test_a_reading_error_ends_the_step(configure):
+    """A second failure raises its own error, not the first one's."""
     run = toy_run(configure("toy", TOY))
     draw = run.critic.inputs["real"].draw
     for error in (MemoryError("no room for a batch"), OSError("the disk is gone")):

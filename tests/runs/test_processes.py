@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import process
 import pytest
 import stress
 from helpers import SCRIPTS
 from trainings import read_records
 
-PROCESS = Path(__file__).with_name("process.py")
+import wgangp_toy
+from modes.evaluate import evaluate
+from modes.train import train
 
 
 def start(log, command, **options):
@@ -54,14 +57,6 @@ def end(launcher):
         launcher.wait()
 
 
-def run_alone(folder, batches, update_freq=1):
-    """Runs one process of process.py; returns its weights."""
-    environment = {**os.environ, "UPDATE_FREQ": str(update_freq)}
-    command = [sys.executable, str(PROCESS), str(folder), str(batches)]
-    subprocess.run(command, env=environment, check=True, timeout=240, capture_output=True)
-    return dict(np.load(folder / "alone.npz"))
-
-
 def assert_close(found, expected):
     """Weights have taken the same steps: each of Adam's first steps is about the rate, 1e-4."""
     assert found.keys() == expected.keys()
@@ -69,31 +64,53 @@ def assert_close(found, expected):
         np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=name)
 
 
+def assert_shared(first, second):
+    """Both processes got the mean of their running averages.
+
+    Each process normalises its own batches, so their averages differ before.
+    """
+    own = [name for name in first if name.startswith("own/")]
+    # Three layers with a mean and a variance, of the generator and of its moving average.
+    assert len(own) == 12
+    for name in own:
+        assert np.abs(first[name] - second[name]).max() > 0
+        shared = name.replace("own/", "shared/")
+        np.testing.assert_array_equal(first[shared], second[shared])
+        mean = (first[name] + second[name]) / 2
+        np.testing.assert_allclose(first[shared], mean, rtol=1e-5, atol=1e-6)
+
+
 def test_two_processes_equal_one_with_the_batches_of_both(tmp_path):
-    launch(tmp_path / "log", f"{PROCESS} {tmp_path} 1")
-    first, second = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1))
+    """Generators with batch normalisation are an exception, but they share running averages."""
+    launch(tmp_path / "log", f"{process.__file__} {tmp_path}")
+    weights, averages = (
+        [dict(np.load(tmp_path / f"{kind}_{rank}.npz")) for rank in (0, 1)]
+        for kind in ("weights", "averages")
+    )
+    assert_shared(*averages)
+    first, second = weights
     assert first.keys() == second.keys() and len(first) >= 12
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
-    both = run_alone(tmp_path, 2)
+    both = process.train(tmp_path, batches=2)
     assert_close(first, both)
     # One process with one of the batches ends elsewhere.
-    single = run_alone(tmp_path, 1)
+    single = process.train(tmp_path)
     assert max(np.abs(single[name] - first[name]).max() for name in first) > 1e-4
     # Accumulated batches equal one larger batch, too.
-    assert_close(run_alone(tmp_path, 1, update_freq=2), both)
+    assert_close(process.train(tmp_path, update_freq=2), both)
 
 
 TINY = (
-    "wgangp_toy.py MODEL.gen_net.dim=8 MODEL.dis_net.dim=8 TRAIN.batch_size=16 device=cpu "
+    "MODEL.gen_net.dim=8 MODEL.dis_net.dim=8 TRAIN.batch_size=16 device=cpu "
     "TRAIN.epochs=3 TRAIN.iters_per_epoch=2 TRAIN.eval_freq=3 TRAIN.eval_num_samples=51 "
     "EVAL.num_samples=51 EVAL.batch_size=20"
 )
 
 
-def test_two_processes_train_resume_and_evaluate(tmp_path, run_script):
+def test_two_processes_train_resume_and_evaluate(tmp_path, configure):
     folder, other, log = tmp_path / "run", tmp_path / "other", tmp_path / "log"
-    command = f"{TINY} TRAIN.eval_freq=1"
+    command = f"wgangp_toy.py {TINY} TRAIN.eval_freq=1"
     logs = launch(log, f"{command} hydra.run.dir={folder}")
     assert logs.count("[6/6] wasserstein") == 1  # The first process logs.
     # Two processes resume from the middle.
@@ -104,28 +121,27 @@ def test_two_processes_train_resume_and_evaluate(tmp_path, run_script):
     records = read_records(folder)
     assert [record["step"] for record in records] == [1, 2, 4, 6]
     # Figures of an odd number of samples, gathered from both processes, are those of one process.
-    evaluation = f"mode=eval EVAL.pretrained_gen_model_path={folder}/model_average_generator"
-    _, _, settings = TINY.partition(" ")
-    done = run_script("toy", settings, evaluation, f"hydra.run.dir={tmp_path}/eval")
-    assert "Wrote" in done.stdout
-    figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["metrics"]
-    for name, row in figures.items():
-        assert records[-1][name] == pytest.approx(row["value"], rel=1e-5), name
-    launch(log, f"{TINY} {evaluation} hydra.run.dir={tmp_path}/both")
-    again = json.loads((tmp_path / "both" / "metrics.json").read_text())["metrics"]
-    assert {name: row["value"] for name, row in again.items()} == pytest.approx(
-        {name: row["value"] for name, row in figures.items()}, rel=1e-5
+    settings = f"{TINY} mode=eval EVAL.pretrained_gen_model_path={folder}/model_average_generator"
+    evaluate(wgangp_toy.Toy(configure("toy", settings)))
+    launch(log, f"wgangp_toy.py {settings} hydra.run.dir={tmp_path}/both")
+    one, two = (
+        {name: row["value"] for name, row in json.loads(path.read_text())["metrics"].items()}
+        for path in (tmp_path / "metrics.json", tmp_path / "both" / "metrics.json")
     )
+    assert two == pytest.approx(one, rel=1e-5)
+    assert {name: records[-1][name] for name in one} == pytest.approx(one, rel=1e-5)
 
 
-def test_processes_that_see_other_folders_are_refused(tmp_path):
+def test_processes_that_see_other_folders_are_refused(tmp_path, configure):
     """Two machines without a common disk: one finds a checkpoint, the other finds none."""
-    own = "'hydra.run.dir=\"" + str(tmp_path) + "/${oc.env:PADDLE_TRAINER_ID,0}\"'"
-    command = f"{TINY} TRAIN.eval_during_train=false {own}"
-    run = [sys.executable, *shlex.split(command)]
-    subprocess.run(run, cwd=SCRIPTS, check=True, timeout=240, capture_output=True)
+    settings = f"{TINY} TRAIN.eval_during_train=false"
+    cfg = configure("toy", settings)
+    cfg.output_dir = str(tmp_path / "0")
+    train(wgangp_toy.Toy(cfg))
     assert (tmp_path / "0" / "checkpoints" / "iteration_6.npz").exists()
-    logs = launch(tmp_path / "log", f"{command} TRAIN.resume=auto", status=2)
+    own = "'hydra.run.dir=\"" + str(tmp_path) + "/${oc.env:PADDLE_TRAINER_ID,0}\"'"
+    command = f"wgangp_toy.py {settings} {own} TRAIN.resume=auto"
+    logs = launch(tmp_path / "log", command, status=2)
     assert "checkpoints of the iterations 6, 0 (0 where there is none): all processes must" in logs
 
 
@@ -135,7 +151,7 @@ def test_a_terminated_launcher_saves_a_checkpoint(tmp_path):
     journal = folder / "metrics.jsonl"
     endless = "TRAIN.epochs=9999 TRAIN.iters_per_epoch=50 TRAIN.n_critic=100"
     with open(tmp_path / "out", "wb") as out:
-        launcher = start(log, f"{TINY} {endless} hydra.run.dir={folder}", stdout=out)
+        launcher = start(log, f"wgangp_toy.py {TINY} {endless} hydra.run.dir={folder}", stdout=out)
     try:
         # A record means that both processes are in the loop.
         stress.wait_until(launcher, lambda: journal.exists() and journal.stat().st_size > 0)
@@ -149,5 +165,5 @@ def test_a_terminated_launcher_saves_a_checkpoint(tmp_path):
 
 
 def test_several_processes_need_one_folder(tmp_path):
-    logs = launch(tmp_path / "log", TINY, status=2)
+    logs = launch(tmp_path / "log", f"wgangp_toy.py {TINY}", status=2)
     assert "several processes need one folder for all" in logs and "Traceback" not in logs

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resuming: a stopped or killed training ends like an uninterrupted one, or says why it can't."""
 
+import os
 import random
 import shutil
 import signal
 
 import pytest
 import stress
+from omegaconf import OmegaConf
 from trainings import read_records
+from trainings import rewrite_checkpoint
 
 import wgangp_mnist
 from modes.train import train
 from support.errors import UserError
 from training import checkpoints
 from training import resume
+from training.run_settings import RunSettings
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,19 @@ def test_a_stopped_training_ends_like_an_uninterrupted_one(toy, stop, overrides)
     assert [record["step"] for record in records] == [1, 3, 4, 6, 8, 9, 12]
     # Nothing is left to do, and nothing changes.
     assert stress.outcome(toy("stopped", overrides, "TRAIN.resume=auto")) == (weights, records)
+
+
+def test_a_stop_in_the_last_iteration_ends_like_no_stop(toy):
+    folder = toy("stopped", stop=12)
+    assert stress.outcome(folder) == stress.outcome(toy("uninterrupted"))
+
+
+def test_the_clock_of_records_continues(toy, tmp_path):
+    with pytest.raises(SystemExit):
+        toy("run", stop=8)
+    rewrite_checkpoint(tmp_path / "run" / "checkpoints" / "iteration_08.npz", seconds=1000.0)
+    records = read_records(toy("run", "TRAIN.resume=auto"))
+    assert [record["step"] for record in records if record["seconds"] >= 1000] == [9, 12]
 
 
 def test_killed_processes_resume_and_end_like_an_uninterrupted_one(tmp_path):
@@ -130,6 +147,95 @@ def test_a_longer_training_continues_and_its_other_settings_are_named(toy, monke
     # The rate falls to 0 over 16 iterations, from this run's own rate.
     last = read_records(folder)[-1]
     assert last["step"] == 16 and last["learning_rate"] == pytest.approx(0.1 / 16)
+
+
+def make_checkpoint(cfg, **machine):
+    """A checkpoint of a configuration on this machine, without arrays."""
+    contents = {
+        "settings": OmegaConf.to_container(cfg, resolve=True),
+        "machine": {**checkpoints.describe_machine(), **machine},
+    }
+    return checkpoints.Checkpoint("former.npz", contents, {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("mode", "eval"), ("output_dir", "elsewhere"), ("device", "gpu")),
+        *(("use_tbd", True), ("use_vdl", True), ("DATA.data_path", "elsewhere")),
+        *(("TRAIN.resume", "auto"), ("TRAIN.keep", 7), ("EVAL.num_samples", 7)),
+        *(("EVAL.inception_weights", "x.pth"), ("EVAL.pretrained_gen_model_path", "x")),
+        *(("EVAL.pretrained_dis_model_path", "x"), ("INFER.frames", 3)),
+    ],
+)
+def test_harmless_settings_may_change_silently(key, value, configure, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(resume.logger, "warning", warnings.append)
+    cfg = configure("cifar10")
+    checkpoint = make_checkpoint(cfg)
+    OmegaConf.update(cfg, key, value)
+    resume.check_settings(RunSettings.of(cfg), checkpoint)
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("seed", 7), ("log_freq", 7), ("TRAIN.batch_size", 7), ("LOSS.penalty_weight", 7)),
+        *(("EVAL.batch_size", 7), ("MODEL.gen_net.batch_norm_statistics", "running")),
+    ],
+)
+def test_other_settings_are_named_in_a_warning(key, value, configure, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(resume.logger, "warning", warnings.append)
+    cfg = configure("cifar10")
+    checkpoint, former = make_checkpoint(cfg), OmegaConf.select(cfg, key)
+    OmegaConf.update(cfg, key, value)
+    resume.check_settings(RunSettings.of(cfg), checkpoint)
+    (text,) = warnings
+    assert text.endswith(f"uninterrupted one: {key} was {former} and is {value}.")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("LOSS.name", "gan"), ("TRAIN.optimizer", "SGD"), ("TRAIN.critic_optimizer", "SGD")),
+        *(("TRAIN.ema.decay", 0.5), ("MODEL.use_label", False), ("MODEL.gen_net.dim", 7)),
+    ],
+)
+def test_settings_of_other_networks_are_refused(key, value, configure):
+    cfg = configure("cifar10", "TRAIN.critic_optimizer=Adam")
+    checkpoint, former = make_checkpoint(cfg), OmegaConf.select(cfg, key)
+    OmegaConf.update(cfg, key, value)
+    with pytest.raises(UserError, match=f"of another training: {key} was {former} and is {value}"):
+        resume.check_settings(RunSettings.of(cfg), checkpoint)
+
+
+def test_another_machine_is_named_in_a_warning(configure, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(resume.logger, "warning", warnings.append)
+    cfg = configure("cifar10")
+    resume.check_settings(RunSettings.of(cfg), make_checkpoint(cfg, processes="7", paddle="1.0"))
+    (text,) = warnings
+    version = checkpoints.describe_machine()["paddle"]
+    assert f"paddle was 1.0 and is {version}, processes was 7 and is 1." in text
+
+
+def test_a_folder_resumes_from_its_newest_checkpoint(toy, tmp_path):
+    folder = toy("run", "TRAIN.epochs=2 TRAIN.lr_schedule=constant")
+    longer = toy("longer", f"TRAIN.resume={folder} TRAIN.lr_schedule=constant")
+    expected = stress.outcome(toy("uninterrupted", "TRAIN.lr_schedule=constant"))
+    assert stress.outcome(longer) == expected
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty holds no checkpoint to resume from"):
+        toy("other", f"TRAIN.resume={tmp_path}/empty")
+
+
+def test_the_best_checkpoint_replaces_absent_others(toy):
+    folder = toy("run")
+    for path in checkpoints.list_newest_first(str(folder / "checkpoints")):
+        os.remove(path)
+    assert resume.newest(str(folder)).path == str(folder / "checkpoints" / "best.npz")
 
 
 def test_a_checkpoint_of_another_folder_does_not_overwrite_a_training(toy):

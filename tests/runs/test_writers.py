@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorBoard gets the records and pictures of a run."""
+"""TensorBoard gets a run's records and pictures."""
 
 import importlib.util
 import struct
@@ -18,7 +18,7 @@ TINY = (
 
 
 def read_events(folder):
-    """Tags and steps of TensorBoard's files: records of length, checksum, bytes, checksum."""
+    """Tags and steps of TensorBoard's files; a record is length, checksum, bytes, checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
     found = []
@@ -37,7 +37,9 @@ def test_tensorboard_has_the_records_and_the_pictures(configure, tmp_path):
     train(wgangp_mnist.Mnist(configure("mnist", TINY, "use_tbd=true")))
     found = read_events(tmp_path / "tensorboard")
     assert [step for tag, step in found if tag == "samples"] == [0, 2, 4]
-    steps = [record["step"] for record in read_records(tmp_path)]
+    records = read_records(tmp_path)
+    steps = [record["step"] for record in records]
+    assert {tag for tag, _ in found} == {"samples", *records[-1]} - {"step", "seconds"}
     for tag in ("wasserstein", "critic_loss", "gradient_norm", "learning_rate"):
         assert [step for name, step in found if name == tag] == steps
 

@@ -148,6 +148,31 @@ def test_make_table_names_missing_results(name, tmp_path):
         tables.fill_markers(f"<!-- results: {name} --><!-- end of results -->", tmp_path)
 
 
+def test_tables_of_damaged_files_and_of_faults_have_sums(tmp_path):
+    outcomes = {"refused": 1200, "equal": 30, "different": 4, "crash": 0, "hang": 0}
+    targets = {"mnist.pkl.gz": outcomes, "checkpoint": {**outcomes, "hang": 1}}
+    total = {"refused": 2400, "equal": 60, "different": 8, "crash": 0, "hang": 1}
+    (tmp_path / "fuzz.json").write_text(json.dumps({"targets": targets, "total": total}))
+    assert tables.make_table("fuzz", tmp_path).splitlines() == [
+        "| reader | files | refused | read as written | read otherwise | failed |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| mnist.pkl.gz | 1,234 | 1,200 | 30 | 4 | 0 |",
+        "| checkpoint | 1,235 | 1,200 | 30 | 4 | 1 |",
+        "| all readers | 2,469 | 2,400 | 60 | 8 | 1 |",
+    ]
+    faults = {"SIGKILL at a random moment": {"cases": 3, "right": 2, "wrong": 1}}
+    (tmp_path / "stress.json").write_text(json.dumps({"classes": faults}))
+    lines = tables.make_table("stress", tmp_path, chinese=True).splitlines()
+    assert lines[0] == "| 故障 | 次数 | 符合承诺 | 不符合 |"
+    assert lines[2:] == ["| 随机时刻 SIGKILL | 3 | 2 | 1 |", "| 合计 | 3 | 2 | 1 |"]
+
+
+@pytest.mark.parametrize(("name", "command"), [("fuzz", "make fuzz"), ("stress", "make stress")])
+def test_make_table_names_what_makes_missing_counts(name, command, tmp_path):
+    with pytest.raises(SystemExit, match=f"{name}.json is missing: `{command}` makes it"):
+        tables.make_table(name, tmp_path)
+
+
 def test_mistakes_are_measured_and_tabled(tmp_path):
     rng = np.random.default_rng(0)
     sets = [(rng.integers(256, size=(60, 784)) / 256, np.arange(60) % 10) for _ in range(3)]

@@ -101,6 +101,8 @@ def own(tmp_path):
         ("--multirun TRAIN.epoch=1,2", ["TRAIN.epoch. Did you mean TRAIN.epochs?"]),
         ("--multirun TRAIN.epochs=0,1", ["TRAIN.epochs=0 must be at least 1"]),
         ("--multirun TRAIN.epochs=range(0,2)", ["TRAIN.epochs=0 must be at least 1"]),
+        ("--multirun TRAIN.epochs=1,2,0 seed=1,2", ["TRAIN.epochs=0 must be at least 1"]),
+        ("--multirun DATA.mode=8gaussians,typo", ["DATA.mode=typo is unknown"]),
         ("-m TRAIN.epochs=${hydra:job.num} seed=1,2", ["TRAIN.epochs=0 must be at least 1"]),
         ("hydra.mode=MULTIRUN TRAIN.epochs=0,1", ["TRAIN.epochs=0 must be at least 1"]),
         # files of the user's own

@@ -20,7 +20,7 @@ from data import synthetic
 from data.image_set import ImageSet
 from support import archives
 from support.errors import UserError
-from support.unpickling import MAX_STEPS
+from support.opcodes import MAX_STEPS
 from support.unpickling import unpickle
 
 
@@ -31,7 +31,7 @@ def add_member(archive, name, content):
 
 
 def write_cifar(path, sizes, protocol=2, **replaced):
-    """An archive in CIFAR-10's layout; returns what is in it, by member."""
+    """Writes an archive in CIFAR-10's layout; returns its contents by member."""
     rng, contents = np.random.default_rng(0), collections.OrderedDict()
     with tarfile.open(path, "w:gz") as archive:
         for name, size in sizes.items():
@@ -58,7 +58,7 @@ def test_small_pickles_that_grow_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_cifar10_of_any_number_and_size_of_batches(tmp_path, protocol):
+def test_cifar10_batches_of_any_number_and_size_are_read(tmp_path, protocol):
     path = tmp_path / "cifar.tar.gz"
     sizes = {"data_batch_1": 5, "data_batch_2": 1, "data_batch_3": 7, "test_batch": 4}
     contents = write_cifar(path, sizes, protocol)
@@ -100,7 +100,7 @@ def test_cifar10_of_another_layout_is_refused(tmp_path, batch, message):
     assert "data_batch_1" in str(error.value)
 
 
-def test_keys_written_by_python_3_and_a_second_test_batch(tmp_path):
+def test_python_3_keys_and_a_second_test_batch_are_read(tmp_path):
     path = tmp_path / "cifar.tar.gz"
     batch = {"data": np.ones((3, 3072), "uint8"), "labels": [1, 2, 3]}
     write_cifar(path, {"data_batch_1": 2, "test_batch_1": 3, "test_batch_2": 3}, test_batch_2=batch)
@@ -143,13 +143,16 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     assert not mark.exists()
 
 
+RECONSTRUCT = np.zeros(1).__reduce__()[0]  # NumPy's function that pickles name.
+
+
 class Crafted(np.ndarray):
-    """Pickles as an array whose type says that its bytes are pointers to objects."""
+    """Pickles as an array whose type claims that its bytes are pointers to objects."""
 
     def __reduce__(self):
         dtype = np.dtype([("a", "O")])
         return (
-            np.core.multiarray._reconstruct,
+            RECONSTRUCT,
             (np.ndarray, (0,), b"b"),
             (
                 *(1, (1,), dtype, False),
@@ -186,18 +189,18 @@ def test_arrays_of_every_protocol_order_and_type_come_back():
                 assert back.dtype == value.dtype
 
 
-def test_damage_that_only_the_last_checksum_shows_is_found(tmp_path):
+def test_damage_to_the_last_checksum_is_found(tmp_path):
     """The checksum of a compressed archive follows the tar's own end, where tarfile stops."""
     path = tmp_path / "cifar.tar.gz"
     write_cifar(path, {"data_batch_1": 3, "test_batch": 2})
     content = bytearray(path.read_bytes())
-    content[-8] ^= 1  # of the checksum itself
+    content[-8] ^= 1  # The checksum itself is damaged.
     path.write_bytes(content)
-    with pytest.raises(UserError, match="CRC check failed"):
+    with pytest.raises(UserError, match="incorrect data check"):
         functions.read_cifar10(str(path))
 
 
-def test_a_member_that_is_there_twice_is_refused(tmp_path):
+def test_a_member_that_occurs_twice_is_refused(tmp_path):
     path = tmp_path / "cifar.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for name in ("data_batch_1", "data_batch_1", "test_batch"):
@@ -245,7 +248,7 @@ def test_mnist_of_another_layout_is_refused(tmp_path, sets):
         functions.read_mnist(str(tmp_path / "m.pkl.gz"))
 
 
-def test_the_real_mnist(shared):
+def test_the_real_mnist_is_read(shared):
     data = functions.read_mnist(shared("mnist.pkl.gz"))
     assert data.train_images.shape == (50000, 1, 28, 28)
     assert data.test_images.shape == (10000, 1, 28, 28)
@@ -256,7 +259,7 @@ def test_the_real_mnist(shared):
     assert data.train_images.max() == 255
 
 
-def test_the_emoji_archive(shared):
+def test_the_emoji_archive_is_read(shared):
     data = functions.read_cifar10(shared("emoji-cifar10-layout.tar.gz"))
     assert data.train_images.shape[1:] == (3, 32, 32)
     assert len(data.train_images) + len(data.test_images) == 3781
@@ -274,7 +277,7 @@ def test_dequantisation_is_drawn_at_each_read_and_stays_in_its_level():
         assert (noisy - levels).mean() == pytest.approx(1 / 256, rel=0.05)
     assert (one != two).mean() > 0.9
     np.testing.assert_allclose(functions.prepare_cifar10(images), levels, atol=1e-6)
-    # As a training reads: the same pictures in two passes.
+    # A training reads the same pictures in two passes.
     prepare = functions.prepare_cifar10
     real = streams.shuffled_images(images, np.arange(4), prepare, 8, (0,))["real"]
     passes = [np.sort(real[np.arange(i, i + 4)].reshape(4, -1)[:, 0]) for i in (0, 4)]
@@ -317,7 +320,7 @@ def test_class_names_are_empty_unless_given():
     assert ImageSet(images, labels, images, labels, ["a", "b"]).class_names == ("a", "b")
 
 
-def test_synthetic_shapes_are_ten_classes_that_a_classifier_can_tell():
+def test_synthetic_shapes_are_ten_classes_that_a_classifier_recognises():
     from sklearn.ensemble import RandomForestClassifier
 
     data = synthetic.synthetic_set(train=1500, test=300)
@@ -337,8 +340,8 @@ SHAPE_LEVELS = [
 ]
 
 
-def test_synthetic_shapes_cover_what_they_covered_in_earlier_versions():
-    """Brightness per class, in grey levels: a run on these pictures can be repeated."""
+def test_synthetic_shapes_have_the_brightness_of_earlier_versions():
+    """Mean grey levels per class are kept, so a run on these pictures can be repeated."""
     data = synthetic.synthetic_set()
     assert (len(data.train_images), len(data.test_images)) == (5000, 1000)
     levels = [data.train_images[data.train_labels == label].mean() for label in range(10)]
@@ -346,14 +349,14 @@ def test_synthetic_shapes_cover_what_they_covered_in_earlier_versions():
 
 
 @pytest.mark.parametrize(
-    ("name", "modes", "spread"),
+    ("name", "modes", "deviation"),
     [("8gaussians", 8, 0.02 / 1.414), ("25gaussians", 25, 0.05 / 2.828)],
 )
-def test_mixtures(name, modes, spread):
+def test_mixtures_have_equal_modes_of_a_known_deviation(name, modes, deviation):
     points = synthetic.draw_toy(name, np.random.default_rng(0), 20000)
     assert points.dtype == np.float32
     centres, sigma = synthetic.toy_centres(name)
-    assert sigma == pytest.approx(spread) and len(centres) == modes
+    assert sigma == pytest.approx(deviation) and len(centres) == modes
     nearest = ((points[:, None] - centres) ** 2).sum(2)
     share = np.bincount(nearest.argmin(1), minlength=modes) / len(points)
     np.testing.assert_allclose(share, 1 / modes, rtol=0.2)
@@ -367,7 +370,7 @@ def test_mixtures_have_the_authors_extent():
     assert grid.min() == -4 / 2.828 and grid.max() == 4 / 2.828
 
 
-def test_swiss_roll_is_scikit_learns():
+def test_the_swiss_roll_is_scikit_learns():
     ours = synthetic.draw_toy("swissroll", np.random.default_rng(0), 4000)
     theirs = make_swiss_roll(4000, noise=0.25, random_state=1)[0][:, [0, 2]] / 7.5
     for axis in range(2):
@@ -381,20 +384,20 @@ def test_the_swiss_roll_has_noise_of_a_quarter():
     t = np.linspace(1.5 * np.pi, 4.5 * np.pi, 4000)
     roll = np.stack([t * np.cos(t), t * np.sin(t)], 1)
     nearest = spatial.cKDTree(roll).query(points)[0]
-    # Across the roll only: along it, a point has another nearest one.
+    # The distance measures noise across the roll only.
     assert np.sqrt((nearest**2).mean()) == pytest.approx(0.25, rel=0.05)
 
 
-def test_inception_score_of_known_cases():
+def test_inception_score_has_the_values_of_known_cases():
     uniform = np.full((100, 10), 0.1)
     assert functions.inception_score(uniform) == pytest.approx((1.0, 0.0))
     sure = np.tile(np.eye(10), (10, 1))
     assert functions.inception_score(sure) == pytest.approx((10.0, 0.0))
-    # Samples in the order of classes break the splits: each has one class only.
+    # Sorted samples make splits of one class each, so the score is 1.
     assert functions.inception_score(np.repeat(np.eye(10), 10, 0)) == pytest.approx((1.0, 0.0))
 
 
-def test_inception_score_against_scipy():
+def test_inception_score_equals_scipys():
     p = np.random.default_rng(0).dirichlet(np.full(7, 0.3), 103)
     scores = []
     # OpenAI's code cuts 103 rows at these places.

@@ -212,12 +212,19 @@ def test_multirun_runs_each_combination(script, tmp_path):
 
 
 def test_multirun_checks_each_job_at_its_start(script, tmp_path):
-    arguments = ("-m", "TRAIN.epochs=1,0", "hydra.sweep.dir=sweep", "device=cpu")
-    status, text = script(*arguments)
+    """Values are checked one by one before the first job; a combination only by its own job."""
+    values = ("mode=train,eval", "MODEL.arch=paper,published")
+    status, text = script("-m", *values, "hydra.sweep.dir=sweep", "device=cpu")
+    assert status == 2 and "Error: MODEL.arch=published is for mode=eval" in text
+    assert "Traceback" not in text and [cfg.MODEL.arch for cfg in script.ran] == ["paper"]
+    # The first job's log is not the place for it.
+    assert "published" not in (tmp_path / "sweep" / "0" / "train.log").read_text()
+
+
+def test_multirun_checks_all_values_before_the_first_job(script):
+    status, text = script("-m", "TRAIN.epochs=1,0", "hydra.sweep.dir=sweep", "device=cpu")
     assert status == 2 and "Error: TRAIN.epochs=0 must be at least 1.\n" in text
-    assert "Traceback" not in text and [cfg.TRAIN.epochs for cfg in script.ran] == [1]
-    # the first job's log is not the place for it
-    assert "must be" not in (tmp_path / "sweep" / "0" / "train.log").read_text()
+    assert script.ran == []
 
 
 def test_help_names_groups_and_settings(script):

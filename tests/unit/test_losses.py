@@ -8,10 +8,10 @@ from helpers import CRITICS
 from plain import randomise
 
 import functions
+from functions import Objective
 from kernels.first_order import first_order_penalty
 from networks.base import Critic
 from support.errors import UserError
-from training.objectives import Objective
 from training.objectives import wasserstein_critic
 from training.objectives import wasserstein_generator
 

@@ -4,9 +4,11 @@
 import hashlib
 import zipfile
 
+import fuzz_cases
 import numpy as np
 import pytest
 
+from support import archives
 from support import npz
 from support.errors import UserError
 
@@ -70,3 +72,48 @@ def test_read_npz_refuses_compressed_and_absent_files(tmp_path):
         npz.read_npz(str(path))
     with pytest.raises(UserError, match="is not intact .*No such file"):
         npz.read_npz(str(tmp_path / "absent.npz"))
+
+
+@pytest.mark.parametrize("number", range(len(fuzz_cases.crafted_npy())))
+def test_read_npz_refuses_arrays_of_impossible_heads(tmp_path, number):
+    path = tmp_path / "c.npz"
+    content = fuzz_cases.pack_zip([("a.npy", fuzz_cases.crafted_npy()[number])])
+    path.write_bytes(fuzz_cases.with_checksum(content + bytes(64)))
+    with pytest.raises(UserError, match="c.npz is not intact .*(array|number|dimensions)"):
+        npz.read_npz(str(path))
+
+
+@pytest.mark.parametrize("number", range(6, 12))
+def test_read_npz_refuses_crafted_archives_with_a_right_checksum(tmp_path, number):
+    (tmp_path / "c.npz").write_bytes(fuzz_cases.crafted_zips()[number])
+    with pytest.raises(UserError, match="c.npz is not intact"):
+        npz.read_npz(str(tmp_path / "c.npz"))
+
+
+def test_files_beyond_the_limit_are_neither_read_nor_written(tmp_path, monkeypatch):
+    path = tmp_path / "c.npz"
+    with open(path, "wb") as file:
+        file.truncate(6 * 10**9)
+    with pytest.raises(UserError, match="is not intact .it is larger than 4 GiB"):
+        npz.read_npz(str(path))
+    npz.write_npz(str(path), ARRAYS)
+    size = path.stat().st_size
+    monkeypatch.setattr(archives, "MAX_BYTES", size // npz.PARTS + 1)
+    npz.write_npz(str(path), ARRAYS)
+    assert npz.read_npz(str(path)).keys() == ARRAYS.keys()
+    monkeypatch.setattr(archives, "MAX_BYTES", size // npz.PARTS - 1)
+    with pytest.raises(UserError, match="c.npz would be larger than .*Make the networks smaller"):
+        npz.write_npz(str(path), ARRAYS)
+    with pytest.raises(UserError, match="is not intact .it is larger than"):
+        npz.read_npz(str(path))
+
+
+def test_little_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
+    npz.write_npz(str(tmp_path / "c.npz"), ARRAYS)
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(archives, "read_uncompressed_zip", fail)
+    with pytest.raises(MemoryError):
+        npz.read_npz(str(tmp_path / "c.npz"))

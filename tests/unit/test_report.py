@@ -10,12 +10,16 @@ import pytest
 from omegaconf import OmegaConf
 
 import functions
+import wgangp_toy
 from measures import report as report_module
 from measures.evaluation import Evaluator
 from measures.evaluation import make_measure
 from measures.report import make_rows
 from measures.report import make_table
 from measures.report import report
+from modes.evaluate import evaluate
+from support import weight_files
+from support.errors import UserError
 
 NETWORK = {"network": "some network", "sha256": "abc" * 20}
 
@@ -60,11 +64,10 @@ def lines(monkeypatch):
 def write_report(folder, measures):
     """Writes a report of a toy generator; returns its file of weights and the pictures drawn."""
     generator, weights = functions.WganGpToyGenerator(4), folder / "g.pdparams"
-    weights.write_bytes(b"weights")
     config = OmegaConf.create({"seed": 7, "again": "${seed}"})
     drawn = []
     evaluator = Evaluator(generator, measures, str(folder), 7, "cpu")
-    sources = {"pretrained_gen_model_path": str(weights)}
+    sources = {"pretrained_gen_model_path": {"source": str(weights), "sha256": "12" * 32}}
     report(evaluator, drawn.append, str(folder), 7, sources, config)
     return weights, drawn
 
@@ -76,7 +79,7 @@ def test_report_writes_figures_configuration_and_a_picture(tmp_path, monkeypatch
     measure = measure_of(20, lambda _: figures, real={"modes": 8.0}, real_count=30)
     weights, drawn = write_report(tmp_path, {"generated": measure})
     assert drawn == [str(tmp_path / "samples.png")]
-    checksum = hashlib.sha256(b"weights").hexdigest()
+    checksum = "12" * 32
     absent = dict.fromkeys(("deviation", "real", "real_deviation", "real_num_samples"))
     absent["measured_by"] = None
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
@@ -94,10 +97,18 @@ def test_report_writes_figures_configuration_and_a_picture(tmp_path, monkeypatch
     }
     assert (tmp_path / "config_eval.yaml").read_text() == "seed: 7\nagain: 7\n"
     assert (tmp_path / "config.yaml").read_text() == "a training's"
-    assert f"Evaluated {weights} (EVAL.pretrained_gen_model_path), SHA-256 {checksum[:12]}" in lines
+    assert f"Evaluated {weights} (EVAL.pretrained_gen_model_path), SHA-256 {checksum}" in lines
     table = make_table(make_rows(figures, measure))
     assert f"Figures of seed 7:\n{table}" in lines
     assert lines[-1] == f"Wrote {tmp_path}/metrics.json"
+
+
+def test_the_log_has_a_line_for_each_network_that_measured(tmp_path, lines):
+    figures = {"fid": 1.0, "inception_score": 2.0}
+    measure = measure_of(3, lambda _: figures, measured_by={"reference": "x", **NETWORK})
+    write_report(tmp_path, {"generated": measure})
+    assert lines.count(f"Measured by some network, SHA-256 {'abc' * 20}") == 1
+    assert sum("SHA-256" in line for line in lines) == 2
 
 
 def test_report_of_several_measures_has_the_rows_of_all(tmp_path):
@@ -107,6 +118,43 @@ def test_report_of_several_measures_has_the_rows_of_all(tmp_path):
     write_report(tmp_path, {"a": first, "b": second})
     rows = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
     assert {name: row["num_samples"] for name, row in rows.items()} == {"of_3": 3, "of_5": 5}
+
+
+def test_evaluation_names_the_checksums_of_what_it_read(configure, tmp_path, lines):
+    experiment = wgangp_toy.Toy(
+        configure("toy", "mode=eval MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 EVAL.num_samples=50")
+    )
+    settings, digests = experiment.cfg.EVAL, {}
+    for short, network in zip(("gen", "dis"), experiment.make_networks()):
+        path = tmp_path / f"{short}.pdparams"
+        weight_files.save_weights(network, str(path))
+        key = f"pretrained_{short}_model_path"
+        settings[key] = str(path)
+        digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+    evaluate(experiment)
+    written = json.loads((tmp_path / "metrics.json").read_text())["weights"]
+    assert {key: part["sha256"] for key, part in written.items()} == digests
+    for key, digest in digests.items():
+        assert f"Evaluated {settings[key]} (EVAL.{key}), SHA-256 {digest}" in lines
+
+
+@pytest.mark.parametrize("short", ["gen", "dis"])
+def test_evaluation_refuses_weights_with_another_checksum(short, configure, tmp_path):
+    (tmp_path / "nonsense.pdparams").write_bytes(b"nonsense")
+    experiment = wgangp_toy.Toy(configure("toy", "mode=eval MODEL.gen_net.dim=4"))
+    settings = experiment.cfg.EVAL
+    if short == "dis":
+        weight_files.save_weights(experiment.make_networks()[0], str(tmp_path / "g.pdparams"))
+        settings.pretrained_gen_model_path = str(tmp_path / "g")
+    settings[f"pretrained_{short}_sha256"] = "0" * 64
+    if short == "dis":
+        with pytest.raises(UserError, match="EVAL.pretrained_dis_sha256 needs EVAL.pretrained_dis"):
+            evaluate(experiment)
+    settings[f"pretrained_{short}_model_path"] = str(tmp_path / "nonsense")
+    digest = hashlib.sha256(b"nonsense").hexdigest()
+    message = f"SHA-256 {digest}, but EVAL.pretrained_{short}_sha256 demands {'0' * 64}"
+    with pytest.raises(UserError, match=message):
+        evaluate(experiment)
 
 
 def test_report_without_measures_has_no_table(tmp_path, lines):
@@ -126,4 +174,4 @@ def test_report_is_written_by_the_first_process_only(tmp_path, monkeypatch):
     monkeypatch.setattr(report_module.dist, "get_rank", lambda: 1)
     _, drawn = write_report(tmp_path, {"generated": measure_of(3, metric)})
     assert evaluated and not drawn
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.pdparams"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == []

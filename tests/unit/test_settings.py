@@ -119,6 +119,11 @@ def test_defaults_of_each_script_pass(configure):
         ("EVAL.pretrained_gen_model_path", 3, ["=3 is not a path: put it in quotes."]),
         ("INFER.export_path", None, ["INFER.export_path=null is not a path"]),
         ("TRAIN.resume", 5, ["TRAIN.resume=5 is not a path"]),
+        ("EVAL.pretrained_gen_sha256", "12ab", ["=12ab is not a SHA-256: give its 64 hexadecimal"]),
+        ("EVAL.pretrained_dis_sha256", "g" * 64, ["is not a SHA-256"]),
+        ("INFER.pretrained_sha256", 7, ["=7 is not a SHA-256", "digits, in quotes."]),
+        ("INFER.pretrained_sha256", "0aB9" * 16 + "0", ["is not a SHA-256"]),
+        ("INFER.pretrained_sha256", "0aB9" * 16, None),
         ("output_dir", None, ["output_dir=null is not a path"]),
         ("MODEL.arch", "published", ["MODEL.arch=published is for mode=eval"]),
         # references
@@ -215,7 +220,7 @@ MODES = [
     "mode=infer INFER.export_path={0}/exported",
 ]
 DIVERGING = "MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 TRAIN.learning_rate=1e30 TRAIN.epochs=3"
-NO_DATA = "DATA.data_path=/nowhere/none.gz"
+OTHER_DATA = "DATA.data_path={1}/a/0.png"  # a file of another kind
 NO_INCEPTION = "EVAL.inception_weights=/nowhere/none.pth"
 RUNS = {
     "wgangp_toy": {
@@ -225,12 +230,12 @@ RUNS = {
         "LOSS=wgan_div": [],
     },
     "wgangp_mnist": {
-        NO_DATA: [],
+        OTHER_DATA: [],
         "DATA.source=digits": MODES,
         "DATA.source=digits preset=wgan_lab TRAIN.epochs=1 TRAIN.iters_per_epoch=1": [],
     },
     "wgangp_cifar10": {
-        NO_DATA: [],
+        OTHER_DATA: [],
         f"DATA.source=synthetic {NO_INCEPTION}": [],
         "DATA.source=synthetic EVAL.inception=false": MODES,
     },

@@ -46,6 +46,13 @@ def test_sha256_is_that_of_the_content(tmp_path):
     assert storage.sha256(str(tmp_path / "file")) == hashlib.sha256(content).hexdigest()
 
 
+def test_remove_partial_leaves_folders_and_removes_links(tmp_path):
+    (tmp_path / "x.partial").mkdir()
+    (tmp_path / "y.partial").symlink_to(tmp_path / "x.partial")
+    storage.remove_partial(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.partial"]
+
+
 def test_check_writable_creates_the_folder_or_says_why_not(tmp_path):
     storage.check_writable(str(tmp_path / "a" / "b"), "hint")
     assert list((tmp_path / "a" / "b").iterdir()) == []

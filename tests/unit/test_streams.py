@@ -27,7 +27,7 @@ def test_streams_of_other_seeds_differ():
     assert len(set(draws)) == 4
 
 
-def test_distributions():
+def test_draws_have_their_distributions():
     positions = list(range(20000))
     noise = streams.normal_stream(20000, (0,), 2)[positions]
     assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
@@ -48,7 +48,7 @@ def test_each_pass_holds_every_row_once_in_a_new_order():
     assert len({tuple(one) for one in passes}) == 3
 
 
-def test_a_set_smaller_than_a_batch():
+def test_a_set_smaller_than_a_batch_is_read_evenly():
     rows = streams.Shuffle(3, (3,))(np.arange(10))
     assert np.bincount(rows).tolist() in ([4, 3, 3], [3, 4, 3], [3, 3, 4])
 
@@ -87,7 +87,7 @@ def test_another_attempt_draws_other_numbers_at_the_same_positions():
     np.testing.assert_array_equal(stream[[0, 1]], first)
 
 
-def test_a_failure_belongs_to_its_stream_and_the_last_seek():
+def test_a_failure_is_kept_by_its_stream_until_the_next_seek():
     errors = [OSError("first"), ValueError("second")]
 
     def draw(rng, positions):

@@ -4,6 +4,7 @@
 import pickle
 import zipfile
 
+import fuzz_cases
 import inception_reference
 import numpy as np
 import pytest
@@ -93,12 +94,45 @@ def test_read_pth_reads_every_type(tmp_path, kind, dtype):
     ],
 )
 def test_read_pth_refuses_tensors_beyond_their_storage(tmp_path, offset, shape, strides):
-    with pytest.raises(UserError, match="beyond its storage|not whole numbers"):
+    with pytest.raises(
+        UserError, match="beyond its storage|else than whole numbers|below 0 or far too large"
+    ):
         read(
             tmp_path / "w.pth",
             tensor(offset, shape, strides, 4),
             storages={"0": NUMBERS[:4].tobytes()},
         )
+
+
+@pytest.mark.parametrize("rank", [33, 64, 100, 2000])
+def test_read_pth_refuses_tensors_of_too_many_dimensions(tmp_path, rank):
+    """NumPy's as_strided does not check the rank, and writes beyond its memory."""
+    with pytest.raises(UserError, match="dimensions, more than 32"):
+        read(tmp_path / "w.pth", tensor(0, (1,) * rank, (1,) * rank))
+    found = read(tmp_path / "w.pth", tensor(3, (1,) * 31 + (2,), (7,) * 31 + (4,)))["0"]
+    assert found.shape == (1,) * 31 + (2,) and found.ravel().tolist() == [3, 7]
+
+
+def test_read_pth_refuses_an_empty_tensor_of_huge_sizes(tmp_path):
+    with pytest.raises(UserError, match="an empty array has a size that is far too large"):
+        read(tmp_path / "w.pth", tensor(0, (0, 2**39, 2**39), (1, 1, 1)))
+    for shape in ((0, 50), (50, 0)):  # as PyTorch writes them, with a storage of nothing
+        part = tensor(0, shape, (max(shape[1], 1), 1), 0)
+        found = read(tmp_path / "w.pth", part, storages={"0": b""})["0"]
+        assert found.shape == shape and found.dtype == "<f4"
+
+
+def test_read_pth_refuses_a_storage_whose_key_is_slow_to_hash(tmp_path):
+    part = b"(" + fuzz_cases.STORAGE % fuzz_cases.shared_by_memo() + b"t"
+    with pytest.raises(UserError, match="not a storage"):
+        read(tmp_path / "w.pth", part)
+
+
+def test_read_pth_refuses_files_that_are_too_large(tmp_path):
+    with open(tmp_path / "w.pth", "wb") as file:
+        file.truncate(6 * 10**9)
+    with pytest.raises(UserError, match="w.pth can't be read .it is larger than 1 GiB"):
+        torch_files.read_pth(str(tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,15 @@
 """Pickles that share, grow, or try to change the functions that they may call."""
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
+import fuzz_cases
 import numpy as np
 import pytest
 
+from support import opcodes
 from support import unpickling
 from support.errors import UserError
 from support.unpickling import unpickle
@@ -45,14 +50,16 @@ def test_unpickle_refuses_bytes_after_the_end():
         unpickle(pickle.dumps([1]) + b"x", "here")
 
 
-def test_unpickle_limits_steps_and_memo(monkeypatch):
+def test_unpickle_limits_steps_and_memo():
     content = b"\x80\x02]" + b"]a" * 10 + b"."
     steps = 2 + 20 + 1  # PROTO, EMPTY_LIST, ten pairs, STOP
-    monkeypatch.setattr(unpickling, "MAX_STEPS", steps)
-    assert unpickle(content, "here") == [[]] * 10
-    monkeypatch.setattr(unpickling, "MAX_STEPS", steps - 1)
+    assert unpickle(content, "here", budget=opcodes.Budget(steps)) == [[]] * 10
     with pytest.raises(UserError, match="it is made in more than 22 steps"):
-        unpickle(content, "here")
+        unpickle(content, "here", budget=opcodes.Budget(steps - 1))
+    shared = opcodes.Budget(2 * steps - 1)  # of two pickles of one file
+    assert unpickle(content, "here", budget=shared) == [[]] * 10
+    with pytest.raises(UserError, match="it is made in more than 45 steps"):
+        unpickle(content, "here", budget=shared)
     with pytest.raises(UserError, match="memo index larger than its own size"):
         unpickle(b"\x80\x02Nr" + (10**9).to_bytes(4, "little") + b".", "here")
 
@@ -69,3 +76,102 @@ def test_unpickle_encodes_bytes_of_protocol_2():
 def test_as_text_decodes_bytes_only():
     assert unpickling.as_text(b"name") == unpickling.as_text("name") == "name"
     assert unpickling.as_text(5) == 5
+
+
+KEYS = "keys are not texts, bytes or small integers"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({(1, 2): 3}, KEYS),
+        ({None: 1}, KEYS),
+        ({1.5: 1}, KEYS),
+        ({True: 1}, KEYS),
+        ({2**61 - 1: 1}, KEYS),
+        ({np.int64(1): 1}, KEYS),
+        ({1, 2}, "opcode|names"),
+        (frozenset([1]), "opcode|names"),
+        (Path("x"), "names|opcode"),
+    ],
+)
+@pytest.mark.parametrize("protocol", range(6))
+def test_unpickle_refuses_what_could_be_slow_to_hash(value, message, protocol):
+    with pytest.raises(UserError, match=f"here is not a pickle .*({message})"):
+        unpickle(pickle.dumps(value, protocol), "here")
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_unpickle_reads_keys_of_every_protocol(protocol):
+    keys = ["text", "\u56fe", b"bytes", b"\xff", b"", 0, -1, 255, 65536, 2**31 - 1, ""]
+    # In protocol 2 and below, Python 3 writes texts as such, and bytes by a call.
+    value = {key: [number] for number, key in enumerate(keys)}
+    assert unpickle(pickle.dumps(value, protocol), "here") == value
+    shared = {"a": value, "b": value}
+    assert unpickle(pickle.dumps(shared, protocol), "here") == shared
+
+
+def test_unpickle_reads_what_python_2_wrote():
+    """Texts of Python 2, and an OrderedDict as a list of pairs."""
+    content = b"ccollections\nOrderedDict\np0\n((lp1\n(lp2\nS'a'\np3\naI1\naatp4\nRp5\n."
+    assert unpickle(content, "here") == {b"a": 1}
+    assert unpickle(b"(dp0\nS'data'\np1\n(lp2\nI1\naI01\nas.", "here") == {b"data": [1, True]}
+
+
+def test_slow_pickles_are_refused_before_they_are_read():
+    """A child reads them, since a plain unpickler would not come back from most of them."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.path.insert(0, sys.argv[2])\n"
+        "import helpers, fuzz_cases\n"
+        "from support.unpickling import unpickle\n"
+        "from support.errors import UserError\n"
+        "for content in fuzz_cases.hanging_pickles():\n"
+        "    try: unpickle(content, 'here')\n"
+        "    except UserError: print('refused')\n"
+        "    else: print('read', content[:100])\n"
+    )
+    unit = Path(fuzz_cases.__file__).parent
+    arguments = [sys.executable, "-c", code, str(unit), str(unit.parent)]
+    found = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=True)
+    lines = [line for line in found.stdout.splitlines() if line.startswith(("refused", "read"))]
+    assert lines == ["refused"] * len(fuzz_cases.hanging_pickles())
+
+
+@pytest.mark.parametrize("number", range(len(fuzz_cases.RUNNING_PICKLES)))
+def test_pickles_that_run_code_are_refused(number):
+    with pytest.raises(UserError, match="here is not a pickle"):
+        unpickle(fuzz_cases.RUNNING_PICKLES[number], "here")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        *(((1,) * rank, "dimensions, more than 32") for rank in (33, 100, 5000)),
+        ((-1,), "below 0"),
+        ((2**70,), "far too large"),
+        ((0, 2**40, 2**40), "."),
+        ((5,), "size of an array"),
+        ((4.0,), "whole numbers"),
+        (4, "not a list"),
+    ],
+)
+def test_unpickle_checks_shapes_before_it_makes_an_array(shape, message):
+    with pytest.raises(UserError, match=f"here is not a pickle .*{message}"):
+        unpickle(fuzz_cases.array_pickle(shape), "here")
+    found = unpickle(fuzz_cases.array_pickle((2, 1, 2)), "here")["data"]
+    assert found.shape == (2, 1, 2) and found.dtype == "<f4"
+
+
+@pytest.mark.parametrize("code", ["O", "V4", "f4,f4", "(9,)f4", "S99", "M8[s]", "x" * 10**6, "c8"])
+def test_unpickle_refuses_types_other_than_numbers(code):
+    with pytest.raises(UserError, match="here is not a pickle"):
+        unpickle(fuzz_cases.array_pickle((4,), code), "here")
+
+
+def test_little_memory_is_not_taken_for_damage(monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(unpickling, "check_opcodes", fail)
+    with pytest.raises(MemoryError):
+        unpickle(pickle.dumps([1]), "here")

@@ -14,30 +14,38 @@ from ppsci.utils import logger
 
 from data.augmentation import MARGIN
 from data.augmentation import SIZE
+from data.decoding import MAX_PIXELS
+from data.decoding import decode
 from data.image_set import ImageSet
+from data.picture_files import MAX_UNPACKED
 from data.picture_files import Picture
 from data.picture_files import collect
-from data.picture_files import decode
 from support import storage
+from support.errors import UserError
+from support.errors import printable
 from support.errors import require
 from support.progress import Progress
 
 TEST_DIVISOR = 10  # one picture in ten is held out for tests
 
 
-def decode_all(pictures: List[Picture], size: int, skip: bool) -> Tuple[np.ndarray, List[int]]:
+def decode_all(
+    pictures: List[Picture], size: int, skip: bool, max_pixels: int = MAX_PIXELS
+) -> Tuple[np.ndarray, List[int]]:
     """Decodes pictures.
 
     Args:
         pictures: What `collect` found.
         size: Height and width of the result.
         skip: Whether damaged pictures are left out, with a warning, or refused.
+        max_pixels: Largest number of pixels of one picture.
 
     Returns:
         uint8 [N, 3, size, size], and the numbers of the N pictures that it holds.
 
     Raises:
-        UserError: For a damaged picture, unless those are left out.
+        UserError: For a damaged picture, unless those are left out; for a damaged archive; and if
+            there is too little memory.
     """
     images, kept = np.empty((len(pictures), 3, size, size), "uint8"), []
     progress = Progress("pictures decoded", len(pictures))
@@ -47,47 +55,60 @@ def decode_all(pictures: List[Picture], size: int, skip: bool) -> Tuple[np.ndarr
         picture = pictures[number]
         progress.add(1)
         try:
-            images[number] = decode(picture.read(), size)
+            images[number] = decode(picture.read(), size, max_pixels)
             kept.append(number)
+        except UserError:  # the archive is damaged, and with it perhaps other pictures
+            raise
+        except MemoryError:
+            raise UserError(
+                f"{printable(picture.name)} needs more memory than there is: lower "
+                f"DATA.max_pixels={max_pixels}, and set DATA.on_error=skip."
+            ) from None
         except Exception as error:  # Pillow raises almost anything for a damaged picture.
-            text = f"{picture.name} can't be decoded ({error})"
+            text = f"{printable(picture.name)} can't be decoded ({printable(error)})"
             require(skip, f"{text}. DATA.on_error=skip leaves such pictures out.")
             logger.warning(f"{text}: it is left out.")
     kept.sort()
     return images if len(kept) == len(pictures) else images[kept], kept
 
 
-def read_pictures(path: str, crop: bool, skip: bool) -> ImageSet:
+def read_pictures(
+    path: str,
+    crop: bool,
+    skip: bool,
+    max_pixels: int = MAX_PIXELS,
+    max_unpacked: int = MAX_UNPACKED,
+) -> ImageSet:
     """Reads pictures as a training and a test set; a picture's class is the folder it is in.
 
     One picture in ten is held out for tests. Which ones depends only on the number of pictures.
-    The decoded array is stored, and pictures are decoded again if a picture, a name or a setting
-    changes.
+    The decoded array is stored with a checksum. Pictures are decoded again if a picture, a name
+    or a setting changes, or if the stored array is damaged.
 
     Args:
         path: A folder, zip or tar.
         crop: Whether pictures are decoded larger, for random crops.
         skip: Whether damaged pictures are left out.
+        max_pixels: Largest number of pixels of one picture.
+        max_unpacked: Bytes that an archive may unpack to; see `collect`.
 
     Raises:
         UserError: If the place or a picture can't be read, or there are fewer than 10 pictures.
     """
     path, size = osp.abspath(osp.expanduser(path)), SIZE + (MARGIN if crop else 0)
-    pictures, stack = collect(path)
+    shown = printable(path)
+    pictures, stack = collect(path, max_unpacked)
     with stack:
-        digest = hashlib.sha256(f"{path} {size} {skip}".encode())
-        for picture in pictures:
-            digest.update(f"{picture.name}\0{picture.version}\0".encode())
-        stored = osp.expanduser(f"{storage.CACHE}/datasets/wgangp/{digest.hexdigest()[:32]}.npy")
+        stored = _name_store(f"{path} {size} {skip} {max_pixels}", pictures)
         images, kept = _load(stored, size, len(pictures))
         if images is None:
-            logger.info(f"Decoding {len(pictures)} pictures of {path}; they are kept in {stored}")
-            images, kept = decode_all(pictures, size, skip)
-            require(bool(kept), f"DATA.data_path: no picture in {path} could be decoded.")
+            logger.info(f"Decoding {len(pictures)} pictures of {shown}; they are kept in {stored}")
+            images, kept = decode_all(pictures, size, skip, max_pixels)
+            require(bool(kept), f"DATA.data_path: no picture in {shown} could be decoded.")
             _store(stored, images, kept)
     require(
         len(images) >= TEST_DIVISOR,
-        f"DATA.data_path: {path} has {len(images)} pictures, and at least {TEST_DIVISOR} are "
+        f"DATA.data_path: {shown} has {len(images)} pictures, and at least {TEST_DIVISOR} are "
         "needed: add pictures, or name a larger set.",
     )
     folders = [osp.basename(osp.dirname(pictures[number].name)) for number in kept]
@@ -98,25 +119,49 @@ def read_pictures(path: str, crop: bool, skip: bool) -> ImageSet:
     return ImageSet(images[train], labels[train], images[test], labels[test], names)
 
 
+def _name_store(settings: str, pictures: List[Picture]) -> str:
+    """Names the file of decoded pictures, by the settings, the pictures' names and versions."""
+    digest = hashlib.sha256()
+    for text in (settings, *(f"{picture.name}\0{picture.version}\0" for picture in pictures)):
+        digest.update(text.encode("utf-8", "surrogatepass"))  # a name need not be UTF-8
+    name = f"{digest.hexdigest()[:32]}_pictures.npy"
+    return osp.expanduser(f"{storage.CACHE}/datasets/wgangp/{name}")
+
+
 def _load(path: str, size: int, count: int) -> Tuple[Optional[np.ndarray], List[int]]:
     """Loads what `_store` wrote of `count` pictures; None if the file is absent or damaged."""
-    try:
-        images = np.load(path, allow_pickle=False)
-        kept = np.load(f"{path[:-4]}_numbers.npy", allow_pickle=False)
-        if images.dtype != np.uint8 or images.shape != (len(kept), 3, size, size):
-            return None, []
-        numbers = kept.astype("int64").tolist()
-        return (images, numbers) if set(numbers) <= set(range(count)) else (None, [])
-    except Exception:  # NumPy raises almost anything for a damaged file.
+    if not osp.exists(path):
         return None, []
+    try:
+        with open(path, "rb") as file:
+            images, kept = (np.load(file, allow_pickle=False) for _ in range(2))
+            digest = file.read()
+        intact = images.dtype == np.uint8 and images.shape == (len(kept), 3, size, size)
+        numbers = kept.astype("int64").tolist()
+        if intact and digest == _checksum(images, kept) and set(numbers) <= set(range(count)):
+            return images, numbers
+        reason = "their checksum is another"
+    except Exception as error:  # NumPy raises almost anything for a damaged file.
+        reason = printable(error)
+    logger.warning(f"The pictures kept in {path} are damaged ({reason}): they are decoded again.")
+    return None, []
 
 
 def _store(path: str, images: np.ndarray, kept: List[int]) -> None:
-    """Stores decoded pictures and their numbers, or warns that it can't."""
+    """Stores decoded pictures, their numbers and a checksum, or warns that it can't."""
+    numbers = np.array(kept, "int64")
     try:
         with storage.replacing(path) as file:
             np.save(file, images)
-        with storage.replacing(f"{path[:-4]}_numbers.npy") as file:
-            np.save(file, np.array(kept, "int64"))
+            np.save(file, numbers)
+            file.write(_checksum(images, numbers))
     except OSError as error:
-        logger.warning(f"The decoded pictures could not be kept: {error}")
+        logger.warning(f"The decoded pictures could not be kept: {printable(error)}")
+
+
+def _checksum(images: np.ndarray, numbers: np.ndarray) -> bytes:
+    """The SHA-256 of decoded pictures and their numbers, in hexadecimal."""
+    digest = hashlib.sha256(f"{images.shape} {numbers.shape} {numbers.dtype}".encode())
+    digest.update(np.ascontiguousarray(images))
+    digest.update(np.ascontiguousarray(numbers))
+    return digest.hexdigest().encode()

@@ -21,7 +21,6 @@ from measures.evaluation import BETTER
 from measures.evaluation import Evaluator
 from measures.evaluation import Measure
 from support import storage
-from support import weight_files
 
 
 # --8<-- [start:report]
@@ -30,7 +29,7 @@ def report(
     draw: Callable[[str], None],
     output_dir: str,
     seed: int,
-    weights: Dict[str, str],
+    weights: Dict[str, Dict[str, str]],
     config: DictConfig,
 ) -> None:
     """Evaluates a generator; logs a table, writes metrics.json, config_eval.yaml, samples.png.
@@ -42,13 +41,10 @@ def report(
         draw: Writes a picture of samples to a path.
         output_dir: The folder to write to.
         seed: The run's seed.
-        weights: Path or URL of each weights file that was loaded, by its key of EVAL.
+        weights: "source" (path or URL) and "sha256" of each file of weights that was loaded, by
+            its key of EVAL.
         config: The whole configuration, to be saved.
     """
-    files = {
-        key: {"source": source, "sha256": storage.sha256(weight_files.weights_path(source, key))}
-        for key, source in weights.items()
-    }
     rows = {}
     for name, figures in evaluator.evaluate_each().items():
         rows.update(make_rows(figures, evaluator.measures[name]))
@@ -58,7 +54,7 @@ def report(
     content = {
         "command": shlex.join(["python", *sys.argv]),
         "seed": seed,
-        "weights": files,
+        "weights": weights,
         "metrics": rows,
     }
     # The name differs from a training's config.yaml, which may lie in the same folder.
@@ -66,8 +62,13 @@ def report(
     path = osp.join(output_dir, "metrics.json")
     with storage.replacing(path) as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-    for key, part in files.items():
-        logger.info(f"Evaluated {part['source']} (EVAL.{key}), SHA-256 {part['sha256'][:12]}")
+    for key, part in weights.items():
+        logger.info(f"Evaluated {part['source']} (EVAL.{key}), SHA-256 {part['sha256']}")
+    networks = [row["measured_by"] or {} for row in rows.values()]
+    for title, digest in dict.fromkeys(
+        (by["network"], by["sha256"]) for by in networks if "sha256" in by
+    ):
+        logger.info(f"Measured by {title}, SHA-256 {digest}")
     if rows:
         logger.info(f"Figures of seed {seed}:\n{make_table(rows)}")
     logger.info(f"Wrote {path}")

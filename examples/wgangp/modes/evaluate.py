@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from typing import Dict
 from typing import Optional
+from typing import Tuple
 
 from omegaconf import DictConfig
 from ppsci.utils import logger
@@ -23,29 +25,28 @@ def evaluate(experiment: Experiment) -> None:
 
     Args:
         experiment: EVAL.pretrained_gen_model_path names the generator's weights,
-            EVAL.pretrained_dis_model_path the critic's.
+            EVAL.pretrained_dis_model_path the critic's. EVAL.pretrained_gen_sha256 and
+            EVAL.pretrained_dis_sha256 may demand their checksums.
 
     Raises:
-        UserError: If no weights are named, or a file is absent or does not fit.
+        UserError: If no weights are named, or a file is absent, has another SHA-256 or does
+            not fit.
     """
     cfg = experiment.cfg
     generator, critic = experiment.make_networks()
-    critic = load_networks(cfg.EVAL, generator, critic)
+    critic, weights = load_networks(cfg.EVAL, generator, critic)
     measures = {}
     if experiment.has_measures(critic):
         data = experiment.read_data()
         measures = experiment.make_measures(data, generator, critic, cfg.EVAL.num_samples)
     evaluator = Evaluator(generator, measures, cfg.output_dir, cfg.seed, cfg.device)
-    sources = {
-        key: source
-        for key, source in cfg.EVAL.items()
-        if key.startswith("pretrained_") and source is not None
-    }
     draw = experiment.make_drawer(generator, critic)
-    report(evaluator, draw, cfg.output_dir, cfg.seed, sources, cfg)
+    report(evaluator, draw, cfg.output_dir, cfg.seed, weights, cfg)
 
 
-def load_networks(settings: DictConfig, generator: Generator, critic: Critic) -> Optional[Critic]:
+def load_networks(
+    settings: DictConfig, generator: Generator, critic: Critic
+) -> Tuple[Optional[Critic], Dict[str, Dict[str, str]]]:
     """Loads the weights that the section EVAL names.
 
     Args:
@@ -55,25 +56,34 @@ def load_networks(settings: DictConfig, generator: Generator, critic: Critic) ->
 
     Returns:
         The critic, or None where its weights are not named: then figures that need a critic
-        are left out.
+        are left out. And for each key of EVAL that names weights: their source and SHA-256.
 
     Raises:
-        UserError: If the generator's weights are not named, or a file is absent or does not
-            fit.
+        UserError: If the generator's weights are not named, or a file is absent, has another
+            SHA-256 than EVAL demands, or does not fit.
     """
-    key = "EVAL.pretrained_gen_model_path"
+    key = "pretrained_gen_model_path"
     require(
-        settings.pretrained_gen_model_path is not None,
-        f"mode=eval evaluates trained weights: name them with {key}=PATH_OR_URL (and "
+        settings[key] is not None,
+        f"mode=eval evaluates trained weights: name them with EVAL.{key}=PATH_OR_URL (and "
         "EVAL.pretrained_dis_model_path for the figures that need a critic).",
     )
-    weight_files.load_weights(generator, settings.pretrained_gen_model_path, key, "generator")
-    key = "EVAL.pretrained_dis_model_path"
-    if settings.pretrained_dis_model_path is None:
-        logger.warning(f"{key} is null: figures that need a critic are left out.")
-        return None
-    weight_files.load_weights(critic, settings.pretrained_dis_model_path, key, "discriminator")
-    return critic
+    parts = {key: (generator, "generator", settings.pretrained_gen_sha256)}
+    key = "pretrained_dis_model_path"
+    if settings[key] is None:
+        require(
+            settings.pretrained_dis_sha256 is None,
+            f"EVAL.pretrained_dis_sha256 needs EVAL.{key}=PATH_OR_URL.",
+        )
+        logger.warning(f"EVAL.{key} is null: figures that need a critic are left out.")
+        critic = None
+    else:
+        parts[key] = (critic, "discriminator", settings.pretrained_dis_sha256)
+    weights = {}
+    for key, (network, role, sha256) in parts.items():
+        digest = weight_files.load_weights(network, settings[key], f"EVAL.{key}", role, sha256)
+        weights[key] = {"source": settings[key], "sha256": digest}
+    return critic, weights
 
 
 # --8<-- [end:evaluate]

@@ -30,7 +30,12 @@ class Experiment:
 
     Args:
         cfg: The script's configuration.
+
+    Attributes:
+        has_pictures: Whether samples are pictures, so that INFER.frames can draw a strip.
     """
+
+    has_pictures = True
 
     def __init__(self, cfg: DictConfig):
         self.cfg = cfg

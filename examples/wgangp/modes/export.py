@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from os import path as osp
+from typing import Dict
 from typing import Iterator
 
 import numpy as np
@@ -16,6 +18,9 @@ from paddle.static import InputSpec
 from ppsci.utils import logger
 
 from modes.experiment import Experiment
+from modes.exported_files import CHECKSUMS
+from modes.exported_files import SUFFIXES
+from modes.exported_files import replacing_export
 from modes.samplers import draw_inputs
 from modes.samplers import exported_sampler
 from modes.samplers import live_sampler
@@ -49,30 +54,67 @@ def export(experiment: Experiment) -> None:
     """Writes a generator as a static program, and as ONNX where paddle2onnx is installed.
 
     The number of samples is free in both. Each file is loaded again and compared with the
-    live generator.
+    live generator. Either all files are written, or none.
 
     Args:
         experiment: INFER.pretrained_model_path names the weights, INFER.export_path the files
             without suffix.
 
     Raises:
-        UserError: If no weights are named, or a file does not give the same samples.
+        UserError: If no weights are named, the disk is full, or a file does not give the same
+            samples.
     """
     cfg = experiment.cfg
     generator, _ = experiment.make_networks()
-    load_generator(generator, cfg.INFER.pretrained_model_path, cfg.mode)
+    source, sha256 = cfg.INFER.pretrained_model_path, cfg.INFER.pretrained_sha256
+    load_generator(generator, source, sha256, cfg.mode)
     path = osp.abspath(osp.expanduser(cfg.INFER.export_path))
     check_writable(osp.dirname(path), "Name another place with INFER.export_path=.")
+    with replacing_export(path) as partial:
+        try:
+            texts = write_and_verify(generator, partial, cfg.seed)
+        except Exception:
+            require_space(generator, partial)
+            raise
+    for suffix, text in texts.items():
+        logger.info(f"Wrote {path}{suffix}{text}")
+    logger.info(f"Wrote {path}{CHECKSUMS}; mode=infer checks these files with it.")
+
+
+def write_and_verify(generator: Generator, path: str, seed: int) -> Dict[str, str]:
+    """Writes all files of an export, and compares their samples with the generator's.
+
+    Args:
+        generator: The generator G.
+        path: The export's path without suffix.
+        seed: Seed of the noise.
+
+    Returns:
+        What the log says about each file, by its suffix.
+    """
+    result = "; its samples differ from the generator's by at most {:.1g}."
     write_program(generator, path)
-    verify(generator, path, "native", cfg.seed)
+    texts = {".json": result.format(verify(generator, path, "native", seed))}
     if importlib.util.find_spec("paddle2onnx") is None:
         logger.warning("ONNX is left out: it needs the package paddle2onnx.")
-        return
+        return texts
     write_onnx(path)
     if importlib.util.find_spec("onnxruntime") is None:
-        logger.warning(f"Wrote {path}.onnx; testing it needs the package onnxruntime.")
-        return
-    verify(generator, path, "onnx", cfg.seed)
+        logger.warning("ONNX is not compared: that needs the package onnxruntime.")
+        return {**texts, ".onnx": ", not compared with the generator."}
+    return {**texts, ".onnx": result.format(verify(generator, path, "onnx", seed))}
+
+
+def require_space(generator: Generator, path: str) -> None:
+    """Raises `OSError` if there is no space for another copy of the weights next to a file.
+
+    Paddle does not report a full disk: it leaves an incomplete file.
+    """
+    with open(f"{path}.space", "wb") as file:
+        for weights in generator.state_dict().values():
+            file.write(bytes(weights.size * weights.element_size()))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
@@ -110,8 +152,11 @@ def write_onnx(path: str) -> None:
     )
 
 
-def verify(generator: Generator, path: str, engine: str, seed: int) -> None:
+def verify(generator: Generator, path: str, engine: str, seed: int) -> float:
     """Compares an exported generator's samples with the live one's.
+
+    Returns:
+        The largest difference.
 
     Raises:
         UserError: If they differ by more than `TOLERANCE`, or are not finite.
@@ -122,13 +167,13 @@ def verify(generator: Generator, path: str, engine: str, seed: int) -> None:
         inputs = draw_inputs(generator, count, seed)
         differences.append(np.abs(exported(inputs) - live(inputs)).max())
     worst = np.max(differences)  # NaN if there is one; Python's own max would pass over it.
-    file = f"{path}.onnx" if engine == "onnx" else f"{path}.json"
     require(
         worst < TOLERANCE,
-        f"{file} gives other samples than the generator: they differ by {worst:.2g}, and at "
-        f"most {TOLERANCE:g} is allowed. Try other package versions, and report it.",
+        f"{osp.basename(path)}{SUFFIXES[engine][0]} gives other samples than the generator: they "
+        f"differ by {worst:.2g}, and at most {TOLERANCE:g} is allowed. Nothing was exported. Try "
+        "other package versions, and report it.",
     )
-    logger.info(f"Wrote {file}; its samples differ from the generator's by at most {worst:.1g}.")
+    return worst
 
 
 # --8<-- [end:export]

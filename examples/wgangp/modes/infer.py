@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from ppsci.utils import logger
 
 from modes.experiment import Experiment
+from modes.exported_files import check_export
 from modes.sample_files import save_frames
 from modes.samplers import Inputs
 from modes.samplers import Sampler
@@ -31,16 +32,27 @@ def infer(experiment: Experiment) -> None:
         experiment: Its section INFER says what to draw from and how much.
 
     Raises:
-        UserError: If there is nothing to draw from, or no such class.
+        UserError: If there is nothing to draw from, a file is damaged, or there is no such class.
     """
     cfg, settings = experiment.cfg, experiment.cfg.INFER
     generator, _ = experiment.make_networks()
+    require(
+        experiment.has_pictures or not settings.frames,
+        f"INFER.frames={settings.frames} is for pictures; points have no strip. Leave it out.",
+    )
     require_label(generator, settings.label)
     if settings.pretrained_model_path is None:
+        require(
+            settings.pretrained_sha256 is None,
+            "INFER.pretrained_sha256 needs INFER.pretrained_model_path=PATH_OR_URL: exported files "
+            "have their checksums in a file next to them.",
+        )
         path = osp.abspath(osp.expanduser(settings.export_path))
+        check_export(path, settings.engine)
         sample = exported_sampler(path, settings.engine)
     else:
-        load_generator(generator, settings.pretrained_model_path, cfg.mode)
+        source, sha256 = settings.pretrained_model_path, settings.pretrained_sha256
+        load_generator(generator, source, sha256, cfg.mode)
         sample = live_sampler(generator)
     samples = draw_samples(generator, sample, settings, cfg.seed)
     experiment.save_samples(samples, generator, cfg.output_dir)

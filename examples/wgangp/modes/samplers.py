@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from os import path as osp
 from typing import Callable
 from typing import Dict
 from typing import Optional
 
 import numpy as np
 import paddle
+from ppsci.utils import logger
 
 from data import streams
+from modes import exported_files
 from networks.base import Generator
 from support import weight_files
 from support.errors import UserError
+from support.errors import printable
 from support.errors import require
 
 # Inputs by key, [N, ...] each, to samples [N, ...].
@@ -22,12 +24,15 @@ Inputs = Dict[str, np.ndarray]
 Sampler = Callable[[Inputs], np.ndarray]
 
 
-def load_generator(generator: Generator, source: Optional[str], mode: str) -> None:
-    """Loads the weights that INFER.pretrained_model_path names.
+def load_generator(
+    generator: Generator, source: Optional[str], sha256: Optional[str], mode: str
+) -> None:
+    """Loads the weights that INFER.pretrained_model_path names, and logs their checksum.
 
     Args:
         generator: The generator G.
         source: A path or a URL.
+        sha256: The SHA-256 that the file must have; None for any.
         mode: The script's mode, for the message.
 
     Raises:
@@ -38,7 +43,8 @@ def load_generator(generator: Generator, source: Optional[str], mode: str) -> No
         source is not None,
         f"mode={mode} needs a trained generator: name its weights with {key}=PATH_OR_URL.",
     )
-    weight_files.load_weights(generator, source, key, "generator")
+    digest = weight_files.load_weights(generator, source, key, "generator", sha256)
+    logger.info(f"Loaded {source} ({key}), SHA-256 {digest}")
     generator.eval()
 
 
@@ -73,32 +79,31 @@ def exported_sampler(path: str, engine: str) -> Sampler:
     """A sampler that runs what mode=export wrote.
 
     Args:
-        path: The exported files' path without suffix.
+        path: The exported files' path without suffix; `check_export` has checked the files.
         engine: "native" for the static program, "onnx" for ONNX with onnxruntime.
 
     Raises:
-        UserError: If the file is absent or can't be read. The sampler raises it for inputs
-            that the program does not take.
+        UserError: If the file can't be read. The sampler raises it for inputs that the program
+            does not take.
     """
-    file = f"{path}.onnx" if engine == "onnx" else f"{path}.json"
-    require(
-        osp.isfile(file),
-        f"there is no {file}. Write it with mode=export INFER.pretrained_model_path=PATH, name "
-        "another with INFER.export_path=, or name weights with INFER.pretrained_model_path=.",
-    )
+    file = path + exported_files.SUFFIXES[engine][0]
     try:
         run = _open_onnx(file) if engine == "onnx" else _open_native(path)
     except ModuleNotFoundError:
         raise UserError(
             "INFER.engine=onnx needs the package onnxruntime: pip install onnxruntime."
         ) from None
+    except MemoryError:  # The file may be intact.
+        raise
     except Exception as error:  # Both engines raise errors of their own kinds.
-        reason = str(error).strip().split("\n")[-1]
+        reason = printable(str(error).strip().split("\n")[-1])
         raise UserError(f"{file} can't be read ({reason}). Export it again.") from None
 
     def sample(inputs: Inputs) -> np.ndarray:
         try:
             return run(inputs)
+        except MemoryError:
+            raise
         except Exception as error:  # Here, too.
             given = ", ".join(f"{name} {list(x.shape)}" for name, x in inputs.items())
             raise UserError(

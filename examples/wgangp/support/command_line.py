@@ -43,8 +43,11 @@ from support.settings import CONF
 from support.settings import check_choice
 from support.settings import check_settings
 from support.settings import describe_unknown
+from support.settings import flatten
 from support.settings import load_defaults
 from support.storage import check_writable
+
+MAX_VALUES = 100  # values of a setting in a multirun that are checked before the first job
 
 
 class ConfigDir(SearchPathPlugin):
@@ -60,8 +63,8 @@ class ConfigDir(SearchPathPlugin):
 def check(script: str, choices: Mapping[str, Sequence], arguments: Sequence[str]) -> None:
     """Refuses a command line whose settings are wrong, or whose output folder is.
 
-    Several values of one setting (--multirun) are checked at the start of each job; here, the
-    first of them stands for all.
+    Where settings have several values (--multirun), each value is checked once. Each job is
+    checked again when it starts.
 
     Args:
         script: Name of the script's file in conf/, without the suffix.
@@ -77,12 +80,13 @@ def check(script: str, choices: Mapping[str, Sequence], arguments: Sequence[str]
     try:
         overrides += OverridesParser.create().parse_overrides(flags.overrides)
         _check_options(overrides, choices)
-        cfg = _compose(script, flags, overrides)
-        is_sweep = flags.multirun or cfg.hydra.mode == RunMode.MULTIRUN
-        _check_sweeps(overrides, is_sweep)
-        with _as_job(cfg, is_sweep) as settings:
-            check_settings(settings, script, choices)
-            resumes = settings.TRAIN.resume == "auto"
+        for texts in _expand(overrides):
+            cfg = _compose(script, flags, texts)
+            is_sweep = flags.multirun or cfg.hydra.mode == RunMode.MULTIRUN
+            _check_sweeps(overrides, is_sweep)
+            with _as_job(cfg, is_sweep) as settings:
+                check_settings(settings, script, choices)
+                resumes = settings.TRAIN.resume == "auto"
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise UserError(_explain(error, script, overrides)) from None
     raw = OmegaConf.to_container(cfg)
@@ -171,19 +175,24 @@ def _read_values(override: Override) -> Iterator[str]:
     return iter(override.sweep_string_iterator())
 
 
-def _take_first(overrides: Sequence[Override]) -> List[str]:
-    """Returns overrides as they were typed, with the first value where there are several."""
-    texts = []
+def _expand(overrides: Sequence[Override]) -> Iterator[List[str]]:
+    """Yields overrides as texts, so that each of several values is among them once.
+
+    Where one override has more values than another, the other's last value is repeated.
+    """
+    columns = []
     for override in overrides:
         if not override.is_sweep_override():
-            texts.append(override.input_line)
-        else:
-            first = itertools.islice(_read_values(override), 1)
-            texts += [f"{override.get_key_element()}={value}" for value in first]
-    return texts
+            columns.append([override.input_line])
+            continue
+        values = list(itertools.islice(_read_values(override), MAX_VALUES))
+        if values:
+            columns.append([f"{override.get_key_element()}={value}" for value in values])
+    for number in range(max(map(len, columns), default=1)):
+        yield [column[min(number, len(column) - 1)] for column in columns]
 
 
-def _compose(script: str, flags: argparse.Namespace, overrides: Sequence[Override]) -> DictConfig:
+def _compose(script: str, flags: argparse.Namespace, overrides: List[str]) -> DictConfig:
     """Composes what Hydra will compose, with Hydra's own configuration in it."""
     conf = osp.join(osp.dirname(CONF), flags.config_path or CONF)
     if flags.config_dir is not None:
@@ -192,9 +201,8 @@ def _compose(script: str, flags: argparse.Namespace, overrides: Sequence[Overrid
         Plugins.instance().register(ConfigDir)
     try:
         with hydra.initialize_config_dir(conf, job_name=script, version_base=None):
-            return hydra.compose(
-                flags.config_name or script, _take_first(overrides), return_hydra_config=True
-            )
+            name = flags.config_name or script
+            return hydra.compose(name, overrides, return_hydra_config=True)
     finally:
         ConfigDir.folder = None
 
@@ -248,6 +256,6 @@ def _explain(error: Exception, script: str, overrides: Sequence[Override]) -> st
             if f"{override.key_or_group}.".startswith(f"{key}."):
                 key = override.key_or_group
         if not key.startswith("hydra."):
-            return describe_unknown(key, load_defaults(script))
+            return describe_unknown(key, flatten(load_defaults(script)))
     reason = f" ({str(cause).split(chr(10))[0]})" if cause else ""
     return f"the settings can't be put together: {text}{reason}"

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from support import storage
 from support.archives import MAX_BYTES
 from support.errors import UserError
+from support.errors import printable
 
 SECURE = ("https://",)  # prefixes of the addresses that downloads are accepted from
 TIMEOUT = 30  # seconds to wait for a connection, and for the next bytes
@@ -56,27 +57,27 @@ def fetch(
     if osp.isfile(path):
         return path
     if osp.isdir(path):
-        raise UserError(f"{setting}={path} is a folder; name the file in it.")
+        raise UserError(f"{setting}={printable(path)} is a folder; name the file in it.")
     ways = (
-        f"Download the file elsewhere and put it at {path}, or name its path with "
+        f"Download the file elsewhere and put it at {printable(path)}, or name its path with "
         f"{setting}=PATH. Without the file: {other_ways}"
     )
     in_cache = path.startswith(osp.join(osp.expanduser(storage.CACHE), ""))
     if not osp.isdir(osp.dirname(path)) and not in_cache:
         raise UserError(
-            f"{setting}={path}: neither this file nor its folder exists. Is this a typo? In a "
-            f"folder that exists, the file is downloaded from {addresses[0]}. {ways}"
+            f"{setting}={printable(path)}: neither this file nor its folder exists. Is this a "
+            f"typo? In a folder that exists, the file is downloaded from {addresses[0]}. {ways}"
         )
     reasons = []
     for address in addresses:
-        logger.info(f"{path} is absent: downloading {address}")
+        logger.info(f"{printable(path)} is absent: downloading {address}")
         try:
             download(address, path, checksum)
             return path
         except OSError as error:
-            reasons.append(f"{address} ({error})")
+            reasons.append(f"{address} ({printable(error, 500)})")
     raise UserError(
-        f"{path} is absent and could not be downloaded from {'; '.join(reasons)}. {ways}"
+        f"{printable(path)} is absent and could not be downloaded from {'; '.join(reasons)}. {ways}"
     )
 
 
@@ -170,7 +171,8 @@ class _LimitedFile:
 def _require_secure(address: str) -> None:
     if not address.startswith(SECURE):
         raise OSError(
-            f"{address} does not begin with https://; other addresses are not downloaded from"
+            f"{printable(address)} does not begin with https://; other addresses are not "
+            "downloaded from"
         )
 
 

@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that a user can correct."""
+"""Errors that a user can correct, and the form of foreign texts in their messages."""
 
 from __future__ import annotations
 
+import os
+import reprlib
 import sys
+from typing import Any
+
+MESSAGE_LIMIT = 4000  # characters of a whole message
 
 
 class UserError(Exception):
     """Wrong input: an error that the user can correct, not a fault of the program.
 
     The message says what is wrong, where, and what to do. Scripts print the message alone,
-    without a traceback.
+    without a traceback. It is one line of printable characters, whatever texts it quotes.
     """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message, MESSAGE_LIMIT))
 
 
 def fail(message: str, status: int = 2) -> None:
     """Prints an error without a traceback, in a single write, and exits with `status`."""
-    print(f"Error: {message}", file=sys.stderr)
+    print(f"Error: {printable(message, MESSAGE_LIMIT)}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -24,3 +32,45 @@ def require(condition: bool, message: str) -> None:
     """Raises `UserError(message)` unless a condition holds."""
     if not condition:
         raise UserError(message)
+
+
+def printable(text: Any, limit: int = 200) -> str:
+    """Returns the form in which a message quotes a text that comes from outside.
+
+    Such texts are names of files and of archives' members, keys, and messages of libraries.
+    Line breaks, escape sequences, invisible characters and bytes that are not UTF-8 become
+    backslash escapes. The middle of a long text is left out. The result of a result is the same.
+
+    Args:
+        text: The text, or bytes, or any other value or exception, such as an `OSError`.
+        limit: Largest number of characters of the result, at least 10.
+    """
+    text = _to_text(text, limit).strip()
+    head, tail = limit - 3 - (limit - 3) // 3, (limit - 3) // 3
+    for change in (lambda text: text, _escape):  # the escapes are longer than what they stand for
+        text = change(text)
+        if len(text) > limit:
+            text = f"{text[:head]}...{text[-tail:]}"
+    return text
+
+
+def _to_text(value: Any, limit: int) -> str:
+    """Returns a value as a text, without work that the value's nesting decides on."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        text = bytes(value[: 4 * limit]).decode("utf-8", "backslashreplace")
+        return f"{text}..." if len(value) > 4 * limit else text
+    try:
+        if isinstance(value, BaseException):
+            is_nested = any(isinstance(part, (tuple, list, dict, set)) for part in value.args)
+            return type(value).__name__ if is_nested else str(value) or type(value).__name__
+        return str(value) if isinstance(value, os.PathLike) else reprlib.repr(value)
+    except Exception:  # such as a whole number with very many digits
+        return f"a value of the type {type(value).__name__}"
+
+
+def _escape(text: str) -> str:
+    return "".join(
+        part if part.isprintable() else part.encode("unicode_escape").decode() for part in text
+    )

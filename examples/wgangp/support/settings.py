@@ -7,6 +7,7 @@ import difflib
 import functools
 import math
 import os
+import re
 from os import path as osp
 from typing import Any
 from typing import Dict
@@ -25,6 +26,7 @@ from omegaconf.errors import MissingMandatoryValue
 from omegaconf.errors import OmegaConfBaseException
 
 from support.errors import UserError
+from support.errors import printable
 from support.errors import require
 
 CONF = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), "conf")
@@ -50,6 +52,8 @@ RANGES: Dict[str, Tuple[float, Optional[float]]] = {
     "seed": (0, 2**32),
     "log_freq": (1, None),
     "DATA.jitter": (0, 1),
+    "DATA.max_pixels": (1, None),
+    "DATA.max_unpacked": (1, None),
     "MODEL.num_classes": (1, None),
     "MODEL.gen_net.dim": (1, None),
     "MODEL.gen_net.noise_dim": (1, None),
@@ -139,14 +143,14 @@ def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]
     Raises:
         UserError: Says what is wrong and what would be right.
     """
-    default, choices = load_defaults(script), {**CHOICES, **choices}
+    known, choices = flatten(load_defaults(script)), {**CHOICES, **choices}
     if HydraConfig.initialized():
         for group, option in HydraConfig.get().runtime.choices.items():
             check_choice(group, None if option == "null" else option, choices)
     given = _resolve(cfg)
     for key, value in given.items():
-        _check_setting(key, value, default, choices)
-    missing = [key for key in flatten(default) if key not in given]
+        _check_setting(key, value, known, choices)
+    missing = [key for key in known if key not in given]
     require(not missing, f"the configuration lacks {', '.join(missing)}.")
     require(
         cfg.mode != "train" or cfg.MODEL.arch != "published",
@@ -162,14 +166,13 @@ def check_choice(key: str, value: Any, choices: Mapping[str, Sequence]) -> None:
         raise UserError(f"{key}={shown} is unknown: {hint} {', '.join(names)}.")
 
 
-def describe_unknown(key: str, default: Mapping[str, Any]) -> str:
+def describe_unknown(key: str, known: Mapping[str, Any]) -> str:
     """Writes a sentence about a key that does not exist: its new name, or similar and valid ones.
 
     Args:
         key: The full name.
-        default: The script's configuration as it is shipped.
+        known: The script's settings as they are shipped, by full key.
     """
-    known = flatten(default)
     if RENAMED.get(key) in known:
         return f"{key} has a new name: {RENAMED[key]}."
     groups = _list_groups(known)
@@ -194,8 +197,8 @@ def _resolve(node: DictConfig, prefix: str = "") -> Dict[str, Any]:
             raise UserError(f"{key} has no value yet: give {key}=VALUE.") from None
         except OmegaConfBaseException as error:
             text = OmegaConf.to_container(node)[name]
-            reason = str(error).split("\n")[0]
-            raise UserError(f"{key}={text} can't be resolved ({reason}).") from None
+            reason = printable(str(error).split("\n")[0])
+            raise UserError(f"{key}={printable(text)} can't be resolved ({reason}).") from None
         if isinstance(value, DictConfig):
             flat.update(_resolve(value, f"{key}."))
         else:
@@ -204,28 +207,26 @@ def _resolve(node: DictConfig, prefix: str = "") -> Dict[str, Any]:
 
 
 def _check_setting(
-    key: str, value: Any, default: Mapping[str, Any], choices: Mapping[str, Sequence]
+    key: str, value: Any, known: Mapping[str, Any], choices: Mapping[str, Sequence]
 ) -> None:
     """Checks one setting: its name, its kind, its range, its choices.
 
     Args:
         key: The full name, such as "TRAIN.epochs".
         value: What it is set to, with references resolved.
-        default: The script's configuration as it is shipped.
+        known: The script's settings as they are shipped, by full key.
         choices: Values of some settings.
 
     Raises:
         UserError: Says what is wrong and what would be right.
     """
-    known = flatten(default)
-    require(key in known, describe_unknown(key, default))
+    require(key in known, describe_unknown(key, known))
     check_choice(key, value, choices)
     expected = known[key]
     if isinstance(expected, str) and expected.startswith("${."):  # the value of a sibling
         expected = known[f"{key.rpartition('.')[0]}.{expected[3:-1]}"]
-    if key.endswith(("_dir", "_path", "_weights", ".resume")):
-        is_path = isinstance(value, str) or (value is None and expected is None)
-        require(is_path, f"{key}={_show(value)} is not a path: put it in quotes.")
+    if not (value is None and expected is None):
+        _check_text(key, value)
     # A default of null or a text does not say which kind of value is right.
     if expected is None or isinstance(expected, str):
         return
@@ -234,19 +235,41 @@ def _check_setting(
     fits = isinstance(value, kind) and isinstance(value, bool) == isinstance(expected, bool)
     wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(expected)]
     require(fits, f"{key}={_show(value)} is not {wanted}, such as the default, {_show(expected)}.")
+    if not isinstance(value, bool):
+        _check_range(key, value)
+
+
+def _check_range(key: str, value: float) -> None:
+    """Raises `UserError` if a number is out of its range or not finite."""
     least, bound = RANGES.get(key, (-math.inf, None))
-    upper = " and finite" if bound is None else f" and below {bound}"
-    upper = "" if bound is None and math.isfinite(value) else upper
+    if bound is None:
+        upper = "" if math.isfinite(value) else " and finite"
+    else:
+        upper = f" and below {bound}"
     require(
-        isinstance(value, bool) or least <= value < (math.inf if bound is None else bound),
+        least <= value < (math.inf if bound is None else bound),
         f"{key}={value} must be at least {least}{upper}.",
     )
+
+
+def _check_text(key: str, value: Any) -> None:
+    """Raises `UserError` if a setting is a path or a checksum, and its value is not one."""
+    if key.endswith(("_dir", "_path", "_weights", ".resume")):
+        is_path = isinstance(value, str)
+        require(is_path, f"{key}={_show(value)} is not a path: put it in quotes.")
+    if key.endswith("_sha256"):
+        require(
+            isinstance(value, str) and bool(re.fullmatch("[0-9a-fA-F]{64}", value)),
+            f"{key}={_show(value)} is not a SHA-256: give its 64 hexadecimal digits, in quotes.",
+        )
 
 
 def _show(value: Any) -> Any:
     """Returns a value as YAML writes it."""
     if value is None:
         return "null"
+    if isinstance(value, str):
+        return printable(value)
     return str(value).lower() if isinstance(value, bool) else value
 
 

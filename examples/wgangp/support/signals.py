@@ -5,20 +5,53 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
+import sys
 from typing import Iterator
 from typing import List
 
-from support.errors import fail
+BOTH = (signal.SIGINT, signal.SIGTERM)
+
+
+def end_at_once_on_signals() -> None:
+    """Makes SIGINT and SIGTERM end the process with one line, before anything is written.
+
+    No exception is raised, since modules that are being imported may catch it.
+    """
+    _handle(lambda number, _: _end_at_once(number))
 
 
 def end_on_signals() -> None:
     """Makes SIGINT and SIGTERM end the process with one line and no traceback.
 
+    The first signal ends the process by SystemExit, so that files are closed and locks are
+    released. A second one ends it at once with the same status, whatever catches SystemExit.
     Paddle sets handlers of its own while it is imported: call this again afterwards.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: fail("interrupted.", 128 + number))
+
+    def end(number, _):
+        for other in BOTH:
+            signal.signal(other, lambda *_: os._exit(128 + number))
+        _print_end()
+        sys.exit(128 + number)
+
+    _handle(end)
+
+
+def hold_sigterm() -> None:
+    """Holds SIGTERM back until `end_on_signals` or `stop_signals` handles it.
+
+    While Paddle is imported, a handler of its own would print a dump of C++.
+    """
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def ignore_signals() -> None:
+    """Ignores SIGINT and SIGTERM, so that the process ends with the status that it has."""
+    for number in BOTH:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -40,9 +73,28 @@ def stop_signals() -> Iterator[List[int]]:
             )
         received.append(number)
 
-    former = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    former = {number: signal.getsignal(number) for number in BOTH}
+    _handle(receive)
     try:
         yield received
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+def _handle(handler) -> None:
+    """Sets the handler of both signals, and delivers a SIGTERM that was held back."""
+    for number in BOTH:
+        signal.signal(number, handler)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _end_at_once(number: int) -> None:
+    _print_end()
+    os._exit(128 + number)
+
+
+def _print_end() -> None:
+    # The signal may have interrupted a print, so this does not use Python's streams.
+    os.write(2, b"Error: interrupted.\n")

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from typing import Iterator
 
 from support.errors import UserError
+from support.errors import printable
 
 CACHE = "~/.paddlesci"
 PARTIAL = ".partial"  # the suffix of files that are not complete yet
@@ -20,8 +21,10 @@ PARTIAL = ".partial"  # the suffix of files that are not complete yet
 def remove_partial(folder: str) -> None:
     """Removes the incomplete files that a killed process left in a folder; see `replacing`."""
     for name in os.listdir(folder) if osp.isdir(folder) else []:
-        if name.endswith(PARTIAL):
-            os.remove(osp.join(folder, name))
+        path = osp.join(folder, name)
+        # A folder of such a name is a user's own.
+        if name.endswith(PARTIAL) and (osp.islink(path) or not osp.isdir(path)):
+            os.remove(path)
 
 
 @contextlib.contextmanager
@@ -71,4 +74,6 @@ def check_writable(folder: str, hint: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"{folder} can't be written to ({error}). {hint}") from None
+        raise UserError(
+            f"{printable(folder)} can't be written to ({printable(error)}). {hint}"
+        ) from None

@@ -4,23 +4,31 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import zipfile
-from os import path as osp
 from typing import Any
 from typing import Dict
 
 import numpy as np
 
+from support import archives
 from support.archives import DAMAGE_ERRORS
 from support.archives import damage_message
+from support.archives import format_limit
+from support.archives import open_regular
 from support.archives import read_uncompressed_zip
 from support.errors import UserError
+from support.errors import printable
+from support.layouts import check_numbers
+from support.layouts import check_shape
 from support.unpickling import AllowedCall
 from support.unpickling import ArrayStandIn
 from support.unpickling import as_text
+from support.unpickling import make_dict
 from support.unpickling import unpickle
 
+MAX_SHARED = 1 << 30  # bytes that tensors of shared storages may take in addition to the file
 # The types of numbers, by the names of PyTorch's storages.
 DTYPES = {
     "FloatStorage": "<f4",
@@ -60,20 +68,23 @@ class _TensorDict(dict):
 
 def _rebuild_tensor(storage, offset, shape, strides) -> ArrayStandIn:
     """Copies the numbers of a tensor, if all of them are inside of its storage."""
-    numbers = (offset, *shape, *strides)
-    # Only Python's own type: other whole numbers could overflow, and pass the checks below.
-    if not isinstance(storage, _Storage) or any(type(number) is not int for number in numbers):
-        raise pickle.UnpicklingError(
-            "the offset, shape and strides of a tensor are not whole numbers"
-        )
+    if not isinstance(storage, _Storage):
+        raise pickle.UnpicklingError("a tensor has no storage")
+    (offset,) = check_numbers([offset], "offset")
+    shape, strides = check_numbers(shape, "shape"), check_numbers(strides, "strides")
     count = len(storage.numbers)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
-    fits = len(shape) == len(strides) and last < count and math.prod(shape) <= count
-    if not fits or min(numbers) < 0:
-        raise pickle.UnpicklingError("a tensor reaches beyond its storage")
-    steps = [stride * storage.numbers.itemsize for stride in strides]
-    part = np.lib.stride_tricks.as_strided(storage.numbers[offset:], shape, steps)
     holder = ArrayStandIn()
+    if 0 in shape and len(shape) == len(strides):
+        holder.array = np.empty(check_shape(shape, 0), storage.numbers.dtype)
+        return holder
+    if len(shape) != len(strides) or last >= count or math.prod(shape) > count:
+        raise pickle.UnpicklingError("a tensor reaches beyond its storage")
+    # The stride of a single row is never used, and may be any number.
+    steps = [
+        stride * storage.numbers.itemsize if size > 1 else 0 for size, stride in zip(shape, strides)
+    ]
+    part = np.lib.stride_tricks.as_strided(storage.numbers[offset:], shape, steps)
     holder.array = part.copy()
     return holder
 
@@ -91,7 +102,8 @@ class _TensorUnpickler(pickle.Unpickler):
         super().__init__(file, **options)
         self.storages = storages
         # Tensors may share a storage. The limit on their total size keeps memory small.
-        self.bytes_left = 4 * sum(map(len, storages.values()))
+        whole = sum(map(len, storages.values()))
+        self.bytes_left = min(4 * whole, whole + MAX_SHARED)
 
     def rebuild(self, storage, offset, shape, strides, *_) -> ArrayStandIn:
         holder = _rebuild_tensor(storage, offset, shape, strides)
@@ -102,23 +114,26 @@ class _TensorUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
-            return AllowedCall(_TensorDict)
+            return AllowedCall(lambda items=(): make_dict(items, _TensorDict))
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return AllowedCall(self.rebuild)
         if module == "torch" and name in DTYPES:
             return _Storage(np.empty(0, DTYPES[name]))
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
+        raise pickle.UnpicklingError(f"it names {printable(module)}.{printable(name)}")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, count = pid
-        if as_text(kind) != "storage" or not isinstance(dtype, _Storage):
+        key = as_text(key)
+        if as_text(kind) != "storage" or not isinstance(dtype, _Storage) or type(key) is not str:
             raise pickle.UnpicklingError("it refers to something that is not a storage")
-        if as_text(key) not in self.storages:
-            raise pickle.UnpicklingError(f"it refers to storage {as_text(key)}, which is absent")
-        numbers = np.frombuffer(self.storages[as_text(key)], dtype.numbers.dtype)
+        name = printable(key)
+        if key not in self.storages:
+            raise pickle.UnpicklingError(f"it refers to storage {name}, which is absent")
+        content = self.storages[key]
+        numbers = np.frombuffer(content, dtype.numbers.dtype) if content else dtype.numbers
         if len(numbers) != count:
             raise pickle.UnpicklingError(
-                f"storage {as_text(key)} holds {len(numbers)} numbers, not {count}"
+                f"storage {name} holds {len(numbers)} numbers, not {printable(count)}"
             )
         return _Storage(numbers)
 
@@ -136,14 +151,18 @@ def read_pth(path: str) -> Dict[str, np.ndarray]:
         UserError: If the file is damaged, or contains anything but tensors and plain containers.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            contents = read_uncompressed_zip(archive, osp.getsize(path))
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > archives.MAX_BYTES:
+                raise ValueError(f"it is larger than {format_limit(archives.MAX_BYTES)}")
+            contents = read_uncompressed_zip(file, size)
     except (*DAMAGE_ERRORS, zipfile.BadZipFile, RuntimeError, ValueError) as error:
         raise UserError(damage_message(path, error)) from None
+    where = printable(path)
     pickles = [name for name in contents if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise UserError(
-            f"{path} is not a file of torch.save: it holds {len(pickles)} data.pkl, expected 1."
+            f"{where} is not a file of torch.save: it holds {len(pickles)} data.pkl, expected 1."
         )
     folder = f"{pickles[0][: -len('data.pkl')]}data/"
     storages = {
@@ -151,9 +170,9 @@ def read_pth(path: str) -> Dict[str, np.ndarray]:
     }
     state = unpickle(
         contents[pickles[0]],
-        path,
+        where,
         lambda *arguments, **options: _TensorUnpickler(*arguments, storages, **options),
     )
     if not isinstance(state, dict) or not all(isinstance(name, (str, bytes)) for name in state):
-        raise UserError(f"{path}: expected a dictionary of tensors by name.")
+        raise UserError(f"{where}: expected a dictionary of tensors by name.")
     return {as_text(name): value for name, value in state.items()}

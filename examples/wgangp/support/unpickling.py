@@ -5,23 +5,29 @@ from __future__ import annotations
 
 import io
 import pickle
-import pickletools
 from typing import Any
 from typing import Callable
 from typing import Dict
+from typing import Optional
 
 import numpy as np
 
 from support.errors import UserError
-
-MAX_STEPS = 10**6  # opcodes of a pickle: a few bytes each can create an object of 100 bytes
+from support.errors import printable
+from support.layouts import check_shape
+from support.opcodes import Budget
+from support.opcodes import check_opcodes
 
 
 class _Dtype:
     """Replaces numpy.dtype in a pickle: types of plain numbers only, in a given byte order."""
 
     def __init__(self, code, *_):
-        self.dtype = np.dtype(as_text(code))
+        code = as_text(code)
+        # NumPy's own reader of types takes nested lists and long texts.
+        if type(code) is not str or len(code) > 16:
+            raise pickle.UnpicklingError("it holds an array of something else than plain numbers")
+        self.dtype = np.dtype(code)
         if self.dtype.kind not in "biuf":
             raise pickle.UnpicklingError(f"it holds an array of {self.dtype}")
 
@@ -29,7 +35,12 @@ class _Dtype:
         _, order, subdtype, names, fields = state[:5]
         if any(part is not None for part in (subdtype, names, fields)):
             raise pickle.UnpicklingError("it holds an array of records")
+        if as_text(order) not in _ORDERS:
+            raise pickle.UnpicklingError("it holds an array of an unknown byte order")
         self.dtype = self.dtype.newbyteorder(as_text(order))
+
+
+_ORDERS = ["<", ">", "|", "="]  # a list: what is compared with it is not hashed
 
 
 class ArrayStandIn:
@@ -49,8 +60,11 @@ class ArrayStandIn:
 def _from_buffer(content, dtype, shape, order="C") -> ArrayStandIn:
     if not isinstance(dtype, _Dtype):
         raise pickle.UnpicklingError("it holds an array without a type")
+    if type(content) not in (bytes, bytearray):
+        raise pickle.UnpicklingError("it holds an array without numbers")
     holder = ArrayStandIn()
-    holder.array = np.frombuffer(content, dtype.dtype).reshape(shape, order=as_text(order))
+    flat = np.frombuffer(content, dtype.dtype) if content else np.empty(0, dtype.dtype)
+    holder.array = flat.reshape(check_shape(shape, flat.size), order=as_text(order))
     return holder
 
 
@@ -60,8 +74,36 @@ def _scalar(dtype, content) -> Any:
 
 def _encode(text: str, encoding: str) -> bytes:
     if as_text(encoding) != "latin1":
-        raise pickle.UnpicklingError(f"it encodes a text as {encoding}; only latin1 is allowed")
+        raise pickle.UnpicklingError(
+            f"it encodes a text as {printable(as_text(encoding))}; only latin1 is allowed"
+        )
     return text.encode("latin1")
+
+
+def is_key(value: Any) -> bool:
+    """Whether a value is quick to hash, and equal to few others of the same hash."""
+    is_integer = type(value) is int and abs(value) < 1 << 32
+    return is_integer or type(value) in (str, bytes)
+
+
+def make_dict(items: Any = (), kind: Callable = dict) -> dict:
+    """Makes a dictionary of pairs, as Python 2 pickles an OrderedDict.
+
+    Args:
+        items: The pairs, a list.
+        kind: The type of dictionary.
+
+    Raises:
+        pickle.UnpicklingError: If its keys are not texts, bytes or small integers.
+    """
+    result = kind()
+    for pair in items if type(items) in (list, tuple) else [None]:
+        if type(pair) not in (list, tuple) or len(pair) != 2 or not is_key(pair[0]):
+            raise pickle.UnpicklingError(
+                "it has a dictionary whose keys are not texts, bytes or small integers"
+            )
+        result[pair[0]] = pair[1]
+    return result
 
 
 class AllowedCall:
@@ -88,7 +130,7 @@ class AllowedCall:
 _ALLOWED = {
     ("_codecs", "encode"): AllowedCall(_encode),
     ("__builtin__", "bytes"): AllowedCall(lambda: b""),
-    ("collections", "OrderedDict"): AllowedCall(dict),
+    ("collections", "OrderedDict"): AllowedCall(make_dict),
     ("numpy", "ndarray"): AllowedCall(ArrayStandIn),
     ("numpy", "dtype"): AllowedCall(_Dtype),
 }
@@ -104,7 +146,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
+        raise pickle.UnpicklingError(f"it names {printable(module)}.{printable(name)}")
 
 
 def _replace_stand_ins(value: Any, done: Dict[int, Any]) -> Any:
@@ -130,39 +172,34 @@ def as_text(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def unpickle(content: bytes, where: str, reader: Callable = _ArrayUnpickler) -> Any:
+def unpickle(
+    content: bytes,
+    where: str,
+    reader: Callable = _ArrayUnpickler,
+    budget: Optional[Budget] = None,
+) -> Any:
     """Reads a pickle of arrays and plain containers, without running code in it.
 
     Args:
         content: The pickle.
-        where: Where it is from, for messages.
+        where: Where it is from, for messages, in printable form.
         reader: The class of unpickler; it decides which names are allowed.
+        budget: The opcodes that are left for the pickles of a file; None for a file of one.
 
     Returns:
         The value; texts that Python 2 wrote are bytes.
 
     Raises:
         UserError: If the pickle is damaged, or names anything but arrays and containers.
+        MemoryError: If memory is too small.
     """
     try:
-        _check_opcodes(content)
-        file = io.BytesIO(content)
-        value = _replace_stand_ins(reader(file, encoding="bytes").load(), {})
-        if file.read(1):
-            raise pickle.UnpicklingError("it has bytes after its end")
-        return value
+        check_opcodes(content, budget or Budget())
+        return _replace_stand_ins(reader(io.BytesIO(content), encoding="bytes").load(), {})
+    except MemoryError:
+        raise
     except Exception as error:  # damaged pickles raise many types of errors
         raise UserError(
-            f"{where} is not a pickle of arrays and plain containers ({error}). Reading stopped "
-            "there: anything else is refused, since a pickle can run code."
+            f"{where} is not a pickle of arrays and plain containers ({printable(error)}). "
+            "Reading stopped there: anything else is refused, since a pickle can run code."
         ) from None
-
-
-def _check_opcodes(content: bytes) -> None:
-    """Refuses pickles of a few bytes that would take much memory."""
-    for number, (code, argument, _) in enumerate(pickletools.genops(content)):
-        if number == MAX_STEPS:
-            raise pickle.UnpicklingError(f"it is made in more than {MAX_STEPS} steps")
-        # An unpickler allocates its memo up to the largest index.
-        if code.name.endswith("PUT") and argument > len(content):
-            raise pickle.UnpicklingError("it uses a memo index larger than its own size")

@@ -17,11 +17,13 @@ import paddle
 from paddle import nn
 from ppsci.utils import logger
 
+from support import archives
 from support import storage
-from support.archives import MAX_BYTES
 from support.downloads import download
 from support.errors import UserError
+from support.errors import printable
 from support.npz import DIGEST_BYTES
+from support.npz import PARTS
 from support.npz import read_npz
 from support.unpickling import as_text
 from support.unpickling import unpickle
@@ -45,7 +47,13 @@ def save_weights(network: nn.Layer, path: str) -> None:
         file.write(content + CHECKSUM_MARK + hashlib.sha256(content).hexdigest().encode())
 
 
-def load_weights(network: nn.Layer, source: str, setting: str, role: Optional[str] = None) -> None:
+def load_weights(
+    network: nn.Layer,
+    source: str,
+    setting: str,
+    role: Optional[str] = None,
+    sha256: Optional[str] = None,
+) -> str:
     """Loads all weights and buffers of a network, or changes nothing.
 
     From a checkpoint, a generator gets its moving average if the checkpoint has one. A generator's
@@ -57,23 +65,54 @@ def load_weights(network: nn.Layer, source: str, setting: str, role: Optional[st
             path of a checkpoint (`.npz`).
         setting: The configuration key that names the source, for messages.
         role: Which network of a checkpoint to load: the prefix of its arrays, such as "generator".
+        sha256: The SHA-256 that the file must have, in hexadecimal; None for any.
+
+    Returns:
+        The SHA-256 of the file.
 
     Raises:
-        UserError: If the file is absent or damaged, or does not fit the network. The message lists
-            missing and unexpected arrays, and arrays of another shape.
+        UserError: If the file is absent or damaged, has another SHA-256, or does not fit the
+            network. The message lists missing and unexpected arrays, and arrays of another shape.
     """
     path = weights_path(source, setting)
-    where = f"{setting}: {path}"
+    where = f"{setting}: {printable(path)}"
     if _is_url(source):
-        where += f" (downloaded from {source}; remove it, and the program downloads it again)"
+        where += (
+            f" (downloaded from {printable(source)}; remove it, and the program downloads it again)"
+        )
+    digest = _check_sha256(path, where, sha256, setting.replace("_model_path", "_sha256"))
     if path.endswith(".npz"):
         state = _read_checkpoint(path, where, role)
     else:
         state = _read_pdparams(path, where)
         average = osp.join(osp.dirname(path), "model_average_generator.pdparams")
         if osp.basename(path) == "model_generator.pdparams" and osp.isfile(average):
-            logger.info(f"{where}: {average} is the moving average that its training evaluated.")
+            logger.info(
+                f"{where}: {printable(average)} is the moving average that its training evaluated."
+            )
     network.set_state_dict(match_weights(network, state, where))
+    return digest
+
+
+def _check_sha256(path: str, where: str, expected: Optional[str], setting: str) -> str:
+    """Returns the SHA-256 of a file of weights; refuses another one than `setting` demands."""
+    limit = archives.MAX_BYTES * (PARTS if path.endswith(".npz") else 1)
+    try:
+        is_large = osp.getsize(path) > limit
+        digest = "" if is_large else storage.sha256(path)
+    except OSError as error:
+        raise UserError(f"{where} can't be read ({printable(error)}).") from None
+    if is_large:
+        raise UserError(
+            f"{where} is larger than {archives.format_limit(limit)}, the limit for such files, and "
+            "was not read."
+        )
+    if expected is not None and digest != expected.lower():
+        raise UserError(
+            f"{where} has the SHA-256 {digest}, but {setting} demands {expected}. It is another "
+            "file, or it is damaged, and was not loaded."
+        )
+    return digest
 
 
 def _read_checkpoint(path: str, where: str, role: Optional[str]) -> Dict[str, np.ndarray]:
@@ -89,13 +128,10 @@ def _read_checkpoint(path: str, where: str, role: Optional[str]) -> Dict[str, np
 
 def _read_pdparams(path: str, where: str) -> Dict[str, Any]:
     """Reads the arrays of a file that `save_weights` or `paddle.save` wrote."""
-    if osp.getsize(path) > MAX_BYTES:
-        raise UserError(f"{where} is larger than 1 GiB, the limit for weights, and was not read.")
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = archives.read_file(path)
     except OSError as error:
-        raise UserError(f"{where} can't be read ({error}).") from None
+        raise UserError(f"{where} can't be read ({printable(error)}).") from None
     body, mark, checksum = content.rpartition(CHECKSUM_MARK)
     if mark and len(checksum) == DIGEST_BYTES:  # files of paddle.save have no checksum
         content = body
@@ -131,7 +167,7 @@ def weights_path(source: str, setting: str) -> str:
     path = path if path.endswith((".pdparams", ".npz")) else f"{path}.pdparams"
     if not osp.isfile(path):
         raise UserError(
-            f"{setting}: there is no file {path}. A finished training writes "
+            f"{setting}: there is no file {printable(path)}. A finished training writes "
             "model_generator.pdparams and model_discriminator.pdparams to its output folder, and "
             "with TRAIN.ema.use_ema also model_average_generator.pdparams."
         )
@@ -152,13 +188,13 @@ def _fetch_weights(url: str, setting: str) -> str:
     folder = osp.expanduser(f"{storage.CACHE}/weights/wgangp")
     path = osp.join(folder, f"{key}_{osp.basename(parts.path)}")
     if not osp.exists(path):
-        logger.info(f"Downloading {address}")
+        logger.info(f"Downloading {printable(address)}")
         try:
             download(address, path)
         except OSError as error:
             raise UserError(
-                f"{setting}: {address} could not be downloaded ({error}). Download it elsewhere "
-                f"and name its path, or put it at {path}."
+                f"{setting}: {printable(address)} could not be downloaded ({printable(error)}). "
+                f"Download it elsewhere and name its path, or put it at {printable(path)}."
             ) from None
     return path
 
@@ -227,7 +263,7 @@ def require_fit(
     fitting = [name for name in numbers if list(state[name].shape) == list(own[name].shape)]
     problems = {
         "missing": [name for name in own if name not in state],
-        "unexpected": [str(name) for name in state if name not in own],
+        "unexpected": [name for name in state if name not in own],
         "not arrays of floating-point numbers": [name for name in both if name not in numbers],
         "misshapen": [
             f"{name} {list(state[name].shape)} where {list(own[name].shape)} is expected"
@@ -249,4 +285,4 @@ def _has_floats(value: Any) -> bool:
 
 def _abbreviate(names: List[str], limit: int = 4) -> str:
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
+    return ", ".join(printable(name) for name in names[:limit]) + rest

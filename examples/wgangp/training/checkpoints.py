@@ -3,30 +3,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import platform
 import re
 from os import path as osp
 from typing import Any
+from typing import Callable
 from typing import Dict
 from typing import List
+from typing import Optional
+from typing import Tuple
 
 import numpy as np
 import paddle
 import paddle.distributed as dist
 import ppsci
+from ppsci.utils import logger
 
 from support import npz
 from support import weight_files
 from support.errors import UserError
+from support.errors import printable
 from support.errors import require
 from support.settings import RENAMED
 from support.settings import flatten
 from training.run import Run
 
 BEST = "best.npz"
+NAME = re.compile(r"iteration_([0-9]+)\.npz")  # of the checkpoints of intervals
 # What a checkpoint says besides its arrays, with the types that it may have.
 CONTENTS = {
     "iteration": int,
@@ -39,6 +47,13 @@ CONTENTS = {
     "machine": dict,
     "scalers": dict,
 }
+# How the names of its arrays begin.
+PARTS = (
+    *("discriminator", "discriminator_optimizer", "discriminator_figures"),
+    *("generator", "generator_optimizer", "generator_figures", "average"),
+)
+LARGEST = 10**12  # of whole numbers and of seconds; no training comes near it
+DEEPEST = 16  # levels of dictionaries and lists
 # Settings on which the best figure depends: figures of other settings do not compare.
 MEASURE_KEYS = (
     "TRAIN.best_metric",
@@ -79,6 +94,33 @@ def flatten_current(settings: Dict[str, Any]) -> Dict[str, Any]:
     return {RENAMED.get(key, key): value for key, value in flatten(settings).items()}
 
 
+def collect(run: Run, path: str = "") -> Checkpoint:
+    """Collects what a checkpoint of a training holds.
+
+    Args:
+        run: The training.
+        path: The file that the checkpoint is for.
+    """
+    arrays = {**run.critic.arrays(), **run.generator.arrays()}
+    if run.average.is_kept:
+        for name, value in run.average.network.state_dict().items():
+            arrays[f"{run.average.prefix}/{name}"] = value.numpy()
+    scalers = {player.prefix: player.scaler_state() for player in run.players}
+    contents = {
+        "iteration": run.iteration,
+        "rollbacks": run.rollbacks,
+        "seconds": run.seconds,
+        "best": run.best,
+        "best_iteration": run.best_iteration,
+        "journal": run.journal,
+        "data": run.data,
+        "settings": run.settings.whole,
+        "machine": describe_machine(),
+        "scalers": {prefix: state for prefix, state in scalers.items() if state},
+    }
+    return Checkpoint(path, contents, arrays)
+
+
 def write(run: Run, path: str) -> None:
     """Writes a checkpoint; with several processes, the first one does.
 
@@ -87,39 +129,37 @@ def write(run: Run, path: str) -> None:
         path: The file, in the format of `npz.write_npz`.
     """
     if dist.get_rank() == 0:
-        arrays = {**run.critic.arrays(), **run.generator.arrays()}
-        if run.average.is_kept:
-            for name, value in run.average.network.state_dict().items():
-                arrays[f"{run.average.prefix}/{name}"] = value.numpy()
-        scalers = {player.prefix: player.scaler_state() for player in run.players}
-        contents = {
-            "iteration": run.iteration,
-            "rollbacks": run.rollbacks,
-            "seconds": run.seconds,
-            "best": run.best,
-            "best_iteration": run.best_iteration,
-            "journal": run.journal,
-            "data": run.data,
-            "settings": run.settings.whole,
-            "machine": describe_machine(),
-            "scalers": {prefix: state for prefix, state in scalers.items() if state},
-        }
-        arrays["contents"] = np.frombuffer(json.dumps(contents).encode(), "uint8")
-        npz.write_npz(path, arrays)
+        checkpoint = collect(run, path)
+        contents = np.frombuffer(json.dumps(checkpoint.contents).encode(), "uint8")
+        npz.write_npz(path, {**checkpoint.arrays, "contents": contents})
     if dist.get_world_size() > 1:
         dist.barrier()  # From here on, each process may read the file.
+
+
+def keep_start(run: Run) -> None:
+    """Keeps a training's start in memory while there is no checkpoint to roll back to."""
+    if run.checkpoint is None and run.settings.train.on_nan == "roll_back":
+        run.start = collect(run)
+        # The arrays of a CPU may share the memory of the weights.
+        run.start.arrays = {name: array.copy() for name, array in run.start.arrays.items()}
 
 
 def save(run: Run) -> None:
     """Writes the checkpoint of an interval, and removes those beyond TRAIN.keep."""
     folder = checkpoint_folder(run.settings.output_dir)
+    if dist.get_rank() == 0 and not osp.isdir(folder):
+        logger.warning(
+            f"{printable(folder)} was removed while the training ran, and is made again: former "
+            "checkpoints and the best generator so far are lost."
+        )
     width = len(str(run.settings.iterations))
     path = osp.join(folder, f"iteration_{run.iteration:0{width}d}.npz")
     write(run, path)
-    run.checkpoint = path
+    run.checkpoint, run.start = path, None
     keep = run.settings.train.keep
     if dist.get_rank() == 0 and keep:
-        for path in list_newest_first(folder)[keep:]:
+        kept = [path for path in list_newest_first(folder) if osp.isfile(path)]
+        for path in kept[keep:]:
             os.remove(path)
 
 
@@ -131,11 +171,32 @@ def save_best(run: Run) -> None:
     write(run, osp.join(checkpoint_folder(run.settings.output_dir), BEST))
 
 
-def set_later_aside(run: Run) -> None:
-    """Renames checkpoints of later iterations: the run went back to before them."""
-    for path in list_newest_first(checkpoint_folder(run.settings.output_dir)):
-        if _iteration_of(path) > run.iteration:
-            os.replace(path, f"{path}.abandoned")
+def set_aside(run: Run) -> None:
+    """Renames what this run would take for a checkpoint of its own, or could not replace.
+
+    These are checkpoints of later iterations, since the run went back to before them, and
+    folders and broken links with names of checkpoints.
+    """
+    folder = checkpoint_folder(run.settings.output_dir)
+    for path in list_newest_first(folder):
+        if not osp.isfile(path) or _iteration_of(path) > run.iteration:
+            _set_aside(path)
+    best = osp.join(folder, BEST)
+    if osp.lexists(best) and not osp.isfile(best):
+        _set_aside(best)
+
+
+def _set_aside(path: str) -> None:
+    target = f"{path}.abandoned"
+    # A folder can't replace anything, and a file can't replace a folder.
+    while osp.isdir(target) or (osp.lexists(target) and osp.isdir(path)):
+        target += ".abandoned"
+    if not osp.isfile(path):
+        logger.warning(
+            f"{printable(path)} is not a file, so it is not a checkpoint: it is renamed to "
+            f"{printable(osp.basename(target))}."
+        )
+    os.replace(path, target)
 
 
 def checkpoint_folder(output_dir: str) -> str:
@@ -144,14 +205,23 @@ def checkpoint_folder(output_dir: str) -> str:
 
 
 def list_newest_first(folder: str) -> List[str]:
-    """Checkpoints of intervals in a folder, those of later iterations first."""
-    names = os.listdir(folder) if osp.isdir(folder) else []
-    found = [name for name in names if re.fullmatch(r"iteration_\d+\.npz", name)]
+    """Paths in a folder with names of checkpoints of intervals, those of later iterations first.
+
+    Folders and broken links may be among them.
+
+    Raises:
+        UserError: If the folder can't be read.
+    """
+    try:
+        names = os.listdir(folder) if osp.isdir(folder) else []
+    except OSError as error:
+        raise UserError(f"{printable(folder)} can't be read ({printable(error)}).") from None
+    found = [name for name in names if NAME.fullmatch(name)]
     return [osp.join(folder, name) for name in sorted(found, key=_iteration_of, reverse=True)]
 
 
 def _iteration_of(path: str) -> int:
-    return int(re.findall(r"\d+", osp.basename(path))[0])
+    return int(NAME.fullmatch(osp.basename(path))[1])
 
 
 def describe_machine() -> Dict[str, str]:
@@ -174,22 +244,131 @@ def read(path: str) -> Checkpoint:
         path: The file.
 
     Raises:
-        UserError: If it is absent or damaged, or not a checkpoint.
+        UserError: If it is absent or damaged, or not a checkpoint, or of another iteration than
+            its name says.
     """
-    require(osp.isfile(path), f"there is no checkpoint {path}.")
+    where = printable(path)
+    require(osp.lexists(path), f"there is no checkpoint {where}.")
+    require(osp.isfile(path), f"{where} is not a checkpoint: it is a folder or a broken link.")
     arrays = npz.read_npz(path)
     try:
-        contents = json.loads(arrays.pop("contents").tobytes())
-        for key, kind in CONTENTS.items():
-            if not isinstance(contents[key], kind):
-                raise ValueError(f"its {key} is a {type(contents[key]).__name__}")
-        if not isinstance(contents.get("best_iteration"), (int, type(None))):
-            raise ValueError("its best_iteration is not a whole number")
-        if min(contents["iteration"], contents["rollbacks"]) < 0:
-            raise ValueError("it counts below 0")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is not a checkpoint of this suite ({error}).") from None
+        contents = json.loads(arrays.pop("contents", np.empty(0)).tobytes())
+        _check(contents, arrays)
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{where} is not a checkpoint of this suite ({printable(error)})."
+        ) from None
+    if "best_iteration" not in contents:
+        contents["best_iteration"] = _find_best(contents["journal"])
+    name = NAME.fullmatch(osp.basename(path))
+    require(
+        name is None or int(name[1]) == contents["iteration"],
+        f"{where} is of iteration {contents['iteration']}, which is not that of its name.",
+    )
     return Checkpoint(path, contents, arrays)
+
+
+def _find_best(journal: str) -> Optional[int]:
+    """The iteration of the best figure in a journal; checkpoints of former code lack it."""
+    records = [json.loads(line) for line in journal.splitlines()]
+    return next((record["step"] for record in reversed(records) if record.get("best")), None)
+
+
+def _check(contents: Any, arrays: Dict[str, np.ndarray]) -> None:
+    """Checks what a checkpoint says besides its arrays, and the arrays' names.
+
+    Raises:
+        ValueError: Says what is wrong.
+    """
+    if not isinstance(contents, dict):
+        raise ValueError("its contents are not a dictionary")
+    if not _is_shallow(contents, DEEPEST):
+        raise ValueError(f"its contents are nested in more than {DEEPEST} levels")
+    for key, kind in CONTENTS.items():
+        if key not in contents:
+            raise ValueError(f"it has no {key}")
+        if not isinstance(contents[key], kind) or isinstance(contents[key], bool):
+            raise ValueError(f"its {key} is a {type(contents[key]).__name__}")
+    for key, expected, is_right in CHECKS:
+        if not is_right(contents):
+            raise ValueError(f"its {key} is not {expected}")
+    for name in arrays:
+        if name.partition("/")[0] not in PARTS:
+            raise ValueError(f"it has an array {printable(name)}")
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether dictionaries and lists are nested in no more than a number of levels."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels >= 0 and all(_is_shallow(part, levels - 1) for part in parts)
+
+
+def _is_finite(value: Any) -> bool:
+    with contextlib.suppress(TypeError, OverflowError):
+        return math.isfinite(value)
+    return False
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST
+
+
+def _is_best_iteration(contents: Dict[str, Any]) -> bool:
+    value = contents.get("best_iteration")
+    return value is None or (_is_count(value) and value <= contents["iteration"])
+
+
+def _is_journal(contents: Dict[str, Any]) -> bool:
+    """Whether a journal is lines of records up to the iteration, as `records.add_record` writes."""
+    *lines, rest = contents["journal"].split("\n")
+    step = 0
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(record, dict) or not _is_count(record.get("step")):
+            return False
+        if not step < record["step"] <= contents["iteration"]:
+            return False
+        if not all(_is_finite(v) or (k, type(v)) == ("evaluated", str) for k, v in record.items()):
+            return False
+        step = record["step"]
+    return not rest
+
+
+def _is_scaler(state: Any) -> bool:
+    """Whether a value can be the state of a loss scaler: numbers, or lists of one number."""
+
+    def is_number(value: Any) -> bool:
+        return _is_finite(value) and not (isinstance(value, int) and abs(value) >= 2**31)
+
+    return isinstance(state, dict) and all(
+        is_number(value[0] if isinstance(value, list) and len(value) == 1 else value)
+        for value in state.values()
+    )
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can spell halves of characters
+        return False
+    return True
+
+
+# What the values must be: key, description, check of all contents. The types are right already.
+CHECKS: Tuple[Tuple[str, str, Callable[[Dict[str, Any]], bool]], ...] = (
+    ("iteration", f"from 0 to {LARGEST}", lambda c: _is_count(c["iteration"])),
+    ("rollbacks", f"from 0 to {LARGEST}", lambda c: _is_count(c["rollbacks"])),
+    ("seconds", f"from 0 to {LARGEST}", lambda c: 0 <= c["seconds"] <= LARGEST),
+    ("best", "finite", lambda c: c["best"] is None or _is_finite(c["best"])),
+    ("best_iteration", "a whole number up to its iteration", _is_best_iteration),
+    ("journal", "lines of JSON with finite numbers, in order, up to its iteration", _is_journal),
+    ("journal", "a text in UTF-8", lambda c: _is_text(c["journal"])),
+    ("machine", "texts", lambda c: all(isinstance(v, str) for v in c["machine"].values())),
+    ("scalers", "states of loss scalers", lambda c: all(map(_is_scaler, c["scalers"].values()))),
+)
 
 
 def restore(run: Run, checkpoint: Checkpoint) -> None:
@@ -205,21 +384,22 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
     contents, where = checkpoint.contents, checkpoint.path
     require(
         contents["data"] == run.data,
-        f"{where} is of a training on other data: {contents['data']}; this is {run.data}. "
+        f"{printable(where)} is of a training on other data: {printable(contents['data'])}; this "
+        f"is {printable(run.data)}. "
         "Name the data that it was made with, or train in another folder.",
     )
+    # Everything is read before anything is set.
     states = [player.read_state(checkpoint) for player in run.players]
     average = run.average
     if average.is_kept:
-        weights = weight_files.match_weights(
-            average.network, checkpoint.part(average.prefix), where
-        )
+        weights = checkpoint.part(average.prefix)
+        weights = weight_files.match_weights(average.network, weights, where)
         average.network.set_state_dict(weights)
     for player, state in zip(run.players, states):
         player.set_state(state, contents["iteration"])
     run.iteration, run.rollbacks = contents["iteration"], contents["rollbacks"]
     run.seconds, run.journal, run.checkpoint = contents["seconds"], contents["journal"], where
-    run.best_iteration = contents.get("best_iteration")
+    run.best_iteration = contents["best_iteration"]
     run.best = contents["best"] if _is_best_kept(run, checkpoint) else None
     if run.best is None:
         run.best_iteration = None

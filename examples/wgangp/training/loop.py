@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import errno
 import os
 import signal
 import sys
@@ -23,11 +23,14 @@ from measures import evaluation
 from measures.evaluation import Evaluator
 from support import storage
 from support.errors import UserError
+from support.errors import printable
 from support.errors import require
 from support.signals import stop_signals
 from training import checkpoints
 from training import records
+from training.due import Due
 from training.due import what_is_due
+from training.player import list_not_finite
 from training.resume import journal_path
 from training.run import Run
 
@@ -51,6 +54,7 @@ def train(run: Run, evaluator: Optional[Evaluator], draw: Callable[[str], None])
     run.seek()
     with writing(run), stop_signals() as signals, records.ProgressLog(run) as progress:
         open_folder(run)
+        checkpoints.keep_start(run)
         if run.iteration == 0:
             records.draw_samples(run, draw)
         while run.iteration < settings.iterations:
@@ -65,24 +69,13 @@ def train(run: Run, evaluator: Optional[Evaluator], draw: Callable[[str], None])
                 continue
             run.average.update(run.iteration)
 
-            # Log and record.
+            # Log, record, save.
             due = what_is_due(run.iteration, settings.train, settings.log_freq)
             record = progress.log(rate, due.record)
             if due.epoch_end or is_stopped:
                 run.share_buffers()
-            if due.evaluation and evaluator is not None:
-                evaluate(run, evaluator, record)
-            if due.record:
-                records.add_record(run, record)
-            if due.epoch_end:
-                records.draw_samples(run, draw)
-                records.draw_curves(run)
-
-            # Save.
-            if due.checkpoint or is_stopped or run.is_best:
-                checkpoints.save(run)
-            if run.is_best:
-                keep_best(run)
+            record_iteration(run, due, record, evaluator, draw)
+            save_iteration(run, due, is_stopped)
             if is_stopped and not due.end:
                 leave(run, signals)
             if due.epoch_end and not due.end:
@@ -90,10 +83,35 @@ def train(run: Run, evaluator: Optional[Evaluator], draw: Callable[[str], None])
         records.save_final_networks(run)
 
 
+def record_iteration(
+    run: Run,
+    due: Due,
+    record: Optional[records.Record],
+    evaluator: Optional[Evaluator],
+    draw: Callable[[str], None],
+) -> None:
+    """Evaluates, records and draws what is due after an iteration."""
+    if due.evaluation and evaluator is not None:
+        evaluate_average(run, evaluator, record)
+    if due.record:
+        records.add_record(run, record)
+    if due.epoch_end:
+        records.draw_samples(run, draw)
+        records.draw_curves(run)
+
+
+def save_iteration(run: Run, due: Due, is_stopped: bool) -> None:
+    """Writes the checkpoint that is due after an iteration, and the best generator's files."""
+    if due.checkpoint or is_stopped or run.is_best:
+        checkpoints.save(run)
+    if run.is_best:
+        keep_best(run)
+
+
 # --8<-- [end:loop]
 
 
-def evaluate(run: Run, evaluator: Evaluator, record: records.Record) -> None:
+def evaluate_average(run: Run, evaluator: Evaluator, record: records.Record) -> None:
     """Evaluates the moving average, and adds the figures to a record.
 
     Args:
@@ -133,10 +151,11 @@ def open_folder(run: Run) -> None:
     """Makes a run's folder what it was at the run's iteration; the first process does."""
     output_dir, is_first = run.settings.output_dir, dist.get_rank() == 0
     if is_first:
-        os.makedirs(osp.join(output_dir, "samples"), exist_ok=True)
+        for folder in ("samples", "checkpoints"):
+            os.makedirs(osp.join(output_dir, folder), exist_ok=True)
         for folder in (output_dir, checkpoints.checkpoint_folder(output_dir)):
             storage.remove_partial(folder)  # A run that was killed while it wrote leaves them.
-        checkpoints.set_later_aside(run)
+        checkpoints.set_aside(run)
     if run.is_best:
         # The run may have been killed before it wrote the best, or it was in another folder.
         # All processes call this, since they wait for each other in it.
@@ -149,17 +168,17 @@ def open_folder(run: Run) -> None:
 
 
 def roll_back(run: Run, rate: float) -> None:
-    """Goes back to the newest checkpoint, to continue with other draws; or stops.
+    """Goes back to the newest checkpoint or to the start, to continue with other draws; or stops.
 
     Args:
         run: The training, which has diverged.
         rate: The learning rate of its last iteration.
 
     Raises:
-        UserError: If TRAIN.on_nan says so, or it was rolled back too often. The message names
-            the iteration, the values and the checkpoint.
+        UserError: If TRAIN.on_nan says so, or it was rolled back too often, or its checkpoint is
+            gone. The message names the iteration, what is not finite, and the checkpoint.
     """
-    train = run.settings.train
+    train, path = run.settings.train, run.checkpoint
     message = describe_divergence(run, rate)
     if train.on_nan == "stop":
         raise UserError(
@@ -167,29 +186,31 @@ def roll_back(run: Run, rate: float) -> None:
             "TRAIN.learning_rate, or TRAIN.on_nan=roll_back."
         )
     require(
-        run.checkpoint is not None and run.rollbacks < train.max_rollbacks,
+        run.rollbacks < train.max_rollbacks,
         f"{message} The run was rolled back {run.rollbacks} times before "
         f"(TRAIN.max_rollbacks={train.max_rollbacks}). {last_checkpoint(run)} Try a smaller "
         "TRAIN.learning_rate.",
     )
     rollbacks = run.rollbacks + 1
-    checkpoints.restore(run, checkpoints.read(run.checkpoint))
-    run.rollbacks = rollbacks
-    logger.warning(f"{message} Back to {run.checkpoint}, with other draws (rollback {rollbacks}).")
+    try:
+        checkpoints.restore(run, run.start if path is None else checkpoints.read(path))
+    except UserError as error:
+        raise UserError(f"{message} The run can't be rolled back: {error}") from None
+    run.rollbacks, run.checkpoint = rollbacks, path
+    place = "the start" if path is None else printable(path)
+    logger.warning(f"{message} Back to {place}, with other draws (rollback {rollbacks}).")
     open_folder(run)
     run.seek()
 
 
 def describe_divergence(run: Run, rate: float) -> str:
     """A sentence that names the iteration and what is not finite."""
-    texts = []
-    for player in run.players:
-        figures = player.last_figures().items()
-        texts += [f"{name} is {value}" for name, value in figures if not math.isfinite(value)]
-        if not player.has_finite_weights():
-            texts.append(f"weights of the {player.name} are not finite")
+    texts = [text for player in run.players for text in player.describe_divergence()]
+    if run.average.is_kept:
+        names = list_not_finite(run.average.network.state_dict())
+        texts += [f"weights of the moving average are not finite: {names}"] if names else []
     reason = ", ".join(texts) or (
-        "gradients too large for the optimiser, or another process diverged"
+        "numbers too large to be added in float32, or another process diverged"
     )
     return (
         f"the training diverged in iteration {run.iteration}, at a learning rate of {rate:g}: "
@@ -199,9 +220,12 @@ def describe_divergence(run: Run, rate: float) -> str:
 
 def last_checkpoint(run: Run) -> str:
     """A sentence that names the newest checkpoint."""
-    if run.checkpoint is None or not osp.exists(run.checkpoint):
+    if run.checkpoint is None:
         return "There is no checkpoint yet."
-    return f"The last checkpoint is {run.checkpoint}; TRAIN.resume=PATH resumes from it."
+    path = printable(run.checkpoint)
+    if not osp.isfile(run.checkpoint):
+        return f"The last checkpoint, {path}, was removed while the training ran."
+    return f"The last checkpoint is {path}; TRAIN.resume=PATH resumes from it."
 
 
 @contextlib.contextmanager
@@ -210,9 +234,13 @@ def writing(run: Run) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # CUDA's errors are OSErrors without a number. Little memory has a message of its own.
+        if error.errno in (None, errno.ENOMEM):
+            raise
         raise UserError(
-            f"{run.settings.output_dir} can't be written to any more ({error}); the training "
-            f"ended at iteration {run.iteration}. {last_checkpoint(run)}"
+            f"{printable(run.settings.output_dir)} can't be written to any more "
+            f"({printable(error)}); the training ended at iteration {run.iteration}. "
+            f"{last_checkpoint(run)}"
         ) from None
 
 

@@ -6,40 +6,16 @@ In all of them, the critic's values are high on real samples, and both losses ar
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Callable
-from typing import Optional
-
 import paddle
 import paddle.nn.functional as F
 from omegaconf import DictConfig
 
+from functions import Objective
 from functions import gradient_penalty
 from functions import wasserstein_estimate
 
 
 # --8<-- [start:objective]
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """The parts of an objective; neither the losses nor the loop know which one they run.
-
-    Args:
-        critic_term: Maps the critic's values of real and of fake samples, [N] and [M], to the
-            term that the critic minimises.
-        generator_term: Maps the critic's values of fake samples, [N], to the term that the
-            generator minimises.
-        penalty: Maps gradient norms, [N], to a further term of the critic; None for none.
-        penalty_weight: The factor of that term.
-        clip: The bound to which the critic's weights are cut after each step; None for none.
-    """
-
-    critic_term: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor]
-    generator_term: Callable[[paddle.Tensor], paddle.Tensor]
-    penalty: Optional[Callable[[paddle.Tensor], paddle.Tensor]] = None
-    penalty_weight: float = 0.0
-    clip: Optional[float] = None
-
-
 def wasserstein_critic(value_real: paddle.Tensor, value_fake: paddle.Tensor) -> paddle.Tensor:
     """E[D(fake)] - E[D(real)] (Arjovsky et al., arXiv 1701.07875)."""
     return -wasserstein_estimate(value_real, value_fake)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import Dict
 from typing import Iterable
+from typing import List
 from typing import Tuple
 
 import numpy as np
@@ -71,6 +72,22 @@ def get_state(network: nn.Layer, optimizer) -> Dict[str, np.ndarray]:
     }
 
 
+def first_state(network: nn.Layer, optimizer, train: DictConfig) -> Dict[str, np.ndarray]:
+    """Returns what `get_state` would return before the first step, had it made its tensors.
+
+    Args:
+        network: The network that it optimises.
+        optimizer: The optimiser.
+        train: The section TRAIN (beta1, beta2).
+    """
+    powers = {"beta1_pow_acc": train.beta1, "beta2_pow_acc": train.beta2}
+    return {
+        f"{name}/{kind}": np.full(_shape(weight, kind), powers.get(kind, 0.0), "float32")
+        for name, weight in network.named_parameters()
+        for kind in STATE_NAMES[type(_unwrap(optimizer)).__name__]
+    }
+
+
 def match_state(
     network: nn.Layer, optimizer, arrays: Dict[str, np.ndarray], where: str
 ) -> Dict[str, paddle.Tensor]:
@@ -97,7 +114,7 @@ def match_state(
     tensors = {}
     for name, value in arrays.items():
         weight, _, kind = name.rpartition("/")
-        fits = value.dtype == np.float32 and list(value.shape) in ([1], weights[weight].shape)
+        fits = value.dtype == np.float32 and list(value.shape) == _shape(weights[weight], kind)
         require(
             fits and bool(np.isfinite(value).all()),
             f"{where}: the optimiser's {name} has another shape, or is not finite.",
@@ -105,6 +122,11 @@ def match_state(
         internal = weights[weight].name
         tensors[keys.get((internal, kind), f"{internal}_{kind}_0")] = paddle.to_tensor(value)
     return tensors
+
+
+def _shape(weight: paddle.Tensor, kind: str) -> List[int]:
+    """The shape of one of an optimiser's tensors for a weight: a power of beta is one number."""
+    return [1] if kind.endswith("_pow_acc") else list(weight.shape)
 
 
 def _state_keys(names: Iterable[str], optimizer) -> Dict[Tuple[str, str], str]:

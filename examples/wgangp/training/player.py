@@ -8,6 +8,8 @@ writers) is in this module.
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Any
 from typing import Callable
 from typing import Dict
 from typing import List
@@ -21,11 +23,21 @@ from data.streams import Stream
 from functions import AdversarialLoss
 from support import pictures
 from support import weight_files
+from support.errors import printable
+from support.errors import require
 from training import optimizers
 from training.run_settings import RunSettings
 
 # ppsci logs every that many steps and stops after that many: it shall do neither.
 UNREACHED = 10**12
+# Figures that losses may keep (`keep` in functions.py), by the player's name.
+FIGURES = {
+    "critic": {
+        *("critic_loss", "wasserstein", "gradient_penalty", "gradient_norm"),
+        *("critic_class_loss", "accuracy_real", "accuracy_fake"),
+    },
+    "generator": {"generator_loss", "generator_class_loss"},
+}
 
 
 @dataclasses.dataclass
@@ -72,7 +84,7 @@ class Player:
         has_writers: bool = False,
     ):
         self.name, self.prefix, self.network, self.loss = name, prefix, network, loss
-        self.inputs, self.steps = inputs, steps
+        self.inputs, self.steps, self.train = inputs, steps, settings.train
         self.iters_per_epoch = settings.train.iters_per_epoch
         self.constraint = ppsci.constraint.SupervisedConstraint(
             {
@@ -118,7 +130,8 @@ class Player:
                 ppsci.solver.train.train_epoch_func(self.solver, iteration, UNREACHED)
                 self.loss.after_step()
         except StopIteration:
-            raise next(s.failure for s in self.inputs.values() if s.failure) from None
+            failures = [stream.failure for stream in self.inputs.values() if stream.failure]
+            raise failures[0] if failures else RuntimeError("a data stream ended early") from None
         self.solver.lr_scheduler.step()
         # Meters keep every number that they get: a kilobyte in each iteration.
         solver = self.solver
@@ -164,13 +177,27 @@ class Player:
         figures = self.loss.figures.items()
         return {n: float(paddle.stack(kept[-self.batches :]).mean()) for n, kept in figures}
 
-    def has_finite_weights(self) -> bool:
-        return all(bool(value.isfinite().all()) for value in self.network.state_dict().values())
+    def describe_divergence(self) -> List[str]:
+        """Describes what is not finite: figures and weights, or else the optimiser's tensors."""
+        figures = self.last_figures().items()
+        texts = [f"{name} is {value}" for name, value in figures if not math.isfinite(value)]
+        names = list_not_finite(self.network.state_dict())
+        if names:
+            texts.append(f"weights of the {self.name} are not finite: {names}")
+        names = list_not_finite(optimizers.get_state(self.network, self.solver.optimizer))
+        if names and not texts:
+            texts.append(
+                f"gradients too large for the optimiser of the {self.name}, in it are not finite: "
+                f"{names}"
+            )
+        return texts
 
     def arrays(self) -> Dict[str, np.ndarray]:
         """What a checkpoint keeps of it: weights, the optimiser's tensors, unrecorded figures."""
         parts = {f"{self.prefix}/{n}": v.numpy() for n, v in self.network.state_dict().items()}
-        state = optimizers.get_state(self.network, self.solver.optimizer)
+        optimizer = self.solver.optimizer
+        state = optimizers.get_state(self.network, optimizer)  # empty before the first step
+        state = state or optimizers.first_state(self.network, optimizer, self.train)
         parts.update({f"{self.prefix}_optimizer/{n}": value for n, value in state.items()})
         for name, values in self.loss.figures.items():
             parts[f"{self.prefix}_figures/{name}"] = paddle.stack(values).numpy()
@@ -187,16 +214,42 @@ class Player:
         """Reads its part of a checkpoint, and changes nothing yet.
 
         Raises:
-            UserError: If it is of another network or another optimiser.
+            UserError: If it is of another network, optimiser or loss.
         """
         where = checkpoint.path
         optimizer = self.solver.optimizer
         tensors = checkpoint.part(f"{self.prefix}_optimizer")
+        figures = checkpoint.part(f"{self.prefix}_figures")
+        scaler = checkpoint.contents["scalers"].get(self.prefix)
+        require(
+            self._has_form(figures),
+            f"{printable(where)}, {self.name}: its figures are not equally long lists of finite "
+            f"numbers, named {', '.join(sorted(FIGURES[self.name]))}.",
+        )
+        own = self.scaler_state()
+        require(
+            not scaler or not own or _form(scaler) == _form(own),
+            f"{printable(where)}, {self.name}: its loss scaler is not one of Paddle's.",
+        )
         return PlayerState(
             weight_files.match_weights(self.network, checkpoint.part(self.prefix), where),
             optimizers.match_state(self.network, optimizer, tensors, f"{where}, {self.name}"),
-            checkpoint.part(f"{self.prefix}_figures"),
-            checkpoint.contents["scalers"].get(self.prefix),
+            figures,
+            scaler,
+        )
+
+    def _has_form(self, figures: Dict[str, np.ndarray]) -> bool:
+        """Whether arrays can be figures that are not recorded yet."""
+        return (
+            set(figures) <= FIGURES[self.name]
+            and len({values.shape for values in figures.values()}) <= 1
+            and all(
+                values.ndim == 1
+                and values.size > 0
+                and values.dtype in (np.float16, np.float32, np.float64)
+                and np.isfinite(values).all()
+                for values in figures.values()
+            )
         )
 
     def set_state(self, state: PlayerState, iteration: int) -> None:
@@ -231,3 +284,16 @@ class Player:
             if writer is not None:
                 picture = pictures.read_picture(path)
                 writer.add_image("samples", picture, iteration, dataformats="HWC")
+
+
+def list_not_finite(arrays: Dict[str, Any], limit: int = 3) -> str:
+    """Lists the names of arrays or tensors with NaN or infinity; empty if there are none."""
+    names = [name for name, array in arrays.items() if not np.isfinite(np.asarray(array)).all()]
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
+
+
+def _form(state: Dict[str, Any]) -> Dict[str, Any]:
+    """Shape and kind of each value of a loss scaler's state."""
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    return {name: (array.shape, array.dtype.kind) for name, array in arrays.items()}

@@ -138,7 +138,7 @@ class ProgressLog:
 
     def __enter__(self) -> ProgressLog:
         run, terminal = self.run, sys.stderr.isatty() and dist.get_rank() == 0
-        self.start, self.logged_at = time.perf_counter() - run.seconds, time.perf_counter()
+        self.start = self.logged_at = time.perf_counter() - run.seconds
         if terminal:
             self.stack.enter_context(logging_redirect_tqdm([logging.getLogger("ppsci")]))
         self.bar = self.stack.enter_context(

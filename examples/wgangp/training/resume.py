@@ -12,6 +12,7 @@ import paddle.distributed as dist
 from ppsci.utils import logger
 
 from support.errors import UserError
+from support.errors import printable
 from support.errors import require
 from training import checkpoints
 from training.checkpoints import Checkpoint
@@ -45,7 +46,7 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
 
     Raises:
         UserError: If the folder holds another training than the one to resume, or the
-            checkpoint is absent, damaged, or of other networks.
+            checkpoint is absent, damaged, of other networks, or beyond the training's end.
     """
     resume = settings.train.resume
     if resume is None:
@@ -59,10 +60,13 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
             finished = osp.join(path, "model_discriminator.pdparams")
             require(
                 resume == "auto" and not osp.exists(finished),
-                f"{path} holds no checkpoint to resume from. Name another, or start a new "
-                "training in another folder.",
+                f"{printable(path)} holds no checkpoint to resume from. Name another, or start a "
+                "new training in another folder.",
             )
-            logger.info(f"{path} holds no checkpoint: the training starts from the beginning.")
+            logger.info(
+                f"{printable(path)} holds no intact checkpoint: the training starts from the "
+                "beginning."
+            )
             return None
     else:
         checkpoint = checkpoints.read(path if path.endswith(".npz") else f"{path}.npz")
@@ -70,6 +74,12 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
     if osp.realpath(osp.dirname(checkpoint.path)) != own_folder:
         require_free(settings.output_dir)
     check_settings(settings, checkpoint)
+    iteration = checkpoint.contents["iteration"]
+    require(
+        iteration <= settings.iterations,
+        f"{printable(checkpoint.path)} is of iteration {iteration}, and this training ends at "
+        f"iteration {settings.iterations}. Raise TRAIN.epochs, or name an earlier checkpoint.",
+    )
     return checkpoint
 
 
@@ -91,7 +101,7 @@ def newest(folder: str) -> Optional[Checkpoint]:
     """Reads the newest intact checkpoint of a run's folder."""
     folder = checkpoints.checkpoint_folder(folder)
     for path in [*checkpoints.list_newest_first(folder), osp.join(folder, checkpoints.BEST)]:
-        if osp.exists(path):
+        if osp.lexists(path):
             try:
                 return checkpoints.read(path)
             except UserError as error:
@@ -107,7 +117,7 @@ def check_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:
     """
     kept, now = checkpoint.flat_settings(), checkpoints.flatten_current(settings.whole)
     changes = {
-        key: f"{key} was {kept.get(key)} and is {value}"
+        key: f"{printable(key)} was {printable(kept.get(key))} and is {printable(value)}"
         for key, value in now.items()
         if kept.get(key) != value
     }
@@ -118,22 +128,22 @@ def check_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:
     ]
     require(
         not networks,
-        f"{checkpoint.path} is of another training: {', '.join(networks)}. Repeat its settings "
-        "(its config.yaml holds them), or start a new training in another folder.",
+        f"{printable(checkpoint.path)} is of another training: {', '.join(networks)}. Repeat its "
+        "settings (its config.yaml holds them), or start a new training in another folder.",
     )
     others = [text for key, text in changes.items() if not key.startswith(HARMLESS_KEYS)]
     others += _machine_changes(checkpoint)
     if others:
         logger.warning(
-            f"The training continues with other settings than {checkpoint.path} was made with, "
-            f"so it will differ from an uninterrupted one: {', '.join(others)}."
+            f"The training continues with other settings than {printable(checkpoint.path)} was "
+            f"made with, so it will differ from an uninterrupted one: {', '.join(others)}."
         )
 
 
 def _machine_changes(checkpoint: Checkpoint) -> List[str]:
     kept = checkpoint.contents["machine"]
     return [
-        f"{name} was {kept.get(name)} and is {value}"
+        f"{name} was {printable(kept.get(name))} and is {value}"
         for name, value in checkpoints.describe_machine().items()
         if kept.get(name) != value
     ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 from typing import List
 from typing import Optional
 from typing import Tuple
@@ -16,6 +17,9 @@ from networks.base import frozen
 from training.average import MovingAverage
 from training.player import Player
 from training.run_settings import RunSettings
+
+if TYPE_CHECKING:
+    from training.checkpoints import Checkpoint
 
 
 class Run:
@@ -36,6 +40,7 @@ class Run:
         best_iteration: The iteration of that figure.
         journal: The text of metrics.jsonl.
         checkpoint: Path of the newest checkpoint, if there is one.
+        start: The training's start, if it may be rolled back before there is a checkpoint.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Run:
         self.best_iteration: Optional[int] = None
         self.journal = ""
         self.checkpoint: Optional[str] = None
+        self.start: Optional[Checkpoint] = None
 
     @property
     def players(self) -> Tuple[Player, Player]:
@@ -91,7 +97,7 @@ class Run:
         """Asks all processes about the last iteration.
 
         A gradient that is not finite makes weights, optimiser tensors or losses that are not.
-        Their sum is read, so that a GPU is waited for once instead of dozens of times.
+        One number, their sum, decides for all processes.
 
         Args:
             signals: How many stop signals this process got.

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decodes pictures from outside, with limits on their size and on the work that they cause."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import struct
+import warnings
+from typing import Iterator
+from typing import List
+
+import numpy as np
+from PIL import Image
+from PIL import ImageOps
+
+MAX_PIXELS = 1 << 26  # the default of DATA.max_pixels: 67,108,864, such as 8192x8192
+# Pillow decodes these itself. It has other formats that start programs (EPS), that other code has
+# to decode (WMF, HDF5, GRIB, BUFR), or that Python code decodes slowly (PPM).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+SCALES = (2, 4)  # by which a large JPEG is reduced while it is decoded
+MIN_SIDE = 16  # pixels as which a shorter side counts
+MAX_OPEN_READS = 1 << 14  # parts of a file before its pixels
+MAX_LOAD_READS = 1 << 22  # parts of a file with its pixels
+MAX_EXIF = 1 << 20  # bytes
+MAX_TAG_VALUES = 1 << 18  # numbers of a TIFF's tag; each becomes an object of Python
+MAX_AVIF = 1 << 25  # bytes; Pillow interprets such a file's EXIF data when it opens it
+MAX_SCANS = 32  # of a progressive JPEG with DATA.max_pixels pixels; a smaller one may have more
+JPEG_START, JPEG_SCAN, EXIF_START = b"\xff\xd8", b"\xff\xda", b"Exif\0\0"
+
+
+def decode(content: bytes, size: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decodes a picture, scales it, and crops it to the square at its middle.
+
+    Transparent pixels become white. The content decides the format, not the file's name. No
+    program is started and no other file is opened.
+
+    Args:
+        content: The picture's file.
+        size: Height and width of the result.
+        max_pixels: Largest number of pixels. JPEG files may have 16 times as many if they can be
+            reduced while they are decoded; WebP files may have half as many.
+
+    Returns:
+        uint8 [3, size, size].
+
+    Raises:
+        MemoryError: If there is too little memory.
+        Exception: Of many types, if the picture is damaged, or exceeds a limit.
+    """
+    with _limit_pixels(max_pixels, content.startswith(JPEG_START)):
+        picture = _open(content, max_pixels)
+        if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255.
+            grey = np.asarray(picture).clip(0, 65535) >> 8
+            picture = Image.fromarray(grey.astype("uint8"))
+        picture = ImageOps.exif_transpose(picture).convert("RGBA")
+    if picture.getextrema()[3] != (255, 255):
+        ground = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(ground, picture)
+    picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
+@contextlib.contextmanager
+def _limit_pixels(max_pixels: int, is_jpeg: bool) -> Iterator[None]:
+    """Sets Pillow's own limit, which Pillow applies before it allocates memory."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels * (SCALES[-1] ** 2 if is_jpeg else 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they can quote what the file contains
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError(_too_large(max_pixels)) from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _too_large(max_pixels: int) -> str:
+    return f"it has more pixels than DATA.max_pixels={max_pixels}"
+
+
+def _open(content: bytes, max_pixels: int) -> Image.Image:
+    """Opens a picture and checks what its head says; pixels are decoded later.
+
+    Raises:
+        ValueError: If it has another format than `FORMATS`, or exceeds a limit.
+    """
+    _check_tags(content)
+    is_jpeg = content.startswith(JPEG_START)
+    # Pillow joins all EXIF segments of a JPEG file; a segment has at most 64 KiB.
+    _check(not is_jpeg or content.count(EXIF_START) <= MAX_EXIF >> 16, "it has too much EXIF data")
+    _check(content[4:8] != b"ftyp" or len(content) <= MAX_AVIF, "it is too large for AVIF")
+    file = _LimitedReads(content, MAX_OPEN_READS)
+    try:
+        picture = Image.open(file, formats=_list_formats())
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"it is damaged, or none of {', '.join(_list_formats())}") from None
+    _check(len(picture.info.get("exif", b"")) <= MAX_EXIF, "it has too much EXIF data")
+    if is_jpeg:
+        _check_scans(picture, content, max_pixels)
+        _reduce(picture, content, file.tell(), max_pixels)
+    # Pillow keeps a pointer for each row; and rows can become columns. WebP has two canvases.
+    pixels = max(picture.width, MIN_SIDE) * max(picture.height, MIN_SIDE)
+    pixels *= 2 if picture.format == "WEBP" else 1
+    _check(pixels <= max_pixels, _too_large(max_pixels))
+    file.left = MAX_LOAD_READS
+    return picture
+
+
+@functools.cache
+def _list_formats() -> List[str]:
+    """Lists those of `FORMATS` that this Pillow can decode."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+class _LimitedReads(io.BytesIO):
+    """A file that can be read from a limited number of times: its parts can be many and empty."""
+
+    def __init__(self, content: bytes, left: int):
+        super().__init__(content)
+        self.left = left
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= 1
+        _check(self.left >= 0, "it has too many parts")
+        return super().read(size)
+
+
+def _check(condition: bool, reason: str) -> None:
+    if not condition:
+        raise ValueError(reason)
+
+
+def _check_tags(content: bytes) -> None:
+    """Refuses a TIFF file with a tag of far more numbers than a picture has strips or tiles."""
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None or not {42, 43} & set(content[2:4]):
+        return
+    is_big = content[2] == 43  # as Pillow has it
+    head, count, entry = ("Q", "Q", "HHQ8x") if is_big else ("L", "H", "HHL4x")
+    try:
+        (start,) = struct.unpack_from(order + head, content, 8 if is_big else 4)
+        (entries,) = struct.unpack_from(order + count, content, start)
+        _check(entries < 1 << 16, "it has too many tags")
+        start += struct.calcsize(order + count)
+        for number in range(entries):
+            place = start + number * struct.calcsize(order + entry)
+            _, kind, values = struct.unpack_from(order + entry, content, place)
+            is_bytes = kind in (1, 2, 7)  # bytes, text and data of applications stay bytes
+            _check(is_bytes or values <= MAX_TAG_VALUES, "a tag has too many values")
+    except struct.error:
+        raise ValueError("its tags are damaged") from None
+
+
+def _check_scans(picture: Image.Image, content: bytes, max_pixels: int) -> None:
+    """Refuses a progressive JPEG with far too many scans: each changes all pixels."""
+    pixels = picture.width * picture.height
+    is_progressive = bool(picture.info.get("progressive"))
+    scans = content.count(JPEG_SCAN) if is_progressive else 1
+    _check(scans * pixels <= MAX_SCANS * max_pixels, "it has too many scans for its size")
+
+
+def _reduce(picture: Image.Image, content: bytes, start: int, max_pixels: int) -> None:
+    """Lets a JPEG with too many pixels be decoded at a half or a quarter of its size.
+
+    That saves memory only if one scan holds all colours; otherwise libjpeg keeps the whole
+    picture.
+
+    Args:
+        picture: The open picture, of which no pixel is decoded yet.
+        content: Its file.
+        start: Where the pixels begin in the file, behind the head of a scan.
+        max_pixels: Largest number of pixels.
+    """
+    width, height = picture.size
+    colours = content[content.rfind(JPEG_SCAN, 0, start) + 4]
+    if picture.info.get("progressive") or colours != len(picture.getbands()):
+        return
+    for scale in SCALES:
+        if max_pixels < width * height <= max_pixels * scale**2:
+            picture.draft(picture.mode, (max(1, width // scale), max(1, height // scale)))
+            break
