@@ -83,14 +83,16 @@ LONG = "folder/" * 40 + "data_batch_1"
 NAMES = ("data_batch_1", "f/" * 60 + "data_batch_1", LONG, "图/data_batch")
 
 
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
 @pytest.mark.parametrize(
-    "name", ["data_batch_1", "f/" * 60 + "data_batch_1", LONG, "图/data_batch"]
+    ("form", "name"),
+    [
+        *((form, name) for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT) for name in NAMES),
+        # This format has no names as long as LONG.
+        *((tarfile.USTAR_FORMAT, name) for name in NAMES if name != LONG),
+    ],
 )
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_read_tar_reads_what_tarfile_writes(tmp_path, form, mode, name):
-    if form == tarfile.USTAR_FORMAT and name == LONG:
-        pytest.skip("the format has no names of that length")
     path, contents = tmp_path / "x.tar", {name: os.urandom(1000), f"{name}0": b"", "other": b"x"}
     with tarfile.open(path, mode, format=form) as archive:
         for key, content in contents.items():
