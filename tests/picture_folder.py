@@ -10,7 +10,7 @@ CLASSES = ("cats", "dogs", "owls")
 
 
 def noise(width, height, channels=3, seed=0):
-    """A picture of random pixels, in which any error of place or order shows."""
+    """A picture of random pixels: any error of place or order shows in it."""
     shape = (height, width, channels) if channels > 1 else (height, width)
     return Image.fromarray(np.random.default_rng(seed).integers(256, size=shape, dtype="uint8"))
 

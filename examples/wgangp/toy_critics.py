@@ -37,7 +37,7 @@ from training import objectives
 WASSERSTEIN = objectives.wasserstein_critic, objectives.wasserstein_generator
 PENALTY = functions.Objective(*WASSERSTEIN, functions.gradient_penalty, penalty_weight=0.1)
 SETS = ("8gaussians", "25gaussians", "swissroll")
-BOUND = 0.01  # of the weights in WGAN (arXiv 1701.07875)
+BOUND = 0.01  # the bound of the weights in WGAN (arXiv 1701.07875)
 
 
 def make_clipping(bound: float) -> functions.Objective:

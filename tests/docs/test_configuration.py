@@ -110,7 +110,7 @@ def test_a_page_that_is_not_current_is_refused_and_written_again(copy):
     with pytest.raises(SystemExit, match="zh/configuration.md is not current"):
         make_configuration.main(["--check"])
     make_configuration.main([])
-    # what stands above the mark is written by hand
+    # Text above the mark is written by hand.
     assert page.read_text(encoding="utf-8") == former.replace("# 配置项\n", "# 所有配置项\n", 1)
 
 

@@ -18,7 +18,7 @@ FILES = texts.all_files()
 EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=texts.name_of)
 EVERY_PAGE = pytest.mark.parametrize("page", sorted({*texts.pages("en"), *texts.pages("zh")}))
 COMMANDS = sorted({command for path in FILES for command in texts.commands(texts.read(path))})
-# what critical readers of the Chinese pages found, and what to write instead
+# Critical readers of the Chinese pages found these terms. The values are better ones.
 TERMS = {
     "评论家": "评判器",
     "反量化": "去量化",
@@ -198,7 +198,7 @@ def test_keys_are_named_by_the_readme_and_pages():
 def test_files_of_the_repository_that_are_named_exist(path):
     for span in texts.code_spans(texts.read(path)):
         for name in re.findall(r"^(?:tests|docs|benchmarks|examples)/[\w./-]+", span):
-            # what `make results` writes is not there before; GROUP and NAME stand for others
+            # Outputs of `make results` exist only after it ran; GROUP and NAME stand for names.
             is_example = "outputs_" in name or re.search("[A-Z]{4,}", name)
             assert is_example or (ROOT / name).exists(), name
 

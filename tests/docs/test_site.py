@@ -28,7 +28,7 @@ if not (CHROMIUM and DRIVER):
 
 LANGUAGES = {"zh": "", "en": "en/"}  # each with the beginning of its pages' addresses
 TUTORIAL = "examples/wgangp.md"
-# Pages of which it is known that they have code and pictures.
+# These pages are known to have code and pictures.
 ILLUSTRATED = ("index.md", TUTORIAL, "results.md")
 
 
@@ -113,7 +113,7 @@ class Page:
         self.text = (ROOT / "docs" / language / source).read_text(encoding="utf-8")
         self.screen(1280)
         for kind in ("browser", "performance"):
-            browser.get_log(kind)  # what another page left
+            browser.get_log(kind)  # This drops what another page left.
         browser.get(site + self.address)
         # pictures load when they are scrolled to
         browser.execute_async_script(
@@ -220,7 +220,7 @@ def test_formulas_are_typeset(page):
         loaded = "[...document.fonts].filter(f => f.status == 'loaded').map(f => f.family)"
         families = {family.strip("\"'") for family in page.ask(loaded)}
         assert {"KaTeX_Math", "Roboto", "Roboto Mono"} <= families
-    # what is not code or a formula holds no TeX
+    # Text outside of code and formulas holds no TeX.
     shown = page.ask(
         "[...document.querySelectorAll('article p, article li, article td')].map(e => {"
         " const copy = e.cloneNode(true);"

@@ -9,6 +9,9 @@ The files in tests/golden/former were written by that code with
         TRAIN.penalty_gradient=double_backward
     python wgangp_cifar10.py DATA.source=synthetic EVAL.inception=false MODEL.gen_net.dim=2
         MODEL.dis_net.dim=2 TRAIN.batch_size=4 TRAIN.epochs=1 TRAIN.iters_per_epoch=1
+
+The files records_*.jsonl there are the metrics.jsonl that the former code wrote with the settings
+in `RECORDS`.
 """
 
 import json
@@ -16,10 +19,13 @@ import json
 import numpy as np
 import pytest
 from helpers import GOLDEN
+from ppsci.utils import misc
 from trainings import load_arrays
 from trainings import read_records
 
 import wgangp_cifar10
+import wgangp_image64
+import wgangp_mnist
 import wgangp_toy
 from modes.evaluate import load_networks
 from modes.train import train
@@ -91,3 +97,43 @@ def test_former_weights_load(configure):
             expected = [array for array in expected if not isinstance(array, dict)]
             found = [value.numpy() for value in network.state_dict().values()]
             assert [a.tobytes() for a in found] == [a.tobytes() for a in expected]
+
+
+SHORT = (
+    "TRAIN.epochs=2 TRAIN.iters_per_epoch=3 log_freq=1 TRAIN.eval_freq=1 "
+    "TRAIN.eval_num_samples=60 TRAIN.batch_size=8 MODEL.gen_net.dim={0} MODEL.dis_net.dim={0}"
+)
+RECORDS = {
+    "toy": (wgangp_toy.Toy, "toy", f"{SHORT.format(16)} TRAIN.batch_size=32"),
+    "mnist": (wgangp_mnist.Mnist, "mnist", f"{SHORT.format(4)} DATA.source=digits"),
+    "cifaru": (
+        wgangp_cifar10.Cifar10,
+        "cifar10",
+        f"{SHORT.format(4)} DATA.source=synthetic MODEL.use_label=false EVAL.inception=false "
+        "MODEL.gen_net.batch_norm_statistics=running TRAIN.ema.use_ema=true",
+    ),
+    "dcgan": (
+        wgangp_image64.Image64,
+        "image64",
+        f"{SHORT.format(2)} MODEL.use_label=true DATA.crop=true DATA.flip=true DATA.jitter=0.1 "
+        "EVAL.inception=false",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_each_script_records_what_former_code_recorded(name, configure, shared, tmp_path):
+    make_experiment, script, settings = RECORDS[name]
+    if name == "dcgan":
+        settings += f" DATA.data_path={shared('emoji64.tar')}"
+    misc.set_random_seed(42)  # as a script's start does
+    train(make_experiment(configure(script, settings)))
+    former = (FORMER / f"records_{name}.jsonl").read_text().splitlines()
+    found = read_records(tmp_path)
+    assert len(found) == len(former) == 6
+    for record, line in zip(found, former):
+        expected = json.loads(line)
+        assert set(record) == set(expected)
+        for figure in set(expected) - {"seconds", "evaluated", "best"}:
+            # On the machine that wrote them, they are equal bit for bit.
+            assert record[figure] == pytest.approx(expected[figure], rel=5e-3, abs=2e-3), figure

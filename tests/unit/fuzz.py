@@ -42,7 +42,7 @@ class Report:
         reasons: The number of "different" cases by reason.
         failures: Triples (target, case, text).
         slowest: Seconds of the slowest case.
-        grown: MiB by which the memory of a child grew.
+        grown: How much a child's memory grew, in MiB.
     """
 
     outcomes: collections.Counter = dataclasses.field(default_factory=collections.Counter)

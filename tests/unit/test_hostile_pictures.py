@@ -536,7 +536,7 @@ def test_crafted_heads_of_a_tar_are_refused(how, compression, tmp_path):
     assert f"{path} can't be read ({reason}" in refusal(path, skip=True).replace("maximum ", "")
 
 
-# What is no file
+# What is not a file
 
 
 def test_pipes_sockets_and_devices_are_left_out(folder, warned, tmp_path, monkeypatch):

@@ -288,7 +288,7 @@ class TwoLayers(Critic):
     def __init__(self):
         super().__init__()
         self.layer_1, self.layer_2 = nn.Linear(2, 8), nn.Linear(8, 1)
-        self.layer_2.weight.set_value(paddle.linspace(-1, 1, 8).unsqueeze(1))  # of both signs
+        self.layer_2.weight.set_value(paddle.linspace(-1, 1, 8).unsqueeze(1))  # both signs
 
     def score(self, samples):
         h = maps.relu(maps.linear(samples, self.layer_1))
@@ -392,4 +392,4 @@ def test_first_order_penalty_takes_no_second_derivative(monkeypatch):
     monkeypatch.setattr(paddle, "grad", watched)
     critic = functions.WganGpToyDiscriminator(8)
     first_order_penalty(critic, paddle.randn([3, 2]), functions.gradient_penalty)[1].backward()
-    assert asked == [False, False]  # of the values, and of the penalty in the norms
+    assert asked == [False, False]  # the gradients of the values, and of the penalty in the norms

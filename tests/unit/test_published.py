@@ -288,7 +288,7 @@ def plain_toy_critic(net, x):
 
 
 def close(actual, expected):
-    assert expected.std() > 0.04  # else there would be little to compare
+    assert expected.std() > 0.04  # Otherwise there would be little to compare.
     np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-5, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 SIZE = 64  # height and width of what a critic reads
-MARGIN = 8  # pixels by which a picture is larger before a random crop
+MARGIN = 8  # Before a random crop, a picture is larger by so many pixels.
 
 
 class Augmentation(Protocol):

@@ -19,7 +19,7 @@ MAX_PIXELS = 1 << 26  # the default of DATA.max_pixels: 67,108,864, such as 8192
 # Pillow decodes these itself. It has other formats that start programs (EPS), that other code has
 # to decode (WMF, HDF5, GRIB, BUFR), or that Python code decodes slowly (PPM).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-SCALES = (2, 4)  # by which a large JPEG is reduced while it is decoded
+SCALES = (2, 4)  # A large JPEG can be reduced by these factors while it is decoded.
 MIN_SIDE = 16  # pixels as which a shorter side counts
 MAX_OPEN_READS = 1 << 14  # parts of a file before its pixels
 MAX_LOAD_READS = 1 << 22  # parts of a file with its pixels
@@ -171,7 +171,7 @@ def _reduce(picture: Image.Image, content: bytes, start: int, max_pixels: int) -
     picture.
 
     Args:
-        picture: The open picture, of which no pixel is decoded yet.
+        picture: The open picture; no pixel is decoded yet.
         content: Its file.
         start: Where the pixels begin in the file, behind the head of a scan.
         max_pixels: Largest number of pixels.

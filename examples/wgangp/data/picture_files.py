@@ -33,7 +33,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LARGEST = 1 << 28  # bytes of one file; larger ones are left out
 MAX_UNPACKED = 1 << 30  # bytes; the default of DATA.max_unpacked
 MAX_RATIO = 10  # An archive may unpack to this many times its own size in any case.
-MEMBER_COST = 1 << 11  # bytes by which each member counts, in addition to its content
+MEMBER_COST = 1 << 11  # Each member counts so many bytes more than its content.
 MAX_HEAD = 1 << 20  # bytes of a long name or other text in a tar's head
 # What zipfile and tarfile raise for a damaged archive.
 ARCHIVE_ERRORS = (

@@ -46,7 +46,7 @@ def _apply(
     weight: paddle.Tensor,
     bias: paddle.Tensor,
 ) -> paddle.Tensor:
-    """Computes `function(x, weight) + bias`, by way of the current tape if there is one."""
+    """Computes `function(x, weight) + bias`, through the current tape if there is one."""
     if tape.current is None:
         return add_bias(function(x, weight), bias)
     return tape.current.linear_map(function, x, weight, bias)

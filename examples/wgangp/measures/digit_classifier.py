@@ -45,7 +45,7 @@ SHIPPED = osp.join(
 WIDTHS = (16, 32, 64, 96)  # channels of the four convolutions
 BATCH_SIZE = 200
 PEAK_RATE = 0.01  # the learning rate's maximum
-SHIFT = 2  # pixels by which training digits are moved, at most
+SHIFT = 2  # Training digits are moved by at most so many pixels.
 
 
 class MnistClassifier(nn.Layer):

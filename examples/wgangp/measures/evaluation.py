@@ -16,6 +16,7 @@ from typing import Tuple
 import numpy as np
 import paddle
 import ppsci
+from omegaconf import DictConfig
 from ppsci.utils import logger
 
 import functions
@@ -179,7 +180,7 @@ class Evaluator:
         if self.solver is None:
             return {}
         with evaluating(self.generator), _muted_solver():
-            _, groups = self.solver.eval()  # by validator name
+            _, groups = self.solver.eval()  # The keys are the validators' names.
         groups = {name: groups[m.validator.name] for name, m in self.measures.items()}
         lost = [
             name
@@ -398,7 +399,7 @@ def _make_feature_metric(
 
 
 def make_inception_measure(
-    generator: Generator, images: np.ndarray, count: int, seed: int, settings
+    generator: Generator, images: np.ndarray, count: int, seed: int, settings: DictConfig
 ) -> Measure:
     """Makes a measure of Inception Score and FID with the Inception of 2015-12-05.
 

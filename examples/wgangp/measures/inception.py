@@ -46,8 +46,8 @@ ADDRESSES = (
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 WEIGHTS = f"{storage.CACHE}/weights/wgangp/pt_inception-2015-12-05-6726825d.pth"
 EXPECTED = 4.51089784587268  # Inception Score of CIFAR-10's first hundred training images
-TOLERANCE = 1e-4  # of that score, as in torch-fidelity's tests
-EPSILON = 1e-3  # of the batch normalisation
+TOLERANCE = 1e-4  # the tolerance of that score in torch-fidelity's tests
+EPSILON = 1e-3  # added to variances in its batch normalisation
 SIZE = 299  # height and width of the network's input
 
 

@@ -73,7 +73,7 @@ class Experiment:
         Args:
             data: What `read_data` returned.
             generator: The generator to evaluate.
-            critic: The critic; None where only the generator's weights are at hand.
+            critic: The critic; None where only the generator's weights are given.
             count: Number of samples.
         """
         raise NotImplementedError

@@ -7,6 +7,7 @@ from ppsci.utils import logger
 
 from measures.evaluation import Evaluator
 from modes.experiment import Experiment
+from support.errors import printable
 from support.errors import require
 from training import build
 from training import checkpoints
@@ -23,7 +24,7 @@ def train(experiment: Experiment) -> None:
         experiment: What the script defines.
 
     Raises:
-        UserError: If settings, data or the checkpoint do not serve, or the training diverges.
+        UserError: If settings, data or the checkpoint are invalid, or the training diverges.
     """
     cfg = experiment.cfg
     require(
@@ -48,7 +49,7 @@ def train(experiment: Experiment) -> None:
     draw = experiment.make_drawer(network, critic)
     if checkpoint is not None:
         checkpoints.restore(run, checkpoint)
-        logger.info(f"Resuming from {checkpoint.path}, after iteration {run.iteration}.")
+        logger.info(f"Resuming from {printable(checkpoint.path)}, after iteration {run.iteration}.")
     if cfg.TRAIN.resume is not None:
         resume.require_same(run)
     loop.train(run, evaluator, draw)

@@ -28,7 +28,7 @@ from paddle import nn
 from networks.base import Critic
 from networks.base import Generator
 
-NUM_CLASSES = 10  # of CIFAR-10, in the shapes of its weights
+NUM_CLASSES = 10  # CIFAR-10's classes; shapes of weights depend on the number
 
 
 class Upsample(nn.Layer):

@@ -24,7 +24,7 @@ class MovingAverage:
         decay: In [0, 1); None for no average: then `network` is that generator itself.
     """
 
-    prefix = "average"  # of its arrays in a checkpoint
+    prefix = "average"  # Names of its arrays in a checkpoint begin so.
 
     def __init__(self, generator: Generator, decay: Optional[float]):
         self.source, self.decay = generator, decay

@@ -48,8 +48,8 @@ def make_run(
         data: Text that sets the data set apart from others.
 
     Raises:
-        UserError: If a writer is asked for whose package is not installed, or the penalty
-            does not go with the critic.
+        UserError: If the package of a requested writer is not installed, or the penalty's
+            gradient can't be computed as requested.
     """
     objective = make_objective(settings.loss)
     if objective.penalty is not None and settings.critic_norm == "batch":

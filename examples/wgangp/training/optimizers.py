@@ -57,7 +57,7 @@ def make_optimizer(
 # --8<-- [end:optimizer]
 
 
-def get_state(network: nn.Layer, optimizer) -> Dict[str, np.ndarray]:
+def get_state(network: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> Dict[str, np.ndarray]:
     """Returns an optimiser's tensors under names such as "layers.0.weight/moment1".
 
     Args:
@@ -72,7 +72,9 @@ def get_state(network: nn.Layer, optimizer) -> Dict[str, np.ndarray]:
     }
 
 
-def first_state(network: nn.Layer, optimizer, train: DictConfig) -> Dict[str, np.ndarray]:
+def first_state(
+    network: nn.Layer, optimizer: paddle.optimizer.Optimizer, train: DictConfig
+) -> Dict[str, np.ndarray]:
     """Returns what `get_state` would return before the first step, had it made its tensors.
 
     Args:
@@ -89,7 +91,10 @@ def first_state(network: nn.Layer, optimizer, train: DictConfig) -> Dict[str, np
 
 
 def match_state(
-    network: nn.Layer, optimizer, arrays: Dict[str, np.ndarray], where: str
+    network: nn.Layer,
+    optimizer: paddle.optimizer.Optimizer,
+    arrays: Dict[str, np.ndarray],
+    where: str,
 ) -> Dict[str, paddle.Tensor]:
     """Returns tensors for `optimizer.set_state_dict`, if the arrays are exactly its own.
 
@@ -129,7 +134,9 @@ def _shape(weight: paddle.Tensor, kind: str) -> List[int]:
     return [1] if kind.endswith("_pow_acc") else list(weight.shape)
 
 
-def _state_keys(names: Iterable[str], optimizer) -> Dict[Tuple[str, str], str]:
+def _state_keys(
+    names: Iterable[str], optimizer: paddle.optimizer.Optimizer
+) -> Dict[Tuple[str, str], str]:
     """Paddle's keys of an optimiser's tensors, by the weight's internal name and the kind."""
     keys = {}
     for key in optimizer.state_dict():
@@ -139,6 +146,6 @@ def _state_keys(names: Iterable[str], optimizer) -> Dict[Tuple[str, str], str]:
     return keys
 
 
-def _unwrap(optimizer):
+def _unwrap(optimizer: paddle.optimizer.Optimizer) -> paddle.optimizer.Optimizer:
     """The optimiser itself, which Paddle wraps where there are several processes."""
     return getattr(optimizer, "_inner_opt", optimizer)

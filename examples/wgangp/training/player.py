@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import Callable
 from typing import Dict
@@ -28,7 +29,10 @@ from support.errors import require
 from training import optimizers
 from training.run_settings import RunSettings
 
-# ppsci logs every that many steps and stops after that many: it shall do neither.
+if TYPE_CHECKING:
+    from training.checkpoints import Checkpoint
+
+# ppsci logs every so many steps and stops after so many. Neither must happen.
 UNREACHED = 10**12
 # Figures that losses may keep (`keep` in functions.py), by the player's name.
 FIGURES = {
@@ -210,7 +214,7 @@ class Player:
         state = self.solver.scaler.state_dict()
         return {key: np.asarray(value).tolist() for key, value in state.items()}
 
-    def read_state(self, checkpoint) -> PlayerState:
+    def read_state(self, checkpoint: Checkpoint) -> PlayerState:
         """Reads its part of a checkpoint, and changes nothing yet.
 
         Raises:
