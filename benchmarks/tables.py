@@ -337,6 +337,7 @@ CHINESE = {
     "weights of others": "他人的权重",
     "weights of PyTorch": "PyTorch 的权重",
     "checkpoint": "检查点",
+    "exported weights": "导出的权重",
     "pictures in a zip": "zip 中的图片",
     "pictures in a tar.gz": "tar.gz 中的图片",
 }

@@ -28,6 +28,7 @@ from data import image_folder
 from functions import WganGpToyGenerator
 from functions import read_cifar10
 from functions import read_mnist
+from modes.exported_files import check_export
 from support import npz
 from support import storage
 from support import torch_files
@@ -124,6 +125,7 @@ def make_targets(folder):
         *make_weight_targets(folder),
         make_pth_target(folder),
         make_checkpoint_target(folder),
+        make_export_target(),
         *make_picture_targets(),
     ]
 
@@ -270,6 +272,27 @@ def make_contents():
         key: kind() if isinstance(kind, type) else None
         for key, kind in checkpoints.CONTENTS.items()
     }
+
+
+def make_export_target():
+    """The weights of an exported program, which mode=infer checks before Paddle reads them."""
+    content = np.random.default_rng(4).bytes(3000)
+    checksums = {".json": hashlib.sha256(b"{}"), ".pdiparams": hashlib.sha256(content)}
+
+    def read(path):
+        weights, name = Path(f"{path}.pdiparams"), Path(path).name
+        if weights.is_dir():
+            weights.rmdir()
+        weights.unlink(missing_ok=True)
+        Path(path).rename(weights)
+        Path(f"{path}.json").write_bytes(b"{}")
+        lines = [f"{checksums[s].hexdigest()}  {name}{s}\n" for s in checksums]
+        Path(f"{path}.sha256").write_text("".join(lines))
+        check_export(path, "native")
+        return {"bytes": np.frombuffer(weights.read_bytes(), "uint8")}
+
+    parts = {"weights": content}
+    return Target("exported weights", content, read, parts, lambda parts: parts["weights"])
 
 
 def make_picture_targets():

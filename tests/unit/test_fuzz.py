@@ -13,17 +13,17 @@ from support.errors import UserError
 
 
 def test_readers_refuse_damaged_files_or_read_them_right():
-    report = fuzz.fuzz(400, seed=1)
+    report = fuzz.fuzz(450, seed=1)
     assert not report.failures, report.failures[0]
     # Each reader refuses some files, and reads some whose damage is outside of the content.
     outcomes = report.outcomes
     assert {name for name, kind in outcomes if kind == "refused"} == {name for name, _ in outcomes}
-    assert len({name for name, _ in outcomes}) == 8
+    assert len({name for name, _ in outcomes}) == 9
     assert sum(count for (_, kind), count in outcomes.items() if kind == "equal") > 5
     used = {name for name, _ in report.generators}
     assert used == {generator.__name__ for generator in fuzz_cases.GENERATORS}
-    counts = json.loads(json.dumps(report.as_dict(400, 1)))
-    assert sum(counts["total"].values()) == counts["cases"] == 400
+    counts = json.loads(json.dumps(report.as_dict(450, 1)))
+    assert sum(counts["total"].values()) == counts["cases"] == 450
     assert set(counts["total"]) == {*fuzz.GOOD, *fuzz.BAD}
     assert sum(counts["reasons_for_different"].values()) == counts["total"]["different"]
 
