@@ -49,7 +49,7 @@ WORDS = {
     "path": {"en": "path", "zh": "路径"},
     "text": {"en": "text", "zh": "文本"},
     "and null": {"en": "{}, or {}", "zh": "{}，或 {}"},
-    "class": {"en": "number of a class, or {}", "zh": "类别编号，或 {}"},
+    "class": {"en": "name or number of a class, or {}", "zh": "类别名称或编号，或 {}"},
     "default": {"en": "{text} ({names})", "zh": "{text}（{names}）"},
     "values": {"en": "{text} ({names})", "zh": "{text}（{names}）"},
     "meaning": {"en": "{names}: {text}", "zh": "{names}：{text}"},

@@ -76,6 +76,16 @@ class CriticCase(NetworkCase):
     is_piecewise_linear: bool = False
 
 
+def has_onednn() -> bool:
+    """Whether Paddle's wheel has the library that networks use; its results may be wrong."""
+    onednn = importlib.import_module("kernels.onednn")
+    try:
+        onednn.library()
+    except onednn.Unavailable:
+        return False
+    return True
+
+
 def _published(name: str) -> str:
     return f"networks.published.Published{name}"
 

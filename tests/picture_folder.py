@@ -32,7 +32,7 @@ def write_folder(place):
         "cats/transparent.png": encode(noise(64, 64, 4, seed=20)),
         "dogs/grey.png": encode(noise(50, 80, 1, seed=19)),
         "owls/SHOUTED.JPG": encode(noise(90, 70, seed=21), "JPEG"),
-        "more/owls/deeper.png": encode(noise(64, 64, seed=22)),  # the innermost folder counts
+        "owls/more/deeper.png": encode(noise(64, 64, seed=22)),  # the top folder counts
         "dogs/zz.webp": encode(noise(64, 65, seed=23), "WEBP", lossless=True),
     }
     for name in (

@@ -8,6 +8,7 @@ its authors published: file names such as `gan_toy.py` are those of that code.
 from __future__ import annotations
 
 import dataclasses
+from os import path as osp
 from typing import Callable
 from typing import Dict
 from typing import List
@@ -19,7 +20,9 @@ import paddle
 import paddle.nn.functional as F
 import ppsci
 from paddle import nn
+from ppsci.utils import logger
 
+from data import array_files
 from data.image_set import NUM_CLASSES
 from data.image_set import ImageSet
 from data.image_set import as_labels
@@ -35,16 +38,20 @@ from networks.layers import make_conv_transpose
 from networks.layers import make_linear
 from networks.normalisation import BatchNorm
 from networks.normalisation import make_critic_norm
-from support.archives import read_gzip
-from support.archives import read_tar
 from support.errors import UserError
 from support.errors import printable
+from support.errors import require
+from support.formats import describe
+from support.formats import is_pickle
+from support.members import read_members
+from support.members import strip_compressed
 from support.opcodes import MAX_STEPS
 from support.opcodes import Budget
 from support.unpickling import as_text
 from support.unpickling import unpickle
 
 IMAGE_SIZE = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28)}
+MNIST_COUNT, MNIST_USED = 60_000, 50_000  # MNIST's training digits, and those of mnist.pkl.gz
 
 Penalty = Callable[[paddle.Tensor], paddle.Tensor]  # gradient norms [N] to a term of the loss
 
@@ -592,65 +599,114 @@ def prepare_mnist(
 
 
 def read_cifar10(path: str, max_bytes: Optional[int] = None) -> ImageSet:
-    """Reads an archive in the layout of cifar-10-python.tar.gz.
+    """Reads CIFAR-10: the Python or the binary version, or an npz.
 
-    It has any number of members `data_batch_N`, of any number of pictures each, and
-    `test_batch`.
+    A folder or an archive has any number of files `data_batch_N`, of any number of pictures each,
+    and `test_batch`. An npz has `x_train`, `y_train`, `x_test` and `y_test`.
 
     Args:
-        path: The archive (tar, compressed or not).
-        max_bytes: Largest size of the unpacked archive; None for `archives.MAX_BYTES`.
+        path: A folder, a zip, a tar (compressed with gzip, bzip2 or xz, or not), or an npz.
+        max_bytes: Largest size of what is unpacked; None for `archives.MAX_BYTES`.
 
     Raises:
-        UserError: For an archive that is damaged, too large or of another layout.
+        UserError: If it is damaged, too large, or something else; the message names the format.
     """
-    members = read_tar(path, ("data_batch_", "test_batch"), max_bytes)
+    where, prefixes = printable(path), ("data_batch_", "test_batch", *array_files.PREFIXES)
+    members = read_members(path, prefixes, max_bytes)
+    data = array_files.read_arrays(members, IMAGE_SIZE["cifar10"], where)
+    if data is not None:
+        return data
+    members = [(name, content) for name, content in members if "_batch" in osp.basename(name)]
+    if not members:
+        raise UserError(
+            f"{where} is not CIFAR-10 in a form that is read (a folder, zip or tar with the files "
+            "data_batch_1 to 5 and test_batch of the Python or the binary version; an npz with "
+            f"x_train, y_train, x_test and y_test): it is {describe(path)}."
+        )
+    binary = {strip_compressed(name).endswith(".bin") for name, _ in members}
+    require(
+        len(binary) == 1,
+        f"{where} holds both the Python and the binary version of CIFAR-10: name one of them.",
+    )
     budget = Budget(2 * MAX_STEPS)  # a picture takes up to five: its label and its file's name
     parts: Dict[str, List[Tuple[np.ndarray, np.ndarray]]] = {"train": [], "test": []}
     while members:
         name, content = members.pop(0)  # The content leaves memory as soon as it is read.
-        where = f"{printable(path)}, member {printable(name)}"
-        batch = unpickle(content, where, budget=budget)
-        try:
-            # Python 2 wrote the original, so its keys are bytes.
-            batch = {as_text(key): value for key, value in batch.items()}
-            rows, labels = as_rows(batch["data"], 3072), as_labels(batch["labels"])
-            images = rows.reshape(-1, *IMAGE_SIZE["cifar10"])
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            raise UserError(
-                f"{where}: expected a dictionary with `data`, uint8 rows of 3,072 numbers, "
-                "and `labels`, as in cifar-10-python.tar.gz."
-            ) from None
-        check_images(images, labels, NUM_CLASSES, where)
-        split = "train" if "data_batch_" in name else "test"
-        parts[split].append((images, labels))
+        place = f"{where}, member {printable(name)}"
+        images, labels = _read_batch(name, content, place, budget)
+        check_images(images, labels, NUM_CLASSES, place)
+        parts["train" if "data_batch_" in name else "test"].append((images, labels))
     for split, member in (("train", "data_batch_1"), ("test", "test_batch")):
-        if not parts[split]:
-            raise UserError(
-                f"{printable(path)}: there are no pictures of a {member} inside. Is it a "
-                "CIFAR-10 archive?"
-            )
+        require(
+            bool(parts[split]),
+            f"{where}: there are no pictures of a {member} inside. Is it CIFAR-10?",
+        )
     return ImageSet(
         *(np.concatenate(column) for column in zip(*parts["train"])),
         *(np.concatenate(column) for column in zip(*parts["test"])),
     )
 
 
-def read_mnist(path: str, max_bytes: Optional[int] = None) -> ImageSet:
-    """Reads mnist.pkl.gz: a training, a validation and a test set of `x / 256` rows.
+def _read_batch(
+    name: str, content: bytes, place: str, budget: Budget
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Reads a batch of CIFAR-10: pictures [N, 3, 32, 32] and labels [N]."""
+    layout = (
+        "expected a dictionary with `data`, uint8 rows of 3,072 numbers, and `labels`, as in "
+        "cifar-10-python.tar.gz"
+    )
+    try:
+        if strip_compressed(name).endswith(".bin"):
+            layout = "expected a label and 3,072 bytes for each picture"
+            rows, labels = array_files.parse_batch(content)
+        else:
+            batch = unpickle(content, place, budget=budget)
+            # Python 2 wrote the original, so its keys are bytes.
+            batch = {as_text(key): value for key, value in batch.items()}
+            rows, labels = as_rows(batch["data"], 3072), as_labels(batch["labels"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise UserError(f"{place}: {layout}.") from None
+    return rows.reshape(-1, *IMAGE_SIZE["cifar10"]), labels
 
-    The validation set is not used, as in the authors' training.
+
+def read_mnist(path: str, max_bytes: Optional[int] = None) -> ImageSet:
+    """Reads MNIST: mnist.pkl.gz, the four idx files, or an npz.
+
+    The pickle is a training, a validation and a test set of `x / 256` rows. Its training set is
+    the first 50,000 of MNIST's 60,000 training digits, and its validation set, which is not used,
+    are the others. Of 60,000 training digits in another form, the same 50,000 are used.
 
     Args:
-        path: The file, a gzip of one pickle.
-        max_bytes: Largest size of the unpacked file; None for `archives.MAX_BYTES`.
+        path: A pickle, or a folder, zip or tar with one, compressed with gzip, bzip2 or xz, or not;
+            a folder, zip or tar with the four idx files, compressed or not; or an npz with
+            `x_train`, `y_train`, `x_test` and `y_test`.
+        max_bytes: Largest size of what is unpacked; None for `archives.MAX_BYTES`.
 
     Raises:
-        UserError: For a file that is damaged, too large or of another layout.
+        UserError: If it is damaged, too large, or something else; the message names the format.
     """
     where = printable(path)
-    sets = unpickle(read_gzip(path, max_bytes), where)
-    columns = []
+    members = read_members(path, ("mnist.pkl", *array_files.PREFIXES), max_bytes)
+    data = array_files.read_arrays(members, IMAGE_SIZE["mnist"], where)
+    if data is None:
+        members = [member for member in members if is_pickle(member[1])]
+        if len(members) != 1:
+            raise UserError(
+                f"{where} is not MNIST in a form that is read (mnist.pkl.gz; the four idx files in "
+                "a folder, zip or tar; an npz with x_train, y_train, x_test and y_test): it is "
+                f"{describe(path)}."
+            )
+        return _read_pickled_digits(members[0][1], where)
+    if len(data.train_images) == MNIST_COUNT:
+        logger.info(f"{where}: the first 50,000 training digits are used, as in mnist.pkl.gz.")
+        data.train_images = data.train_images[:MNIST_USED]
+        data.train_labels = data.train_labels[:MNIST_USED]
+    return data
+
+
+def _read_pickled_digits(content: bytes, where: str) -> ImageSet:
+    """Reads a pickle of three pairs (images, labels)."""
+    sets, columns = unpickle(content, where), []
     try:
         for split in (0, 2):
             rows, labels = sets[split]

@@ -26,6 +26,7 @@ from modes.runner import run_mode
 from networks import published
 from networks.normalisation import use_statistics
 from support import downloads
+from support import jobs
 
 ADDRESSES = ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",)
 MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -33,6 +34,8 @@ MD5 = "c58f30108f718f92721af3b95e74349a"
 
 class Cifar10(Experiment):
     """Residual networks on 32x32 pictures of ten classes (`gan_cifar_resnet.py`)."""
+
+    script, choices = NAME, CHOICES
 
     def make_networks(self):
         model = self.cfg.MODEL
@@ -56,6 +59,7 @@ class Cifar10(Experiment):
             ADDRESSES,
             MD5,
             "DATA.source=synthetic EVAL.inception=false trains on drawn shapes of ten classes.",
+            folder=True,
         )
         return functions.read_cifar10(path, self.cfg.DATA.max_unpacked)
 
@@ -70,7 +74,8 @@ class Cifar10(Experiment):
         settings, seed, measures = self.cfg.EVAL, self.cfg.seed, {}
         if settings.inception:
             measures["generated"] = evaluation.make_inception_measure(
-                generator, data.train_images, count, seed, settings
+                *(generator, data.train_images, count, seed, settings),
+                self.label_shares(data, generator),
             )
         if critic is not None:
             # The critic knows pictures with dequantisation noise only.
@@ -84,7 +89,7 @@ class Cifar10(Experiment):
 
 @hydra.main(version_base=None, config_path="./conf", config_name=NAME)
 def main(cfg):
-    launch.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Cifar10(cfg)))
+    jobs.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Cifar10(cfg)))
 
 
 if __name__ == "__main__":

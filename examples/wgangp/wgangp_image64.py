@@ -23,12 +23,15 @@ from modes.runner import run_mode
 from networks import dcgan
 from networks import resnet64
 from networks.normalisation import use_statistics
+from support import jobs
 from support.errors import printable
 from support.errors import require
 
 
 class Image64(Experiment):
     """DCGAN's or residual networks on a user's own pictures."""
+
+    script, choices = NAME, CHOICES
 
     def make_networks(self):
         model = self.cfg.MODEL
@@ -52,10 +55,11 @@ class Image64(Experiment):
             settings.on_error == "skip",
             settings.max_pixels,
             settings.max_unpacked,
+            settings.class_level,
         )
         count = len(data.class_names)
-        require(
-            not model.use_label or model.num_classes == count,
+        require(  # mode=eval compares the classes with those of the weights
+            not model.use_label or model.num_classes == count or self.kept is not None,
             f"{printable(settings.data_path)} has pictures in {count} folders, and each folder is "
             f"a class ({printable(', '.join(data.class_names[:10]))}): set "
             f"MODEL.num_classes={count}, or MODEL.use_label=false.",
@@ -71,7 +75,8 @@ class Image64(Experiment):
         settings, seed, measures = self.cfg.EVAL, self.cfg.seed, {}
         if settings.inception:
             measures["generated"] = evaluation.make_inception_measure(
-                generator, augmentation.middle(data.train_images), count, seed, settings
+                *(generator, augmentation.middle(data.train_images), count, seed, settings),
+                self.label_shares(data, generator),
             )
         if critic is not None:
             images = augmentation.middle(data.test_images).astype("float32") / 127.5 - 1
@@ -83,7 +88,7 @@ class Image64(Experiment):
 
 @hydra.main(version_base=None, config_path="./conf", config_name=NAME)
 def main(cfg):
-    launch.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Image64(cfg)))
+    jobs.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Image64(cfg)))
 
 
 if __name__ == "__main__":

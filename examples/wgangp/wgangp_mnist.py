@@ -26,6 +26,7 @@ from networks import published
 from networks import wgan_lab
 from networks.normalisation import use_statistics
 from support import downloads
+from support import jobs
 
 ADDRESSES = (
     "https://www.iro.umontreal.ca/~lisa/deep/data/mnist/mnist.pkl.gz",
@@ -36,6 +37,8 @@ MD5 = "a02cd19f81d51c426d7ca14024243ce9"
 
 class Mnist(Experiment):
     """Convolutional networks on 28x28 digits (`gan_mnist.py`), or those of the WGAN lab."""
+
+    script, choices = NAME, CHOICES
 
     def make_networks(self):
         model = self.cfg.MODEL
@@ -56,7 +59,7 @@ class Mnist(Experiment):
         if self.cfg.DATA.source == "digits":
             return synthetic.digits_set()
         without = "DATA.source=digits trains on scikit-learn's own digits."
-        path = downloads.fetch(self.cfg.DATA.data_path, ADDRESSES, MD5, without)
+        path = downloads.fetch(self.cfg.DATA.data_path, ADDRESSES, MD5, without, folder=True)
         return functions.read_mnist(path, self.cfg.DATA.max_unpacked)
 
     def make_real_streams(self, data, generator, length, seed):
@@ -91,7 +94,7 @@ class Mnist(Experiment):
 
 @hydra.main(version_base=None, config_path="./conf", config_name=NAME)
 def main(cfg):
-    launch.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Mnist(cfg)))
+    jobs.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Mnist(cfg)))
 
 
 if __name__ == "__main__":

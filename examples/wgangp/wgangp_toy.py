@@ -25,18 +25,21 @@ from measures import points
 from modes.experiment import Experiment
 from modes.runner import run_mode
 from networks import published
+from support import jobs
 from support import pictures
 
 
 class Toy(Experiment):
     """Fully connected networks on points in the plane (`gan_toy.py`)."""
 
+    script, choices = NAME, CHOICES
     has_pictures = False
 
     def make_networks(self):
         model = self.cfg.MODEL
         if model.arch == "published":
-            return published.PublishedToyGenerator(), published.PublishedToyDiscriminator()
+            generator = published.PublishedToyGenerator(model.gen_net.dim)
+            return generator, published.PublishedToyDiscriminator(model.dis_net.dim)
         generator = functions.WganGpToyGenerator(model.gen_net.dim)
         return generator, functions.WganGpToyDiscriminator(model.dis_net.dim)
 
@@ -74,7 +77,7 @@ class Toy(Experiment):
 
 @hydra.main(version_base=None, config_path="./conf", config_name=NAME)
 def main(cfg):
-    launch.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Toy(cfg)))
+    jobs.run(cfg, NAME, CHOICES, lambda cfg: run_mode(Toy(cfg)))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ CONTENTS = [
     ("journal", lines({**RECORD, "evaluated": "x"}).replace('"x"', '"\ud800"')),
     *(("settings", value) for value in ([], "x", None, nested(20))),
     *(("machine", value) for value in ([], {"python": 3}, {"python": None}, {"a": nested(20)})),
+    *(("classes", value) for value in ("ab", None, {"0": "a"}, ["a", 1], [["a"]])),
     ("scalers", []),
     ("scalers", {"generator": 1}),
     ("scalers", {"generator": {"scale": "1"}}),

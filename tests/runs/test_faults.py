@@ -17,7 +17,7 @@ from trainings import after_steps
 from trainings import make_run
 from trainings import read_records
 
-from support import launch
+from support import errors
 from support import signals
 from support.errors import UserError
 from training import checkpoints
@@ -163,14 +163,14 @@ def test_a_thread_without_memory_ends_the_process():
 )
 def test_errors_of_little_memory_are_explained(error, reason):
     expected = f"there is not enough memory{f' ({reason})' if reason else ''}. Choose"
-    assert launch.explain(error).startswith(expected)
+    assert errors.explain(error).startswith(expected)
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("x"), OSError("(External) CUDA error"), ImportError("no x"), KeyError(1)]
 )
 def test_other_errors_are_not_explained(error):
-    assert launch.explain(error) is None
+    assert errors.explain(error) is None
 
 
 def test_an_error_of_cuda_is_not_one_of_the_folder(make_toy):

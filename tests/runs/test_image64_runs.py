@@ -6,12 +6,17 @@ import json
 import numpy as np
 import paddle
 import pytest
+from picture_folder import noise
 from picture_folder import write_folder
 from PIL import Image
 from trainings import read_records
 
 import wgangp_image64
 import wgangp_mnist
+from data import streams
+from modes import evaluate as evaluating
+from modes.evaluate import evaluate
+from modes.infer import infer
 from modes.train import train
 from networks.dcgan import Dcgan64Discriminator
 from networks.dcgan import Dcgan64Generator
@@ -23,6 +28,7 @@ from networks.wgan_lab import WganLabDiscriminator
 from networks.wgan_lab import WganLabGenerator
 from support import weight_files
 from support.errors import UserError
+from training import checkpoints
 
 TINY = (
     "MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 TRAIN.batch_size=4 TRAIN.epochs=1 "
@@ -134,8 +140,8 @@ def test_settings_reach_the_reader(configure, folder):
     experiment = wgangp_image64.Image64(configure("image64", named, "DATA.crop=true"))
     data = experiment.read_data()
     assert data.train_images.shape == (22, 3, 72, 72)
-    streams = experiment.make_real_streams(data, None, 100, (1, 2))
-    real, labels = (streams[name][np.arange(30)] for name in ("real", "labels"))
+    read = experiment.make_real_streams(data, None, 100, (1, 2))
+    real, labels = (read[name][np.arange(30)] for name in ("real", "labels"))
     assert real.shape == (30, 3, 64, 64) and real.dtype == np.float32
     # Each cropped picture has the label of its source.
     for image, label in zip(real[:5], labels):
@@ -154,6 +160,72 @@ def test_a_wrong_number_of_classes_is_named(configure, folder):
     with pytest.raises(UserError, match="set MODEL.num_classes=3, or MODEL.use_label=false") as e:
         wgangp_image64.Image64(cfg).read_data()
     assert "3 folders" in str(e.value) and "(cats, dogs, owls)" in str(e.value)
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """A folder of three uneven classes, whose names are numbers."""
+    for name, count in (("1", 20), ("2", 10), ("10", 10)):
+        (tmp_path / "numbered" / name).mkdir(parents=True)
+        for number in range(count):
+            picture = noise(8, 8, seed=100 * int(name) + number)
+            picture.save(tmp_path / "numbered" / name / f"{number}.png")
+    return tmp_path / "numbered"
+
+
+def test_classes_are_kept_with_a_training_and_others_are_refused(
+    configure, numbered, tmp_path, monkeypatch
+):
+    def make(*words):
+        tiny = "MODEL.gen_net.dim=1 MODEL.dis_net.dim=1 MODEL.use_label=true MODEL.num_classes=3"
+        run = "TRAIN.batch_size=2 TRAIN.epochs=1 TRAIN.iters_per_epoch=1 EVAL.inception=false"
+        few = "TRAIN.eval_during_train=false EVAL.num_samples=2 INFER.num_samples=2"
+        path = f"DATA.data_path={numbered}"
+        return wgangp_image64.Image64(configure("image64", tiny, run, few, path, *words))
+
+    shares, label_stream = [], streams.label_stream
+    monkeypatch.setattr(
+        streams, "label_stream", lambda *words: shares.append(words[3]) or label_stream(*words)
+    )
+    train(make())
+    np.testing.assert_array_equal(shares[0], [0.5, 0.25, 0.25])  # those of the training set
+    classes = ["1", "2", "10"]
+    assert json.loads((tmp_path / "classes.json").read_text()) == dict(zip("012", classes))
+    path = tmp_path / "checkpoints" / "iteration_1.npz"
+    assert checkpoints.read(str(path)).contents["classes"] == classes
+
+    weights = f"EVAL.pretrained_gen_model_path={tmp_path}/model_generator"
+    critic = f"EVAL.pretrained_dis_model_path={tmp_path}/model_discriminator"
+    evaluate(make("mode=eval", weights, critic))
+    for source in (path, tmp_path / "model_generator"):
+        experiment = make(f"mode=infer INFER.pretrained_model_path={source} INFER.label=10")
+        infer(experiment)
+        assert experiment.cfg.INFER.label == 2
+        with pytest.raises(
+            UserError, match="INFER.label=0 is not a class. The classes are 1, 2, 10"
+        ):
+            infer(make(f"mode=infer INFER.pretrained_model_path={source} INFER.label=0"))
+
+    # Weights of earlier versions have no names: then the number of the classes counts.
+    warned = []
+    monkeypatch.setattr(evaluating.logger, "warning", warned.append)
+    generator, _ = make().make_networks()
+    weight_files.save_weights(generator, str(tmp_path / "old.pdparams"))
+    old = f"EVAL.pretrained_gen_model_path={tmp_path}/old"
+    evaluate(make("mode=eval", old, critic))
+    assert any(
+        "which classes it was trained with; they are taken to be 1, 2, 10" in w for w in warned
+    )
+
+    (numbered / "10").rename(numbered / "11")  # the same pictures under another name
+    difference = "was trained with other classes.*class 2 was 10 and is 11"
+    with pytest.raises(UserError, match=f"model_generator.pdparams {difference}"):
+        evaluate(make("mode=eval", weights, critic))
+    with pytest.raises(UserError, match=f"iteration_1.npz {difference}"):
+        train(make("TRAIN.resume=auto TRAIN.epochs=2"))
+    noise(8, 8).save(numbered / "owls.png")  # a class of its own
+    with pytest.raises(UserError, match="old.pdparams was trained with 3 classes, .* have 4"):
+        evaluate(make("mode=eval", old, critic))
 
 
 def test_resnet_trains_on_cropped_pictures(configure, folder, tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """mode=infer: pictures, points, classes, and a strip between two noise vectors."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -23,6 +24,7 @@ from modes.samplers import live_sampler
 from networks.normalisation import use_statistics
 from support import pictures
 from support import weight_files
+from support import weight_paths
 from support.errors import UserError
 
 
@@ -57,7 +59,7 @@ def test_the_checksum_of_a_download_is_checked_in_the_cache(cifar10, tmp_path, m
         os.makedirs(os.path.dirname(path), exist_ok=True)
         shutil.copy(tmp_path / "c.pdparams", path)
 
-    monkeypatch.setattr(weight_files, "download", download)
+    monkeypatch.setattr(weight_paths, "download", download)
     experiment = cifar10("INFER.num_samples=1")
     digest = hashlib.sha256((tmp_path / "c.pdparams").read_bytes()).hexdigest()
     experiment.cfg.INFER.pretrained_model_path = "https://host/c"
@@ -82,6 +84,8 @@ def test_an_invalid_label_is_refused(cifar10, label):
     with pytest.raises(UserError, match="must be a whole number from 0 to 9"):
         infer(experiment)
     experiment.cfg.MODEL.use_label = False
+    weights = functions.WganGpCifar10Generator(4, use_label=False)
+    weight_files.save_weights(weights, experiment.cfg.INFER.pretrained_model_path + ".pdparams")
     with pytest.raises(UserError, match="the generator is not conditional"):
         infer(experiment)
 
@@ -138,6 +142,55 @@ def test_infer_writes_pictures_of_a_class_and_a_strip(cifar10, tmp_path, monkeyp
         left = 2 + 34 * number
         np.testing.assert_array_equal(strip[:, 2:34, left : left + 32], frame)
     assert (tmp_path / "interpolation.gif").is_file()
+
+
+def list_files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_samples_replace_those_of_an_earlier_inference_and_no_other_files(cifar10, tmp_path):
+    former = list_files(tmp_path)
+    infer(cifar10("INFER.num_samples=11 INFER.batch_size=11 INFER.frames=2"))
+    assert len(list_files(tmp_path) - former) == 11 + 4
+    (tmp_path / "pictures" / "cat.png").write_bytes(b"a user's own")
+    infer(cifar10("INFER.num_samples=3 INFER.batch_size=3"))
+    now = {f"pictures/{name}.png" for name in (0, 1, 2, "cat")} | {"samples.png", "samples.sha256"}
+    assert list_files(tmp_path) - former == now
+    # One that was changed, and one that another program wrote
+    for name in ("2.png", "7.png"):
+        (tmp_path / "pictures" / name).write_bytes(b"a user's own")
+        with pytest.raises(UserError, match=f"holds 1 files .*such as pictures/{name}. They stay"):
+            infer(cifar10("INFER.num_samples=1 INFER.batch_size=1"))
+        assert {"pictures/0.png", "pictures/1.png", f"pictures/{name}"} <= list_files(tmp_path)
+        (tmp_path / "pictures" / name).unlink()
+
+
+def test_a_failed_inference_leaves_the_former_samples(cifar10, tmp_path, monkeypatch):
+    infer(cifar10("INFER.num_samples=2 INFER.batch_size=2"))
+    former = {path: (tmp_path / path).read_bytes() for path in list_files(tmp_path)}
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(wgangp_cifar10.Cifar10, "save_samples", fail)
+    with pytest.raises(UserError, match="can't be written to .*No space left"):
+        infer(cifar10("INFER.num_samples=1 INFER.batch_size=1"))
+    assert former == {path: (tmp_path / path).read_bytes() for path in list_files(tmp_path)}
+    # A killed process leaves its folder; the next one removes it.
+    (tmp_path / ".samples.abcdefgh.partial" / "pictures").mkdir(parents=True)
+    monkeypatch.undo()
+    infer(cifar10("INFER.num_samples=1 INFER.batch_size=1"))
+    assert list_files(tmp_path / "pictures") == {"0.png"}
+    assert not list(tmp_path.glob(".samples*"))
+
+
+def test_the_picture_of_an_evaluation_is_replaced(cifar10, tmp_path):
+    (tmp_path / "samples.png").write_bytes(b"a picture")
+    with pytest.raises(UserError, match="such as samples.png"):
+        infer(cifar10("INFER.num_samples=1 INFER.batch_size=1"))
+    (tmp_path / "metrics.json").write_bytes(b"{}")
+    infer(cifar10("INFER.num_samples=1 INFER.batch_size=1"))
+    assert Image.open(tmp_path / "samples.png").size[0] > 32
 
 
 def test_a_strip_plays_forwards_and_backwards(tmp_path):

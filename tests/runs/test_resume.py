@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resuming: a stopped or killed training ends like an uninterrupted one, or says why it can't."""
 
+import json
 import os
 import random
 import shutil
@@ -13,11 +14,16 @@ from trainings import read_records
 from trainings import rewrite_checkpoint
 
 import wgangp_mnist
+import wgangp_toy
 from modes.train import train
+from support import sweeps
 from support.errors import UserError
 from training import checkpoints
+from training import records
 from training import resume
 from training.run_settings import RunSettings
+
+NO_EVALUATION = "TRAIN.eval_during_train=false"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +50,70 @@ def test_a_stopped_training_ends_like_an_uninterrupted_one(toy, stop, overrides)
     assert [record["step"] for record in records] == [1, 3, 4, 6, 8, 9, 12]
     # Nothing is left to do, and nothing changes.
     assert stress.outcome(toy("stopped", overrides, "TRAIN.resume=auto")) == (weights, records)
+
+
+@pytest.fixture
+def finished(toy, make_toy):
+    """A finished training: its folder, and whether it is that of settings."""
+    folder = toy("run", NO_EVALUATION)
+
+    def is_finished(*overrides):
+        experiment = make_toy(NO_EVALUATION, *overrides)
+        experiment.cfg.output_dir = str(folder)
+        return resume.is_finished(RunSettings.of(experiment.cfg))
+
+    return folder, is_finished
+
+
+def test_a_finished_training_is_known_by_its_settings(finished):
+    folder, is_finished = finished
+    assert is_finished() and is_finished("TRAIN.keep=1 TRAIN.resume=auto use_tbd=true")
+    for other in ("seed=1", "TRAIN.epochs=4", "DATA.mode=swissroll", "LOSS.k=1"):
+        assert not is_finished(other)
+    # It was made longer and stopped after its last record.
+    os.utime(folder / "model_discriminator.pdparams", (0, 0))
+    assert not is_finished()
+    os.utime(folder / "model_discriminator.pdparams")
+    assert is_finished()
+    for text in ("[", "- 1", "a: ${b}"):
+        (folder / "config.yaml").write_text(text)
+        assert not is_finished()
+
+
+def test_a_job_that_is_finished_is_skipped(finished, toy, monkeypatch):
+    folder, _ = finished
+    before = stress.outcome(folder)
+    with pytest.raises(UserError, match="or name a new folder with hydra.run.dir=.$"):
+        toy("run", NO_EVALUATION)
+    monkeypatch.setattr(sweeps, "is_sweep", lambda: True)
+    monkeypatch.setattr(wgangp_toy.Toy, "make_networks", None)  # It is not called.
+    assert toy("run", NO_EVALUATION) == folder and stress.outcome(folder) == before
+    with pytest.raises(UserError, match="or name a new folder with hydra.sweep.dir=.$"):
+        toy("run", NO_EVALUATION, "seed=7")
+
+
+def test_final_figures_are_the_newest_of_those_that_compare_trainings():
+    lines = [
+        {"step": 4, "wasserstein": 1.0, "fid": 9.0, "fid_deviation": 1.0, "best": True},
+        {"step": 8, "wasserstein": 0.5, "seconds": 3.0, "learning_rate": 0.1},
+    ]
+    journal = "".join(json.dumps(line) + "\n" for line in lines)
+    assert records.final_figures(journal) == {"step": 8, "wasserstein": 0.5, "fid": 9.0}
+    assert records.final_figures("") == {}
+
+
+def test_the_folder_of_checkpoints_stands_for_its_run(toy, tmp_path):
+    with pytest.raises(SystemExit):
+        toy("run", NO_EVALUATION, stop=6)
+    folder = toy("other", NO_EVALUATION, f"TRAIN.resume={tmp_path}/run/checkpoints")
+    assert [record["step"] for record in read_records(folder)][:3] == [1, 3, 4]
+    with pytest.raises(SystemExit):  # Here, it is the name of a run.
+        toy("checkpoints", NO_EVALUATION, stop=6)
+    again = toy("checkpoints", NO_EVALUATION, f"TRAIN.resume={tmp_path}/checkpoints")
+    assert stress.outcome(again) == stress.outcome(folder)
+    weights = folder / "model_generator.pdparams"
+    with pytest.raises(UserError, match="holds the weights of one network"):
+        toy("new", NO_EVALUATION, f"TRAIN.resume={weights}")
 
 
 def test_a_stop_in_the_last_iteration_ends_like_no_stop(toy):

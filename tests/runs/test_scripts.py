@@ -128,11 +128,11 @@ def test_weights_of_another_network_are_refused_in_one_line(run_script, tmp_path
     done = run_script(
         "toy",
         f"mode=eval EVAL.pretrained_gen_model_path={tmp_path}/g hydra.run.dir={tmp_path}/x",
+        "MODEL.gen_net.dim=128",  # the default, but given
         status=2,
     )
-    assert "does not fit WganGpToyGenerator" in done.stderr
-    assert "[2, 8] where [2, 128] is expected" in done.stderr
-    assert "does not fit" in (tmp_path / "x" / "eval.log").read_text()
+    assert "MODEL.gen_net.dim=128 was given, but EVAL.pretrained_gen_model_path" in done.stderr
+    assert "Leave MODEL.gen_net.dim out" in (tmp_path / "x" / "eval.log").read_text()
     assert "Traceback" not in done.stdout + done.stderr
 
 

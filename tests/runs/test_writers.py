@@ -45,7 +45,8 @@ def test_tensorboard_has_the_records_and_the_pictures(configure, tmp_path):
 
 
 @pytest.mark.parametrize(("key", "package"), [("use_vdl", "visualdl"), ("use_tbd", "tensorboardX")])
-def test_a_writer_that_is_not_installed_is_named(configure, monkeypatch, key, package):
+def test_a_writer_that_is_not_installed_is_named(check_command, monkeypatch, key, package):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"{key}=true needs the package {package}: pip install"):
-        train(wgangp_mnist.Mnist(configure("mnist", TINY, f"{key}=true")))
+        check_command(f"wgangp_mnist.py {key}=true")
+    check_command(f"wgangp_mnist.py {key}=true mode=infer")

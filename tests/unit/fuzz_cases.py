@@ -33,6 +33,7 @@ from support import npz
 from support import storage
 from support import torch_files
 from support import weight_files
+from support import weight_notes
 from support.errors import UserError
 from training import checkpoints
 
@@ -103,11 +104,11 @@ def pack_tar(members, folder="cifar-10-batches-py/", **options):
     return buffer.getvalue()
 
 
-def pack_zip(members):
+def pack_zip(members, methods=(zipfile.ZIP_STORED,)):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in members:
-            archive.writestr(name, content)
+        for number, (name, content) in enumerate(members):
+            archive.writestr(name, content, methods[number % len(methods)])
     return buffer.getvalue()
 
 
@@ -122,6 +123,7 @@ def make_targets(folder):
     return [
         make_cifar10_target(),
         make_mnist_target(),
+        *make_array_targets(),
         *make_weight_targets(folder),
         make_pth_target(folder),
         make_checkpoint_target(folder),
@@ -176,6 +178,34 @@ def make_mnist_target():
     )
 
 
+def make_array_targets():
+    """Targets of idx files, of an npz, and of CIFAR-10's binary version."""
+    rng = np.random.default_rng(2)
+    digits = {
+        name: rng.integers(256, size=(4, 28, 28), dtype="uint8") for name in ("train", "test")
+    }
+    idx, npz_parts = {}, {}
+    for name, images in digits.items():
+        for axis, kind, array in (("x", "images", images), ("y", "labels", images[:, 0, 0] % 10)):
+            head = struct.pack(f">4B{array.ndim}L", 0, 0, 8, array.ndim, *array.shape)
+            idx[f"{name}-{kind}-idx{array.ndim}-ubyte"] = head + array.tobytes()
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            npz_parts[f"{axis}_{name}.npy"] = buffer.getvalue()
+    records = np.arange(6146) % 251 % 10
+    batches = {f"{name}.bin": bytes(records.tolist()) for name in ("data_batch_1", "test_batch")}
+    reads = [functools.partial(read, max_bytes=SMALL) for read in (read_mnist, read_cifar10)]
+    mnist, cifar10 = (functools.partial(read_arrays, read) for read in reads)
+    return [
+        Target(name, pack(parts), read, parts, pack)
+        for name, read, parts, pack in (
+            ("idx files in a zip", mnist, idx, lambda parts: pack_zip(parts.items())),
+            ("npz of digits", mnist, npz_parts, lambda parts: pack_zip(parts.items())),
+            ("binary cifar-10", cifar10, batches, lambda parts: pack_tar(parts.items(), "bin/")),
+        )
+    ]
+
+
 def numpy_state(network):
     return {name: value.numpy().copy() for name, value in network.state_dict().items()}
 
@@ -207,16 +237,20 @@ def read_weights(path):
 
 
 def make_weight_targets(folder):
-    weight_files.save_weights(WganGpToyGenerator(4), str(folder / "w.pdparams"))
+    notes = weight_notes.Notes.of({"MODEL": {"arch": "paper"}}, "8gaussians", ["cat", "dog"])
+    weight_files.save_weights(WganGpToyGenerator(4), str(folder / "w.pdparams"), notes)
     ours = (folder / "w.pdparams").read_bytes()
-    theirs = ours[: ours.rindex(weight_files.CHECKSUM_MARK)]
+    body = ours[: ours.rindex(weight_files.CHECKSUM_MARK)]
+    theirs = body[: body.rindex(weight_notes.MARK)]
 
     def add_checksum(parts):
-        digest = hashlib.sha256(parts["pickle"]).hexdigest().encode()
-        return parts["pickle"] + weight_files.CHECKSUM_MARK + digest
+        content = parts["pickle"] + parts["notes"]
+        digest = hashlib.sha256(content).hexdigest().encode()
+        return content + weight_files.CHECKSUM_MARK + digest
 
+    parts = {"pickle": theirs, "notes": body[len(theirs) :]}
     return [
-        Target("weights of ours", ours, read_weights, {"pickle": theirs}, add_checksum),
+        Target("weights of ours", ours, read_weights, parts, add_checksum),
         Target(
             *("weights of others", theirs, read_weights, {"pickle": theirs}),
             pack=lambda parts: parts["pickle"],
@@ -295,6 +329,9 @@ def make_export_target():
     return Target("exported weights", content, read, parts, lambda parts: parts["weights"])
 
 
+METHODS = (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
 def make_picture_targets():
     rng = np.random.default_rng(3)
     pictures = {}
@@ -314,6 +351,7 @@ def make_picture_targets():
 
     packs = {
         "pictures in a zip": lambda parts: pack_zip(parts.items()),
+        "pictures in a packed zip": lambda parts: pack_zip(parts.items(), METHODS),
         "pictures in a tar.gz": lambda parts: pack_tar(parts.items(), ""),
     }
     return [Target(name, pack(pictures), read, pictures, pack) for name, pack in packs.items()]

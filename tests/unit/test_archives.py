@@ -17,50 +17,50 @@ from support.errors import UserError
 
 
 @pytest.mark.parametrize("compress", [True, False])
-def test_read_gzip_reads_up_to_the_limit(tmp_path, compress):
+def test_read_unpacked_reads_up_to_the_limit(tmp_path, compress):
     path, content = tmp_path / "x.gz", bytes(range(256)) * 1000 + b"x"
     path.write_bytes(gzip.compress(content) if compress else content)
-    assert archives.read_gzip(str(path)) == content
-    assert archives.read_gzip(str(path), len(content)) == content
+    assert archives.read_unpacked(str(path)) == content
+    assert archives.read_unpacked(str(path), len(content)) == content
     with pytest.raises(UserError, match="x.gz can't be read .it unpacks to more than 250 KiB"):
-        archives.read_gzip(str(path), len(content) - 1)
+        archives.read_unpacked(str(path), len(content) - 1)
 
 
-def test_read_gzip_reads_parts_and_padding(tmp_path):
+def test_read_unpacked_reads_parts_and_padding(tmp_path):
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b"one ") + bytes(100) + gzip.compress(b"two") + bytes(10**5))
-    assert archives.read_gzip(str(path)) == b"one two"
+    assert archives.read_unpacked(str(path)) == b"one two"
     path.write_bytes(gzip.compress(b"one ") + b"garbage")
     with pytest.raises(UserError, match="incorrect header check"):
-        archives.read_gzip(str(path))
+        archives.read_unpacked(str(path))
 
 
 @pytest.mark.parametrize("place", [-1, -5, -12])
-def test_read_gzip_finds_damage_at_the_end(tmp_path, place):
+def test_read_unpacked_finds_damage_at_the_end(tmp_path, place):
     path, content = tmp_path / "x.gz", bytearray(gzip.compress(os.urandom(100000)))
     content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="can't be read"):
-        archives.read_gzip(str(path))
+        archives.read_unpacked(str(path))
     path.write_bytes(content[:place])
     with pytest.raises(UserError, match="it ends before its compressed content"):
-        archives.read_gzip(str(path))
+        archives.read_unpacked(str(path))
 
 
-def test_read_gzip_limits_the_number_of_parts(tmp_path, monkeypatch):
+def test_read_unpacked_limits_the_number_of_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_PARTS", 10)
     (tmp_path / "x.gz").write_bytes(fuzz_cases.pack_gzip() * 10)
-    assert archives.read_gzip(str(tmp_path / "x.gz")) == b""
+    assert archives.read_unpacked(str(tmp_path / "x.gz")) == b""
     (tmp_path / "x.gz").write_bytes(fuzz_cases.pack_gzip(b"name") * 11)
     with pytest.raises(UserError, match="more than 10 compressed parts"):
-        archives.read_gzip(str(tmp_path / "x.gz"))
+        archives.read_unpacked(str(tmp_path / "x.gz"))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
 def test_files_without_an_end_are_refused(tmp_path, make):
     path = str(tmp_path / "x")
     make(path)
-    for read in (archives.read_gzip, lambda path: archives.read_tar(path, ("x",))):
+    for read in (archives.read_unpacked, lambda path: archives.read_tar(path, ("x",))):
         with pytest.raises(UserError, match="it is not a regular file"):
             read(path)
     with pytest.raises(OSError, match="it is not a regular file"):

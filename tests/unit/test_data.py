@@ -209,12 +209,12 @@ def test_a_member_that_occurs_twice_is_refused(tmp_path):
         functions.read_cifar10(str(path))
 
 
-@pytest.mark.parametrize("kept", [0, 100, 5000])
+@pytest.mark.parametrize("kept", [100, 5000])
 def test_a_truncated_archive_is_named(tmp_path, kept):
     path = tmp_path / "cifar.tar.gz"
     write_cifar(path, {"data_batch_1": 5, "test_batch": 5})
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"cifar.tar.gz can't be read .*remove it"):
+    with pytest.raises(UserError, match=r"cifar.tar.gz can't be read .*get it again"):
         functions.read_cifar10(str(path))
 
 

@@ -239,7 +239,7 @@ def test_weights_from_a_url_are_cached_by_address(tmp_path, server, monkeypatch)
     weight_files.load_weights(other, f"{server.address}/g.pdparams", "EVAL.x")
     with pytest.raises(UserError, match="is not a pickle") as error:
         weight_files.load_weights(other, f"{server.address}/other/g.pdparams", "EVAL.x")
-    assert f"{server.address}/other/g.pdparams; remove it" in str(error.value)
+    assert f"{server.address}/other/g.pdparams; move it away" in str(error.value)
     server.weights = (tmp_path / "g.pdparams").read_bytes()
     weight_files.load_weights(other, f"{server.address}/g?download=true", "EVAL.x")
     with pytest.raises(UserError, match="EVAL.x: .*could not be downloaded"):

@@ -18,7 +18,7 @@ def test_readers_refuse_damaged_files_or_read_them_right():
     # Each reader refuses some files, and reads some whose damage is outside of the content.
     outcomes = report.outcomes
     assert {name for name, kind in outcomes if kind == "refused"} == {name for name, _ in outcomes}
-    assert len({name for name, _ in outcomes}) == 9
+    assert len({name for name, _ in outcomes}) == 13
     assert sum(count for (_, kind), count in outcomes.items() if kind == "equal") > 5
     used = {name for name, _ in report.generators}
     assert used == {generator.__name__ for generator in fuzz_cases.GENERATORS}

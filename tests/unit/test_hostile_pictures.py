@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -24,6 +25,7 @@ from PIL import Image
 from data import decoding
 from data import image_folder
 from data import picture_files
+from data import pixels
 from support.errors import UserError
 
 
@@ -121,7 +123,6 @@ OTHERS = {
     "iptc": b"\x1c\x03\x00\x00\x00" + bytes(99),
     "im": b"Image type: L image\r\nFile name: /etc/passwd\r\n" + bytes(999),
     "xpm": b'/* XPM */\nstatic char *x[] = {\n"1 1 1 1",\n"a c #000000",\n"a"\n};\n',
-    "ppm": encode(noise(9, 9), "PPM"),
     "icns": encode(noise(64, 64), "ICNS"),
     "text": b"/etc/passwd http://127.0.0.1/x.png | touch x",
 }
@@ -159,7 +160,7 @@ def test_no_picture_starts_a_program_or_opens_another_file(folder, tmp_path):
         (programs / name).chmod(0o755)
     contents = {path.name: path.read_bytes() for path in folder.iterdir()}
     for number, content in enumerate(OTHERS.values()):
-        for suffix in picture_files.SUFFIXES:
+        for suffix in decoding.list_suffixes()[::4]:
             contents[f"x{number}{suffix}"] = content
     hostile.mkdir()
     for name, content in contents.items():
@@ -285,16 +286,16 @@ def test_the_size_is_checked_before_a_picture_is_decoded(kind, shape):
 
 def test_long_rows_columns_and_webp_count_more():
     """Their memory for each pixel is larger."""
-    for picture, kind, pixels in (
+    for picture, kind, limit in (
         (noise(1, 1000), "PNG", 16_000),
         (noise(1000, 1), "PNG", 16_000),
         (noise(80, 100), "WEBP", 16_000),
         (noise(160, 100), "TIFF", 16_000),
     ):
         content = encode(picture, kind)
-        assert decoding.decode(content, 64, pixels).shape == (3, 64, 64)
-        with pytest.raises(ValueError, match=f"more pixels than DATA.max_pixels={pixels - 1}"):
-            decoding.decode(content, 64, pixels - 1)
+        assert decoding.decode(content, 64, limit).shape == (3, 64, 64)
+        with pytest.raises(ValueError, match=f"more pixels than DATA.max_pixels={limit - 1}"):
+            decoding.decode(content, 64, limit - 1)
 
 
 def test_a_bound_on_pixels_reaches_the_reader(folder):
@@ -308,20 +309,23 @@ def smooth(width, height, mode="RGB"):
     return picture.convert(mode)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("scale", [2, 4])
-def test_a_large_jpeg_is_reduced_while_it_is_decoded(scale, mode, monkeypatch):
-    content = encode(smooth(800, 600, mode), "JPEG", quality=95)
-    sizes, transpose = [], decoding.ImageOps.exif_transpose
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_large_jpeg_is_reduced_while_it_is_decoded(scale, mode, kind, monkeypatch):
+    picture = smooth(800, 600, mode)
+    more = {"save_all": True, "append_images": [picture]} if kind == "MPO" else {}
+    content = encode(picture, kind, quality=95, **more)
+    sizes, fit = [], pixels.ImageOps.fit
     monkeypatch.setattr(
-        decoding.ImageOps, "exif_transpose", lambda p: (sizes.append(p.size), transpose(p))[1]
+        pixels.ImageOps, "fit", lambda p, *rest: (sizes.append(p.size), fit(p, *rest))[1]
     )
     full = decoding.decode(content, 64, 800 * 600).astype(int)
     found = decoding.decode(content, 64, 800 * 600 // scale**2)
     assert sizes == [(800, 600), (800 // scale, 600 // scale)]
-    assert np.abs(found - full).max() < 12
-    with pytest.raises(ValueError, match="more pixels than DATA.max_pixels"):
-        decoding.decode(content, 64, 800 * 600 // 16 - 1)
+    assert np.abs(found - full).max() < (12 if scale < 8 else 40)
+    with pytest.raises(ValueError, match="smaller, or set DATA.max_pixels=7500, which takes"):
+        decoding.decode(content, 64, 800 * 600 // 64 - 1)
 
 
 def split_scans(content):
@@ -439,7 +443,7 @@ def test_what_an_archive_unpacks_to_has_a_bound(kind, how, tmp_path, monkeypatch
     monkeypatch.setattr(picture_files, "MAX_RATIO", 0)
     path = WRITERS[kind](tmp_path / f"x.{kind}", {**make_pictures("PNG"), **BOMBS[how]})
     text = refusal(path, skip=True, **SMALL)
-    assert "unpacks to more than 200000 bytes; DATA.max_unpacked=BYTES allows more" in text
+    assert re.search("unpacks to more than .*; DATA.max_unpacked=BYTES allows more", text)
     assert len(read(path, skip=True).train_images) == 11
 
 
@@ -459,7 +463,8 @@ def test_an_archive_may_always_unpack_to_ten_times_its_size(kind, tmp_path):
     assert len(read(path, max_unpacked=1).train_images) == 11
 
 
-def test_a_sparse_member_counts_with_its_size(tmp_path):
+def test_a_sparse_member_is_refused(tmp_path):
+    """It may unpack to far more than it has."""
     header = (
         b"x.png".ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2
         + b"00000001000\0" + b"0" * 12 + b" " * 8 + b"S" + bytes(100)
@@ -470,8 +475,7 @@ def test_a_sparse_member_counts_with_its_size(tmp_path):
     header = header[:148] + b"%06o\0 " % sum(header) + header[156:]
     path = tmp_path / "x.tar"
     path.write_bytes(header + bytes(512) + bytes(1024))
-    text = refusal(path, max_unpacked=1_000_000)
-    assert "unpacks to more than" in text
+    assert "x.png is sparse: pack it without the option --sparse" in refusal(path)
 
 
 def test_members_of_a_zip_that_overlap_are_refused(tmp_path):
@@ -511,17 +515,21 @@ def tar_head(name, kind, size):
 
 DIGITS = b"1" * 20_000
 HEAD, TOO_MUCH = "a member's head is damaged", "it unpacks to more than"
+TOO_LONG = "a head has more than 65536 bytes"
 HEADS = {
     "a negative size": (tar_head("x.png", tarfile.REGTYPE, -512), HEAD),
     "a negative size of a text": (tar_head("x", tarfile.XHDTYPE, -512), HEAD),
-    "a long name of 1 GB": (tar_head("x", tarfile.GNUTYPE_LONGNAME, 1 << 30), HEAD),
-    "a text of 1 GB": (tar_head("x", tarfile.XHDTYPE, 1 << 30), HEAD),
+    "a long name of 1 GB": (tar_head("x", tarfile.GNUTYPE_LONGNAME, 1 << 30), TOO_LONG),
+    "a text of 1 GB": (tar_head("x", tarfile.XHDTYPE, 1 << 30), TOO_LONG),
     "digits": (
         tar_head("x", tarfile.XHDTYPE, len(DIGITS)) + DIGITS.ljust(20_480, b"\0"),
-        HEAD,
+        "an extended head is damaged",
     ),
     "a picture of 2**60 bytes": (tar_head("x.png", tarfile.REGTYPE, 1 << 60), TOO_MUCH),
-    "heads without end": (tar_head("x", tarfile.GNUTYPE_LONGNAME, 1) * 4000, "recursion"),
+    "heads without end": (
+        tar_head("x", tarfile.GNUTYPE_LONGNAME, 1) * 4000,
+        "it has bytes after its end",
+    ),
 }
 
 
@@ -533,7 +541,7 @@ def test_crafted_heads_of_a_tar_are_refused(how, compression, tmp_path):
     content = head + bytes(512) + good
     path = tmp_path / "x.tar"
     path.write_bytes(content if not compression else zlib.compress(content, wbits=31))
-    assert f"{path} can't be read ({reason}" in refusal(path, skip=True).replace("maximum ", "")
+    assert f"{path} can't be read ({reason}" in refusal(path, skip=True)
 
 
 # What is not a file
@@ -550,8 +558,13 @@ def test_pipes_sockets_and_devices_are_left_out(folder, warned, tmp_path, monkey
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.png")
         assert read(folder).fingerprint() == expected.fingerprint()
-    (text,) = warned
-    assert text.startswith(f"6 of the files in {folder} are left out: they are not regular files")
+        assert read(folder).fingerprint() == expected.fingerprint()  # the stored array
+    lines = set(text for text in warned if "Left out" in text)
+    assert len(warned) == 2 and lines == {
+        f"Left out of {folder}: links to nothing (2, such as broken.png, loop.png); "
+        "devices (1, such as device.png); pipes (2, such as link to a pipe.png, pipe.png); "
+        "sockets (1, such as socket.png)."
+    }
 
 
 def test_a_picture_that_becomes_a_pipe_is_not_opened_for_good(folder):

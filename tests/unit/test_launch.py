@@ -9,6 +9,7 @@ import random
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -19,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from modes import runner
+from support import jobs
 from support import launch
 from support.errors import UserError
 
@@ -31,7 +33,7 @@ def run(capsys):
 
     def call(cfg, run_mode):
         try:
-            launch.run(cfg, TOY.NAME, TOY.CHOICES, run_mode)
+            jobs.run(cfg, TOY.NAME, TOY.CHOICES, run_mode)
         except SystemExit as stop:
             return stop.code, capsys.readouterr().err
         return 0, capsys.readouterr().err
@@ -53,6 +55,53 @@ def test_begin_does_not_import_paddle(tmp_path):
     )
     imported, threads = json.loads(done.stdout)
     assert imported == [] and int(threads) >= 1
+
+
+def test_signals_are_handled_before_other_modules_are_imported():
+    program = (
+        "import sys; sys.path.insert(0, '.'); from support import launch; "
+        "print({'typing', 'logging', 're', 'hydra'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=SCRIPTS, capture_output=True, check=True
+    )
+    assert done.stdout == b"set()\n"
+
+
+@pytest.mark.parametrize("closed", ["0 1 2", "1", "2"])
+def test_closed_streams_are_not_replaced_by_files(closed, tmp_path):
+    """Without that, the next file that is opened would get what is written to the stream."""
+    program = (
+        "import os, sys; sys.path.insert(0, '.'); from support import launch\n"
+        "launch.open_closed_streams()\n"
+        "file = open(sys.argv[1], 'w')\n"
+        "print('out'); print('err', file=sys.stderr); os.write(2, b'raw')\n"
+        "print(file.fileno() > 2, sys.stdin.closed, file=file)\n"
+    )
+    redirections = " ".join(f"{number}>&-" for number in closed.split())
+    command = f'exec "$0" -c "$1" "$2" {redirections}'
+    subprocess.run(
+        ["bash", "-c", command, sys.executable, program, tmp_path / "file"],
+        cwd=SCRIPTS,
+        capture_output=True,
+        check=True,
+    )
+    assert (tmp_path / "file").read_text() == "True False\n"
+
+
+def test_help_into_a_pipe_that_nobody_reads_says_nothing():
+    command = f"'{sys.executable}' wgangp_toy.py --cfg job 2>&1 >&3 | cat"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        ["bash", "-c", command.replace("&3", f"&{writer}")],
+        cwd=SCRIPTS,
+        pass_fds=[writer],
+        capture_output=True,
+        check=True,
+    )
+    os.close(writer)
+    assert done.stdout + done.stderr == b""
 
 
 def test_begin_refuses_in_one_line(capsys, monkeypatch, tmp_path):
@@ -113,7 +162,7 @@ def test_an_error_of_the_users_is_one_line_in_terminal_and_log(configure, capfd,
         raise UserError("that does not fit.")
 
     with pytest.raises(SystemExit) as stop:
-        launch.run(configure("toy", f"mode={mode}"), TOY.NAME, TOY.CHOICES, refuse)
+        jobs.run(configure("toy", f"mode={mode}"), TOY.NAME, TOY.CHOICES, refuse)
     assert stop.value.code == 2
     done = capfd.readouterr()
     assert done.err == "Error: that does not fit.\n" and "fit" not in done.out
@@ -130,7 +179,7 @@ def test_other_errors_keep_their_traceback(configure):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        launch.run(configure("toy"), TOY.NAME, TOY.CHOICES, fail)
+        jobs.run(configure("toy"), TOY.NAME, TOY.CHOICES, fail)
 
 
 def test_a_folder_in_use_is_refused(configure, run, tmp_path, monkeypatch):
@@ -215,10 +264,78 @@ def test_multirun_checks_each_job_at_its_start(script, tmp_path):
     """Values are checked one by one before the first job; a combination only by its own job."""
     values = ("mode=train,eval", "MODEL.arch=paper,published")
     status, text = script("-m", *values, "hydra.sweep.dir=sweep", "device=cpu")
-    assert status == 2 and "Error: MODEL.arch=published is for mode=eval" in text
-    assert "Traceback" not in text and [cfg.MODEL.arch for cfg in script.ran] == ["paper"]
+    refused = f"Error: job 1 ({tmp_path}/sweep/1): MODEL.arch=published is for mode=eval"
+    assert status == 2 and text.count(refused) == 1 and "Traceback" not in text
+    assert [(cfg.mode, cfg.MODEL.arch) for cfg in script.ran] == [
+        ("train", "paper"),
+        ("eval", "paper"),
+        ("eval", "published"),
+    ]
     # The first job's log is not the place for it.
     assert "published" not in (tmp_path / "sweep" / "0" / "train.log").read_text()
+
+
+def test_a_sweep_ends_with_a_table_of_all_jobs(script, monkeypatch, tmp_path):
+    def run_mode(experiment):
+        seed = experiment.cfg.seed
+        if seed == 2:
+            raise UserError("no luck | here.")
+        if seed == 3:
+            raise ZeroDivisionError("a fault")
+        return {"step": 8, "fid": seed / 7}
+
+    monkeypatch.setattr(runner, "run_mode", run_mode)
+    status, text = script("-m", "seed=1,2,3,4", "hydra.sweep.dir=sweep", "device=cpu")
+    table = (tmp_path / "sweep" / "sweep_summary.md").read_text()
+    assert [line.split() for line in table.splitlines()[2:]] == [
+        "| 0 | seed=1 | finished | 8 | 0.14286 | |".split(),
+        "| 1 | seed=2 | failed | | | no luck \\| here. |".split(),
+        "| 2 | seed=3 | failed | | | ZeroDivisionError: a fault |".split(),
+        "| 3 | seed=4 | finished | 8 | 0.57143 | |".split(),
+    ]
+    assert table in text and text.count("Traceback") == 1
+    assert status == 1 and "Error: 2 of 4 jobs failed: 1, 2. The same command" in text
+    jobs = json.loads((tmp_path / "sweep" / "sweep_summary.json").read_text())
+    assert [job["folder"] for job in jobs] == ["0", "1", "2", "3"]
+    assert jobs[3]["figures"] == {"step": 8, "fid": 4 / 7}
+    assert "device=cpu" in jobs[3]["settings"]
+
+
+def test_a_signal_ends_a_sweep(script, monkeypatch, tmp_path):
+    def run_mode(experiment):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run_mode", run_mode)
+    status, text = script("-m", "seed=1,2", "hydra.sweep.dir=sweep", "device=cpu")
+    assert status == 130 and text.endswith("Error: interrupted.\n")
+    (job,) = json.loads((tmp_path / "sweep" / "sweep_summary.json").read_text())
+    assert job["status"] == "interrupted"
+
+
+def test_relative_paths_hold_where_the_user_stands(script, tmp_path):
+    arguments = ("hydra.job.chdir=true", "hydra.run.dir=run", "output_dir=out", "device=cpu")
+    status, text = script(*arguments)
+    assert status == 0, text
+    assert (tmp_path / "out" / "train.log").is_file() and os.listdir(tmp_path / "run") == []
+
+
+def test_runs_of_the_same_second_have_their_own_folders(script):
+    assert script("device=cpu")[0] == script("-m", "device=cpu", "seed=1,2")[0] == 0
+    single, *jobs = (Path(cfg.output_dir) for cfg in script.ran)
+    (sweep,) = {job.parent for job in jobs}
+    assert single != sweep and single.parent == sweep.parent
+    assert (sweep / "sweep_summary.md").is_file()
+
+
+@pytest.mark.parametrize("device", ["gpu", "xpu"])
+def test_a_device_that_paddle_does_not_have_is_refused(configure, run, device):
+    if getattr(paddle, f"is_compiled_with_{'cuda' if device == 'gpu' else device}")():
+        pytest.skip(f"this Paddle has {device}")
+    cfg = configure("toy")
+    cfg.device = device
+    status, text = run(cfg, None)
+    assert status == 2 and text.startswith(f"Error: device={device} can't be used here (The dev")
+    assert "device=cpu" in text
 
 
 def test_multirun_checks_all_values_before_the_first_job(script):

@@ -232,7 +232,8 @@ def test_feature_measure_is_a_plain_computation(generator, data):
     # float64 comes through ppsci: no figure is rounded to float32
     assert any(np.float32(value) != value for value in figures.values())
     assert measure.measured_by == {
-        **{"network": "quadrants", "sha256": "0" * 64, "reference": "30 training pictures"}
+        **{"network": "quadrants", "sha256": "0" * 64, "reference": "30 training pictures"},
+        "labels": "uniform",
     }
 
 
@@ -245,6 +246,19 @@ def test_feature_measure_draws_the_same_inputs_in_every_release(generator, data)
     )
     np.testing.assert_array_equal(inputs_of(measure)["labels"], rng.integers(10, size=12))
     np.testing.assert_array_equal(network.seen[-1], data.train_images[rng.permutation(30)[:12]])
+
+
+def test_feature_measure_draws_labels_by_the_shares_of_their_classes(generator, data):
+    shares = np.array([0.5, 0.3, 0.2, *[0] * 7])
+    measure = feature_measure(generator, Quadrants(), data, count=2000, label_shares=shares)
+    inputs = inputs_of(measure)
+    np.testing.assert_allclose(
+        np.bincount(inputs["labels"], minlength=10) / 2000, shares, atol=0.05
+    )
+    # The noise is what it is with equal shares.
+    expected = np.random.default_rng((SEED, 6)).standard_normal((2000, 128), "float32")
+    np.testing.assert_array_equal(inputs["noise"], expected)
+    assert measure.measured_by["labels"] == "as in the training set"
 
 
 def test_feature_measure_without_labels_draws_noise_only(data):
@@ -318,11 +332,12 @@ def test_critic_measure_is_a_plain_computation(generator, data):
     measure = critic_measure(generator, critic, images, data.test_labels, count=7)
     figures = evaluate(generator, measure)
     inputs = inputs_of(measure)
-    np.testing.assert_array_equal(inputs["real"], images[:7])
-    np.testing.assert_array_equal(inputs["labels"], data.test_labels[:7])
+    rows = evaluation.draw_test_rows(9, 7, SEED)
+    np.testing.assert_array_equal(inputs["real"], images[rows])
+    np.testing.assert_array_equal(inputs["labels"], data.test_labels[rows])
     expected = np.random.default_rng((SEED, 6)).standard_normal((7, 128), "float32")
     np.testing.assert_array_equal(inputs["noise"], expected)
-    real, labels = paddle.to_tensor(images[:7]), paddle.to_tensor(data.test_labels[:7])
+    real, labels = paddle.to_tensor(images[rows]), paddle.to_tensor(data.test_labels[rows])
     noise = paddle.to_tensor(inputs["noise"])
     # batch normalisation sees the same batches of three
     fake = paddle.concat(
@@ -336,6 +351,17 @@ def test_critic_measure_is_a_plain_computation(generator, data):
     }
     assert figures == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert measure.measured_by == {"network": "critic"}
+
+
+def test_test_rows_are_a_random_part_of_the_test_set():
+    rows = evaluation.draw_test_rows(1000, 100, SEED)
+    assert len(set(rows)) == 100 and rows.min() < 50 and rows.max() > 950
+    np.testing.assert_array_equal(evaluation.draw_test_rows(1000, 100, SEED), rows)
+    assert set(evaluation.draw_test_rows(1000, 100, SEED + 1)) != set(rows)
+    assert set(evaluation.draw_test_rows(1000, 10, SEED)) < set(rows)
+    # The whole set keeps its order.
+    for count in (1000, 5000):
+        np.testing.assert_array_equal(evaluation.draw_test_rows(1000, count, SEED), np.arange(1000))
 
 
 def test_critic_measure_compares_as_many_pictures_as_there_are(generator, data):

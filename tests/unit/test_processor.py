@@ -98,6 +98,14 @@ def test_prepare_keeps_freed_memory_unless_malloc_is_configured(
     assert library.calls == calls
 
 
+def test_prepare_chooses_the_backend_that_writes_files(monkeypatch):
+    """Notebooks name one of their own, which may not be installed for the script."""
+    environment = {"MPLBACKEND": "module://absent.backend", "MALLOC_ARENA_MAX": "1"}
+    monkeypatch.setattr(os, "environ", environment)
+    processor.prepare()
+    assert os.environ["MPLBACKEND"] == "Agg"
+
+
 def test_prepare_does_without_mallopt(monkeypatch):
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(processor.platform, "system", lambda: "Linux")

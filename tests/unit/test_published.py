@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of PaddleScience's weights: names, shapes, and outputs against plain NumPy."""
+"""The networks of PaddleScience's weights: names, shapes, and outputs.
+
+Outputs are compared with plain NumPy, and with numbers of PaddleScience's own networks in narrow
+widths and evaluation mode (tests/golden/published).
+"""
 
 import json
 import pickle
@@ -7,12 +11,16 @@ import pickle
 import numpy as np
 import paddle
 import pytest
+from helpers import GOLDEN
 
 import functions
 import wgangp_cifar10
 import wgangp_mnist
 import wgangp_toy
+from modes import recognition
 from modes.evaluate import evaluate
+from modes.evaluate import read_files
+from modes.recognition import adopt_settings
 from networks import published
 from support import weight_files
 from support.errors import UserError
@@ -43,7 +51,7 @@ def cifar10_generator(use_label):
     return {**state, **layer("generator.conv", [3, 128, 3, 3], 3)}
 
 
-def cifar10_discriminator(use_label):
+def cifar10_discriminator():
     first = "discriminator.optimized_resblock_disc1"
     state = layer(f"{first}.conv_1", [128, 3, 3, 3], 128)
     state.update(layer(f"{first}.conv_2.conv2D", [128, 128, 3, 3], 128))
@@ -57,7 +65,7 @@ def cifar10_discriminator(use_label):
             for part in ("scale", "offset", "mean", "var"):
                 state[f"{block}.{norm}.normalize.{part}"] = [1]
     state.update(layer("discriminator.linear", [128, 1], 1))
-    return {**state, **(layer("discriminator.linear2", [128, 10], 10) if use_label else {})}
+    return {**state, **layer("discriminator.linear2", [128, 10], 10)}  # without labels, too
 
 
 def mnist_generator():
@@ -96,11 +104,11 @@ full_size = pytest.mark.parametrize(
     ("make", "shapes"),
     [
         (published.PublishedCifar10Generator, cifar10_generator(True)),
-        (published.PublishedCifar10Discriminator, cifar10_discriminator(True)),
+        (published.PublishedCifar10Discriminator, cifar10_discriminator()),
         (lambda: published.PublishedCifar10Generator(use_label=False), cifar10_generator(False)),
         (
             lambda: published.PublishedCifar10Discriminator(use_label=False),
-            cifar10_discriminator(False),
+            cifar10_discriminator(),
         ),
         (published.PublishedMnistGenerator, mnist_generator()),
         (published.PublishedMnistDiscriminator, mnist_discriminator()),
@@ -116,17 +124,25 @@ def test_names_and_shapes_are_those_of_the_published_files(make, shapes):
 
 
 @pytest.mark.parametrize(
-    ("experiment", "shapes"),
+    ("experiment", "shapes", "use_label"),
     [
-        ("cifar10", (cifar10_generator(True), cifar10_discriminator(True))),
-        ("mnist", (mnist_generator(), mnist_discriminator())),
-        ("toy", (toy("generator", 2), toy("discriminator", 1))),
+        ("cifar10", (cifar10_generator(True), cifar10_discriminator()), True),
+        ("cifar10", (cifar10_generator(False), cifar10_discriminator()), False),
+        ("mnist", (mnist_generator(), mnist_discriminator()), None),
+        ("toy", (toy("generator", 2), toy("discriminator", 1)), None),
     ],
 )
-def test_the_default_configuration_fits_the_published_files(experiment, shapes, configure):
-    cfg = configure(experiment, "MODEL.arch=published")
-    networks = EXPERIMENTS[experiment](cfg).make_networks()
-    for network, expected in zip(networks, shapes):
+def test_published_files_need_no_setting(experiment, shapes, use_label, configure, tmp_path):
+    words = []
+    for role, parts in zip(("gen", "dis"), shapes):
+        # A file holds the width as sizes only, so zeros do.
+        write(tmp_path / f"{role}.pdparams", {n: np.zeros(s, "f4") for n, s in parts.items()})
+        words.append(f"EVAL.pretrained_{role}_model_path={tmp_path}/{role}")
+    made = EXPERIMENTS[experiment](configure(experiment, *words))
+    adopt_settings(made, read_files(made.cfg.EVAL))
+    assert made.cfg.MODEL.arch == "published"
+    assert made.cfg.MODEL.get("use_label") == use_label
+    for network, expected in zip(made.make_networks(), shapes):
         state = network.state_dict()
         assert {name: value.shape for name, value in state.items()} == expected
 
@@ -168,9 +184,12 @@ class Plain:
         return x @ self[f"{name}.weight"] + self[f"{name}.bias"]
 
     def conv(self, name, x, stride=1):
+        """Pads as TensorFlow's "SAME": if the number of pixels is odd, with one more at the end."""
         weight = self[f"{name}.weight"]
         size = weight.shape[2]
-        padded = np.pad(x, [(0, 0), (0, 0), (size // 2,) * 2, (size // 2,) * 2])
+        around = (-(-x.shape[2] // stride) - 1) * stride + size - x.shape[2]
+        sides = (around // 2, around - around // 2)
+        padded = np.pad(x, [(0, 0), (0, 0), sides, sides])
         places = range(0, x.shape[2], stride)
         rows = [
             [
@@ -181,15 +200,15 @@ class Plain:
         ]
         return np.array(rows).transpose(2, 3, 0, 1) + self[f"{name}.bias"][:, None, None]
 
-    def conv_transpose(self, name, x, size):
-        """Adds a kernel at every second place, and cuts two pixels off at the top and left."""
+    def conv_transpose(self, name, x, size, cut):
+        """Adds a kernel at every second place, and cuts pixels off at the top and left."""
         weight, bias = self[f"{name}.weight"], self[f"{name}.bias"]
         scattered = np.zeros((len(x), len(bias), 40, 40))
         for y in range(x.shape[2]):
             for z in range(x.shape[3]):
                 kernels = np.tensordot(x[:, :, y, z], weight, 1)
                 scattered[:, :, 2 * y : 2 * y + 5, 2 * z : 2 * z + 5] += kernels
-        return scattered[:, :, 2 : 2 + size, 2 : 2 + size] + bias[:, None, None]
+        return scattered[:, :, cut : cut + size, cut : cut + size] + bias[:, None, None]
 
     def batch_norm(self, name, x):
         parts = (self[f"{name}.{part}"] for part in ("weight", "bias", "_mean", "_variance"))
@@ -257,16 +276,15 @@ def plain_cifar10_critic(net, x):
         h = net.conv(f"{block}.{name}", h)
         h = (mean_pool(h) if i == 0 else h) + shortcut
     h = relu(h).mean((2, 3))
-    logits = net.linear("linear2", h) if "discriminator.linear2.bias" in net.state else None
-    return net.linear("linear", h)[:, 0], logits
+    return net.linear("linear", h)[:, 0], net.linear("linear2", h)
 
 
 def plain_mnist_generator(net, noise):
     h = relu(net.linear("linear1", noise))
     h = h.reshape(len(h), -1, 4, 4)
-    h = relu(net.conv_transpose("conv2d_transpose1", h, 7))
-    h = relu(net.conv_transpose("conv2d_transpose2", h, 14))
-    return 1 / (1 + np.exp(-net.conv_transpose("conv2d_transpose3", h, 28)))
+    h = relu(net.conv_transpose("conv2d_transpose1", h, 7, 1))
+    h = relu(net.conv_transpose("conv2d_transpose2", h, 14, 2))
+    return 1 / (1 + np.exp(-net.conv_transpose("conv2d_transpose3", h, 28, 1)))
 
 
 def plain_mnist_critic(net, x):
@@ -316,7 +334,7 @@ def test_generators_against_numpy(make, plain):
         (lambda: published.PublishedCifar10Discriminator(4), plain_cifar10_critic, [3, 32, 32]),
         (
             lambda: published.PublishedCifar10Discriminator(4, use_label=False),
-            plain_cifar10_critic,
+            lambda net, x: (plain_cifar10_critic(net, x)[0], None),
             [3, 32, 32],
         ),
         (lambda: published.PublishedMnistDiscriminator(2), plain_mnist_critic, [1, 28, 28]),
@@ -407,11 +425,6 @@ def test_a_published_file_is_loaded(make, shapes, tmp_path):
             "missing: generator.ResidualBlocks.0.normalize1.normalize.scale",
         ),
         (
-            lambda: published.PublishedCifar10Discriminator(4, use_label=False),
-            lambda: published.PublishedCifar10Discriminator(4),
-            "unexpected: discriminator.linear2.weight, discriminator.linear2.bias.",
-        ),
-        (
             lambda: published.PublishedMnistDiscriminator(2),
             lambda: functions.WganGpMnistDiscriminator(2),
             "missing: discriminator.conv2d_1.weight",
@@ -435,34 +448,98 @@ def test_a_file_of_another_network_is_refused(make, make_other, problem, tmp_pat
         np.testing.assert_array_equal(value.numpy(), before[name])
 
 
-TINY = "MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 EVAL.num_samples=50 mode=eval "
-SETTINGS = {
-    "cifar10": TINY + "DATA.source=synthetic EVAL.inception=false",
-    "mnist": TINY + "DATA.source=digits",
-    "toy": TINY,
+SOURCES = {
+    "cifar10": "mode=eval EVAL.num_samples=50 DATA.source=synthetic EVAL.inception=false",
+    "mnist": "mode=eval EVAL.num_samples=50 DATA.source=digits",
+    "toy": "mode=eval EVAL.num_samples=50",
 }
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_mode_eval_takes_published_weights(experiment, configure, tmp_path):
-    make, tiny = EXPERIMENTS[experiment], SETTINGS[experiment]
+def test_mode_eval_takes_published_weights(experiment, configure, tmp_path, monkeypatch):
+    make, tiny = EXPERIMENTS[experiment], "MODEL.gen_net.dim=4 MODEL.dis_net.dim=4"
     networks = make(configure(experiment, tiny, "MODEL.arch=published")).make_networks()
     paths = []
     for network, role in zip(networks, ("gen", "dis")):
         path = tmp_path / f"model_{role}_{experiment}.pdparams"
         paddle.save(network.state_dict(), str(path))
         paths.append(f"EVAL.pretrained_{role}_model_path={path}")
-    # The paper's networks refuse them, and name the setting that builds theirs.
-    with pytest.raises(UserError, match="MODEL.arch=published"):
-        evaluate(make(configure(experiment, tiny, *paths)))
-    published_experiment = make(configure(experiment, tiny, *paths, "MODEL.arch=published"))
-    evaluate(published_experiment)
+    evaluated = make(configure(experiment, SOURCES[experiment], *paths))
+    evaluate(evaluated)
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]
-    published_experiment.make_drawer(*networks)(str(tmp_path / "own.png"))
+    evaluated.make_drawer(*networks)(str(tmp_path / "own.png"))
     assert (tmp_path / "own.png").read_bytes() == (tmp_path / "samples.png").read_bytes()
-    # The published networks refuse the paper's weights.
-    paper, _ = make(configure(experiment, tiny)).make_networks()
-    paddle.save(paper.state_dict(), str(tmp_path / "paper.pdparams"))
-    paths[0] = f"EVAL.pretrained_gen_model_path={tmp_path}/paper"
-    with pytest.raises(UserError, match="MODEL.arch=paper"):
-        evaluate(make(configure(experiment, tiny, *paths, "MODEL.arch=published")))
+    # Settings of other networks are refused, with their names.
+    monkeypatch.setattr(recognition, "list_given", lambda *_: {"MODEL.arch"})
+    with pytest.raises(UserError, match="MODEL.arch=paper was given, but .* of MODEL.arch=publish"):
+        evaluate(make(configure(experiment, SOURCES[experiment], *paths)))
+
+
+GOLDEN_NETWORKS = {
+    "cifar10_generator_conditional": lambda: published.PublishedCifar10Generator(8),
+    "cifar10_generator_unconditional": lambda: published.PublishedCifar10Generator(
+        8, use_label=False
+    ),
+    "cifar10_discriminator_conditional": lambda: published.PublishedCifar10Discriminator(8),
+    "cifar10_discriminator_unconditional": lambda: published.PublishedCifar10Discriminator(
+        8, use_label=False
+    ),
+    "mnist_generator": lambda: published.PublishedMnistGenerator(4),
+    "mnist_discriminator": lambda: published.PublishedMnistDiscriminator(4),
+}
+
+
+def largest_difference(name, network, tmp_path):
+    """How far the outputs of a network are from those of PaddleScience's with the same weights."""
+    parts = {"weights": {}, "inputs": {}, "outputs": {}}
+    with np.load(GOLDEN / "published" / f"{name}.npz") as arrays:
+        for key, array in arrays.items():
+            part, _, rest = key.partition("/")
+            parts[part][rest] = array
+    write(tmp_path / "golden.pdparams", parts["weights"])
+    weight_files.load_weights(network, str(tmp_path / "golden"), "EVAL.x")
+    network.eval()
+    inputs = {key: paddle.to_tensor(value) for key, value in parts["inputs"].items()}
+    if "discriminator" in name:
+        value, logits = network.score(inputs["real"])
+        found = {"value": value} if logits is None else {"value": value, "logits": logits}
+    else:
+        found = {"fake": network({key: inputs[key] for key in network.input_keys})["fake"]}
+    assert found.keys() == parts["outputs"].keys()
+    return max(np.abs(found[key].numpy() - parts["outputs"][key]).max() for key in found)
+
+
+@pytest.mark.parametrize("name", GOLDEN_NETWORKS)
+def test_outputs_are_those_of_paddlescience(name, tmp_path):
+    assert largest_difference(name, GOLDEN_NETWORKS[name](), tmp_path) < 1e-5
+
+
+def pad_by_two(network, monkeypatch):
+    for layer in network.sublayers():
+        if isinstance(layer, paddle.nn.Conv2D):
+            layer._padding, layer._updated_padding = 2, [2, 2]
+            layer._padding_algorithm = "EXPLICIT"
+        elif isinstance(layer, paddle.nn.Conv2DTranspose):
+            layer._padding = 2
+            layer.output_padding = 1
+
+
+def leave_out_norms(network, monkeypatch):
+    monkeypatch.setattr(published.StoredNorm, "forward", lambda self, x, labels=None: x)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("mnist_generator", pad_by_two),
+        ("mnist_discriminator", pad_by_two),
+        ("cifar10_discriminator_conditional", leave_out_norms),
+        ("cifar10_generator_conditional", leave_out_norms),
+    ],
+)
+def test_outputs_of_other_networks_are_not_those_of_paddlescience(
+    name, change, tmp_path, monkeypatch
+):
+    network = GOLDEN_NETWORKS[name]()
+    change(network, monkeypatch)
+    assert largest_difference(name, network, tmp_path) > 1e-3

@@ -43,7 +43,7 @@ def test_the_whole_configuration_stays_near_the_door():
                 names = {argument.arg for argument in (*node.args, *node.kwonlyargs)}
                 named |= {module} if "cfg" in names else set()
     scripts = {name for name in named if import_graph.find_room(name) == "scripts"}
-    door = {f"support.{name}" for name in ("launch", "settings", "command_line")}
+    door = {f"support.{name}" for name in ("jobs", "paths", "settings", "command_line")}
     collected = {"modes.experiment", "training.run_settings"}
     assert scripts and named <= scripts | door | collected
 

@@ -7,6 +7,7 @@ import pytest
 
 import functions
 from measures import sampling
+from networks import dcgan
 from support import pictures
 
 
@@ -54,6 +55,16 @@ def test_sample_restores_the_mode_after_an_error(generator):
     with pytest.raises(KeyError):
         sampling.sample(generator, {"noise": paddle.zeros([2, 128])})
     assert all(layer.training for layer in generator.sublayers(include_self=True))
+
+
+@pytest.mark.parametrize(("classes", "shape"), [(3, (10, 10)), (12, (5, 20)), (300, (1, 100))])
+def test_a_grid_shows_as_many_classes_as_it_has_places(classes, shape, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(sampling, "sample", lambda _, inputs: seen.append(inputs["labels"].numpy()))
+    monkeypatch.setattr(pictures, "save_grid", lambda *_: None)
+    generator = dcgan.Dcgan64Generator(1, num_classes=classes)
+    sampling.make_grid_drawer(generator, 3)(str(tmp_path / "x.png"))
+    assert seen[0].reshape(shape).tolist() == [[n % classes for n in range(shape[1])]] * shape[0]
 
 
 def test_grid_drawer_draws_the_same_samples_each_time(generator, tmp_path):

@@ -28,12 +28,47 @@ def test_cifar10_critic_sees_test_pictures_with_dequantisation_noise(configure):
     data = synthetic.synthetic_set(train=2, test=9)
     measures = experiment.make_measures(data, generator, critic, 7)
     real = measures["critic"].validator.data_loader.dataset.input["real"]
-    noise = real - functions.prepare_cifar10(data.test_images[:7])
+    rows = evaluation.draw_test_rows(9, 7, 42)
+    noise = real - functions.prepare_cifar10(data.test_images[rows])
     assert 0 <= noise.min() and noise.max() <= 1 / 128 + 1e-6 and noise.std() > 1e-3
     expected = functions.prepare_cifar10(data.test_images, np.random.default_rng((42, 6, 2)))
-    np.testing.assert_array_equal(real, expected[:7])
+    np.testing.assert_array_equal(real, expected[rows])
     figures = evaluate(generator, measures)
     assert list(figures) == ["test_wasserstein", "test_accuracy_real", "test_accuracy_fake"]
+
+
+@pytest.mark.parametrize("setting", [None, "uniform", "data"])
+@pytest.mark.parametrize("script", ["cifar10", "image64"])
+def test_labels_are_drawn_as_the_script_says(configure, script, setting):
+    """The authors draw them uniformly; pictures of one's own may be uneven."""
+    words = [f"DATA.label_distribution={setting}"] if setting else []
+    experiment = {"cifar10": wgangp_cifar10.Cifar10, "image64": wgangp_image64.Image64}[script](
+        configure(script, *SMALL, "MODEL.use_label=true", *words)
+    )
+    images, labels = np.zeros((8, 3, 1, 1), "uint8"), np.array([0, 0, 0, 0, 0, 2, 2, 9])
+    data = ImageSet(images, labels, images[:1], labels[:1])
+    generator, _ = experiment.make_networks()
+    shares = experiment.label_shares(data, generator)
+    if (setting or {"cifar10": "uniform", "image64": "data"}[script]) == "uniform":
+        assert shares is None
+    else:
+        np.testing.assert_array_equal(shares, [0.625, 0, 0.25, 0, 0, 0, 0, 0, 0, 0.125])
+    # The measure of each script gets them.
+    given = []
+
+    def make_inception_measure(*arguments):
+        given.append(arguments[-1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "make_inception_measure", make_inception_measure)
+        experiment.make_measures(data, generator, None, 10)
+    assert given[0] is shares or (given[0] == shares).all()
+
+
+def test_a_generator_without_labels_draws_none(configure):
+    experiment = wgangp_image64.Image64(configure("image64", *SMALL))
+    generator, _ = experiment.make_networks()
+    assert experiment.label_shares(None, generator) is None
 
 
 @pytest.mark.parametrize("script", ["cifar10", "image64"])

@@ -39,6 +39,16 @@ def test_draws_have_their_distributions():
     np.testing.assert_allclose(np.bincount(labels) / 20000, 0.1, atol=0.01)
 
 
+def test_labels_are_drawn_by_the_shares_of_their_classes():
+    shares = np.array([0.7, 0.0, 0.2, 0.1])
+    labels = streams.label_stream(20000, (0,), 4, shares)[list(range(20000))]
+    assert labels.dtype == np.int64
+    np.testing.assert_allclose(np.bincount(labels) / 20000, shares, atol=0.01)
+    # Without shares, the draws are those of all versions.
+    expected = np.random.default_rng((0, 0, 0)).integers(10, size=50)
+    np.testing.assert_array_equal(streams.label_stream(50, (0,), 10)[list(range(50))], expected)
+
+
 def test_each_pass_holds_every_row_once_in_a_new_order():
     shuffle = streams.Shuffle(7, (3,))
     rows = np.concatenate([shuffle(np.arange(i, i + 3)) for i in range(0, 21, 3)])

@@ -8,7 +8,6 @@ import paddle
 import pytest
 
 import functions
-from networks import published
 from support import archives
 from support import npz
 from support import weight_files
@@ -99,23 +98,6 @@ def test_require_fit_abbreviates_long_lists():
     own = {f"w{number}": np.zeros(1) for number in range(6)}
     with pytest.raises(UserError, match="missing: w0, w1, w2, w3 and 2 more"):
         weight_files.require_fit(own, {}, "network", "here")
-
-
-@pytest.mark.parametrize(
-    ("make_saved", "make_loaded", "hint"),
-    [
-        (published.PublishedToyGenerator, functions.WganGpToyGenerator, "MODEL.arch=published"),
-        (functions.WganGpToyGenerator, published.PublishedToyGenerator, "MODEL.arch=paper"),
-        (functions.WganGpToyGenerator, functions.WganGpToyDiscriminator, "other MODEL.* settings?"),
-    ],
-)
-def test_load_weights_hints_at_the_setting_that_builds_the_network(
-    tmp_path, make_saved, make_loaded, hint
-):
-    weight_files.save_weights(make_saved(4), str(tmp_path / "g.pdparams"))
-    with pytest.raises(UserError) as error:
-        weight_files.load_weights(make_loaded(5), str(tmp_path / "g"), "EVAL.x")
-    assert hint in str(error.value)
 
 
 class Hostile:

@@ -6,40 +6,46 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 import struct
 import warnings
 from typing import Iterator
 from typing import List
+from typing import Tuple
 
 import numpy as np
 from PIL import Image
-from PIL import ImageOps
+
+from data.pixels import MAX_EXIF
+from data.pixels import to_rgb
 
 MAX_PIXELS = 1 << 26  # the default of DATA.max_pixels: 67,108,864, such as 8192x8192
-# Pillow decodes these itself. It has other formats that start programs (EPS), that other code has
-# to decode (WMF, HDF5, GRIB, BUFR), or that Python code decodes slowly (PPM).
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-SCALES = (2, 4)  # A large JPEG can be reduced by these factors while it is decoded.
+# Pillow decodes these itself; HEIF needs pillow-heif. Pillow has other formats that start programs
+# (EPS), or that other code has to decode (WMF, HDF5, GRIB, BUFR).
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+SCALES = (2, 4, 8)  # A large JPEG can be reduced by these factors while it is decoded.
+PIXEL_BYTES = 12  # memory that a pixel takes at most
 MIN_SIDE = 16  # pixels as which a shorter side counts
 MAX_OPEN_READS = 1 << 14  # parts of a file before its pixels
 MAX_LOAD_READS = 1 << 22  # parts of a file with its pixels
-MAX_EXIF = 1 << 20  # bytes
 MAX_TAG_VALUES = 1 << 18  # numbers of a TIFF's tag; each becomes an object of Python
 MAX_AVIF = 1 << 25  # bytes; Pillow interprets such a file's EXIF data when it opens it
+MAX_SLOW = 1 << 20  # pixels of a PPM file that Python code decodes: text, or an odd largest value
 MAX_SCANS = 32  # of a progressive JPEG with DATA.max_pixels pixels; a smaller one may have more
 JPEG_START, JPEG_SCAN, EXIF_START = b"\xff\xd8", b"\xff\xda", b"Exif\0\0"
+VERSION = 2  # It changes whenever the same file gives other pixels: stored pictures depend on it.
 
 
 def decode(content: bytes, size: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes a picture, scales it, and crops it to the square at its middle.
 
-    Transparent pixels become white. The content decides the format, not the file's name. No
-    program is started and no other file is opened.
+    The content decides the format, not the file's name. No program is started and no other file
+    is opened. `data.pixels.to_rgb` says what becomes of rotations, colours and transparency.
 
     Args:
         content: The picture's file.
         size: Height and width of the result.
-        max_pixels: Largest number of pixels. JPEG files may have 16 times as many if they can be
+        max_pixels: Largest number of pixels. JPEG files may have 64 times as many if they can be
             reduced while they are decoded; WebP files may have half as many.
 
     Returns:
@@ -50,36 +56,32 @@ def decode(content: bytes, size: int, max_pixels: int = MAX_PIXELS) -> np.ndarra
         Exception: Of many types, if the picture is damaged, or exceeds a limit.
     """
     with _limit_pixels(max_pixels, content.startswith(JPEG_START)):
-        picture = _open(content, max_pixels)
-        if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255.
-            grey = np.asarray(picture).clip(0, 65535) >> 8
-            picture = Image.fromarray(grey.astype("uint8"))
-        picture = ImageOps.exif_transpose(picture).convert("RGBA")
-    if picture.getextrema()[3] != (255, 255):
-        ground = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(ground, picture)
-    picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
-    return np.asarray(picture).transpose(2, 0, 1)
+        return to_rgb(_open(content, max_pixels), content, size)
 
 
 @contextlib.contextmanager
 def _limit_pixels(max_pixels: int, is_jpeg: bool) -> Iterator[None]:
     """Sets Pillow's own limit, which Pillow applies before it allocates memory."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max_pixels * (SCALES[-1] ** 2 if is_jpeg else 1)
+    before, factor = Image.MAX_IMAGE_PIXELS, SCALES[-1] ** 2 if is_jpeg else 1
+    Image.MAX_IMAGE_PIXELS = max_pixels * factor
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they can quote what the file contains
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise ValueError(_too_large(max_pixels)) from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        pixels = int(re.search(r"\d+", str(error))[0])
+        raise ValueError(_too_large(-(-pixels // factor), max_pixels)) from None
     finally:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _too_large(max_pixels: int) -> str:
-    return f"it has more pixels than DATA.max_pixels={max_pixels}"
+def _too_large(pixels: int, max_pixels: int) -> str:
+    memory = f"{PIXEL_BYTES * pixels / (1 << 30):.1f} GiB"
+    return (
+        f"it has more pixels than DATA.max_pixels={max_pixels}: make it smaller, or set "
+        f"DATA.max_pixels={pixels}, which takes up to {memory} of memory"
+    )
 
 
 def _open(content: bytes, max_pixels: int) -> Image.Image:
@@ -97,15 +99,17 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
     try:
         picture = Image.open(file, formats=_list_formats())
     except Image.UnidentifiedImageError:
-        raise ValueError(f"it is damaged, or none of {', '.join(_list_formats())}") from None
-    _check(len(picture.info.get("exif", b"")) <= MAX_EXIF, "it has too much EXIF data")
+        raise ValueError(_unknown(content)) from None
+    _check(len(picture.info.get("exif") or b"") <= MAX_EXIF, "it has too much EXIF data")
     if is_jpeg:
         _check_scans(picture, content, max_pixels)
-        _reduce(picture, content, file.tell(), max_pixels)
+        _reduce(picture, content, max_pixels)
     # Pillow keeps a pointer for each row; and rows can become columns. WebP has two canvases.
     pixels = max(picture.width, MIN_SIDE) * max(picture.height, MIN_SIDE)
     pixels *= 2 if picture.format == "WEBP" else 1
-    _check(pixels <= max_pixels, _too_large(max_pixels))
+    _check(pixels <= max_pixels, _too_large(pixels, max_pixels))
+    is_slow = picture.format == "PPM" and picture.tile[0][0] != "raw"
+    _check(not is_slow or pixels <= MAX_SLOW, f"it has more than {MAX_SLOW} pixels; save it as PNG")
     file.left = MAX_LOAD_READS
     return picture
 
@@ -114,7 +118,29 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
 def _list_formats() -> List[str]:
     """Lists those of `FORMATS` that this Pillow can decode."""
     Image.init()
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+@functools.cache
+def list_suffixes() -> Tuple[str, ...]:
+    """Lists the suffixes of the files that this Pillow can decode, such as ".png"."""
+    formats = _list_formats()
+    suffixes = Image.registered_extensions().items()
+    return tuple(sorted(suffix for suffix, kind in suffixes if kind in formats))
+
+
+def _unknown(content: bytes) -> str:
+    """Says why a file is none of the pictures that are read."""
+    is_heif = content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif")
+    if is_heif and "HEIF" not in _list_formats():
+        return "it is a HEIC picture; `pip install pillow-heif` lets them be read"
+    if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "it is a damaged TIFF, or one of a kind that is not read; save it with 8 bits"
+    return f"it is damaged, or none of {', '.join(_list_formats())}"
 
 
 class _LimitedReads(io.BytesIO):
@@ -158,14 +184,13 @@ def _check_tags(content: bytes) -> None:
 
 def _check_scans(picture: Image.Image, content: bytes, max_pixels: int) -> None:
     """Refuses a progressive JPEG with far too many scans: each changes all pixels."""
-    pixels = picture.width * picture.height
-    is_progressive = bool(picture.info.get("progressive"))
-    scans = content.count(JPEG_SCAN) if is_progressive else 1
-    _check(scans * pixels <= MAX_SCANS * max_pixels, "it has too many scans for its size")
+    if picture.info.get("progressive"):
+        work = content.count(JPEG_SCAN) * picture.width * picture.height
+        _check(work <= MAX_SCANS * max_pixels, "it has too many scans for its size")
 
 
-def _reduce(picture: Image.Image, content: bytes, start: int, max_pixels: int) -> None:
-    """Lets a JPEG with too many pixels be decoded at a half or a quarter of its size.
+def _reduce(picture: Image.Image, content: bytes, max_pixels: int) -> None:
+    """Lets a JPEG with too many pixels be decoded at a half, a quarter or an eighth of its size.
 
     That saves memory only if one scan holds all colours; otherwise libjpeg keeps the whole
     picture.
@@ -173,14 +198,25 @@ def _reduce(picture: Image.Image, content: bytes, start: int, max_pixels: int) -
     Args:
         picture: The open picture; no pixel is decoded yet.
         content: Its file.
-        start: Where the pixels begin in the file, behind the head of a scan.
         max_pixels: Largest number of pixels.
     """
     width, height = picture.size
-    colours = content[content.rfind(JPEG_SCAN, 0, start) + 4]
-    if picture.info.get("progressive") or colours != len(picture.getbands()):
+    is_whole = _count_colours(content) == len(picture.getbands())
+    if picture.info.get("progressive") or not is_whole:
         return
     for scale in SCALES:
         if max_pixels < width * height <= max_pixels * scale**2:
             picture.draft(picture.mode, (max(1, width // scale), max(1, height // scale)))
             break
+
+
+def _count_colours(content: bytes) -> int:
+    """Returns the number of colours in the first scan of a JPEG; 0 if there is no scan."""
+    place = len(JPEG_START)
+    while place + 4 < len(content):
+        if content[place : place + 2] == JPEG_SCAN:
+            return content[place + 4]
+        if content[place] == 0xFF and content[place + 1] not in (0x01, 0xFF):
+            place += int.from_bytes(content[place + 2 : place + 4], "big") + 1
+        place += 1  # what fills the space between two segments
+    return 0

@@ -14,7 +14,12 @@ from ppsci.utils import logger
 
 from data.augmentation import MARGIN
 from data.augmentation import SIZE
+from data.classes import TEST_DIVISOR
+from data.classes import describe_classes
+from data.classes import hold_out
+from data.classes import number_classes
 from data.decoding import MAX_PIXELS
+from data.decoding import VERSION
 from data.decoding import decode
 from data.image_set import ImageSet
 from data.picture_files import MAX_UNPACKED
@@ -25,8 +30,6 @@ from support.errors import UserError
 from support.errors import printable
 from support.errors import require
 from support.progress import Progress
-
-TEST_DIVISOR = 10  # one picture in ten is held out for tests
 
 
 def decode_all(
@@ -78,12 +81,13 @@ def read_pictures(
     skip: bool,
     max_pixels: int = MAX_PIXELS,
     max_unpacked: int = MAX_UNPACKED,
+    class_level: Optional[int] = None,
 ) -> ImageSet:
-    """Reads pictures as a training and a test set; a picture's class is the folder it is in.
+    """Reads pictures as a training and a test set; a folder that a picture is in is its class.
 
-    One picture in ten is held out for tests. Which ones depends only on the number of pictures.
-    The decoded array is stored with a checksum. Pictures are decoded again if a picture, a name
-    or a setting changes, or if the stored array is damaged.
+    One picture in ten of each class is held out for tests; see `hold_out`. The decoded array is
+    stored with a checksum. Pictures are decoded again if a picture, a name or a setting changes,
+    or if the stored array is damaged.
 
     Args:
         path: A folder, zip or tar.
@@ -91,31 +95,44 @@ def read_pictures(
         skip: Whether damaged pictures are left out.
         max_pixels: Largest number of pixels of one picture.
         max_unpacked: Bytes that an archive may unpack to; see `collect`.
+        class_level: The level of the folders that are classes; see `collect`.
 
     Raises:
         UserError: If the place or a picture can't be read, or there are fewer than 10 pictures.
     """
     path, size = osp.abspath(osp.expanduser(path)), SIZE + (MARGIN if crop else 0)
     shown = printable(path)
-    pictures, stack = collect(path, max_unpacked)
+    pictures, stack = collect(path, max_unpacked, class_level)
     with stack:
-        stored = _name_store(f"{path} {size} {skip} {max_pixels}", pictures)
+        stored = _name_store(f"{VERSION} {path} {size} {skip} {max_pixels}", pictures)
         images, kept = _load(stored, size, len(pictures))
         if images is None:
             logger.info(f"Decoding {len(pictures)} pictures of {shown}; they are kept in {stored}")
             images, kept = decode_all(pictures, size, skip, max_pixels)
             require(bool(kept), f"DATA.data_path: no picture in {shown} could be decoded.")
             _store(stored, images, kept)
+        elif len(kept) < len(pictures):
+            first = printable(pictures[min(set(range(len(pictures))) - set(kept))].name)
+            logger.warning(
+                f"{len(pictures) - len(kept)} of {len(pictures)} pictures of {shown} can't be "
+                f"decoded and are left out, as in the run that decoded them; the first is {first}."
+            )
     require(
         len(images) >= TEST_DIVISOR,
         f"DATA.data_path: {shown} has {len(images)} pictures, and at least {TEST_DIVISOR} are "
         "needed: add pictures, or name a larger set.",
     )
-    folders = [osp.basename(osp.dirname(pictures[number].name)) for number in kept]
-    names = sorted(set(folders))
-    labels = np.array([names.index(folder) for folder in folders], "int64")
-    order = np.random.default_rng(0).permutation(len(images))
-    test, train = order[: len(images) // TEST_DIVISOR], order[len(images) // TEST_DIVISOR :]
+    return _split(images, [pictures[number].class_name for number in kept])
+
+
+def _split(images: np.ndarray, folders: List[str]) -> ImageSet:
+    """Numbers the classes of pictures, holds pictures out for tests, and logs both."""
+    names, labels = number_classes(folders)
+    train, test = hold_out(labels)
+    line, warning = describe_classes(names, labels[train], labels[test])
+    logger.info(line)
+    if warning:
+        logger.warning(warning)
     return ImageSet(images[train], labels[train], images[test], labels[test], names)
 
 

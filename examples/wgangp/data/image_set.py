@@ -37,6 +37,10 @@ class ImageSet:
         self.test_images, self.test_labels = test_images, test_labels
         self.class_names = tuple(class_names)
 
+    def label_shares(self, num_classes: int) -> np.ndarray:
+        """The share of each class in the training set, float64 [num_classes]."""
+        return np.bincount(self.train_labels, minlength=num_classes) / len(self.train_labels)
+
     def fingerprint(self) -> str:
         """The size and checksum of the training set; checkpoints hold this text."""
         digest = hashlib.sha256(np.ascontiguousarray(self.train_images))

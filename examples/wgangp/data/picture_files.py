@@ -3,44 +3,54 @@
 
 from __future__ import annotations
 
+import bisect
 import bz2
 import contextlib
+import functools
 import gzip
 import io
 import lzma
 import os
-import re
 import stat
 import struct
-import tarfile
 import zipfile
 from os import path as osp
 from typing import BinaryIO
 from typing import Callable
+from typing import Dict
 from typing import Iterator
 from typing import List
 from typing import NamedTuple
+from typing import Optional
 from typing import Tuple
 
-from ppsci.utils import logger
-
+from data import picture_names
+from data.decoding import list_suffixes
+from data.picture_names import LeftOut
+from support import tar_files
+from support import zip_files
 from support.archives import DAMAGE_ERRORS
+from support.archives import unpack
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
+from support.formats import describe
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-LARGEST = 1 << 28  # bytes of one file; larger ones are left out
 MAX_UNPACKED = 1 << 30  # bytes; the default of DATA.max_unpacked
 MAX_RATIO = 10  # An archive may unpack to this many times its own size in any case.
 MEMBER_COST = 1 << 11  # Each member counts so many bytes more than its content.
-MAX_HEAD = 1 << 20  # bytes of a long name or other text in a tar's head
-# What zipfile and tarfile raise for a damaged archive.
+MAX_LINKS = 40  # links that lead from one to the next, as in Linux
+MAX_TARGET = 1 << 12  # bytes of what a link points to
+# What zipfile and the modules that unpack raise for a damaged archive.
 ARCHIVE_ERRORS = (
-    *(*DAMAGE_ERRORS, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error),
+    *(*DAMAGE_ERRORS, tar_files.TarError, zipfile.BadZipFile, struct.error),
     *(ValueError, RuntimeError, LookupError, ArithmeticError),
 )
 COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
+MODES = {  # of the members of a tar that are not links or folders
+    **{kind: stat.S_IFREG for kind in tar_files.FILE},
+    **{b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO},
+}
 
 
 class Picture(NamedTuple):
@@ -52,27 +62,32 @@ class Picture(NamedTuple):
         read: Returns the file's content. Raises `UserError` if the archive is damaged, and
             `OSError` if a file of a folder can't be read.
         offset: Where the content begins in a tar; 0 elsewhere.
+        class_name: The folder that is its class; "" if it is in none.
     """
 
     name: str
     version: str
     read: Callable[[], bytes]
     offset: int = 0
+    class_name: str = ""
 
 
 def collect(
-    path: str, max_unpacked: int = MAX_UNPACKED
+    path: str, max_unpacked: int = MAX_UNPACKED, class_level: Optional[int] = None
 ) -> Tuple[List[Picture], contextlib.ExitStack]:
     """Finds the pictures of a folder or an archive; nothing is unpacked to disk.
 
-    Hidden files and folders, such as .ipynb_checkpoints, are left out, and so are files of more
-    than 256 MiB, pipes, sockets and devices. A compressed tar is read to its end, with its
-    checksum.
+    A file is a picture if Pillow reads files of its suffix. Hidden files, what file managers and
+    storage boxes keep, pipes, sockets, devices, links to nothing and files of more than 256 MiB
+    are left out; one line logs their numbers. Links in a folder are followed, but each folder is
+    read once. Links in an archive lead to its other members only. A compressed tar is read to its
+    end, with its checksum.
 
     Args:
         path: The folder, zip or tar (compressed or not).
         max_unpacked: Bytes that an archive may unpack to; ten times its own size is always
             allowed.
+        class_level: The level of the folders that are classes; see `picture_names.find_classes`.
 
     Returns:
         The pictures, sorted by name, and the stack that closes the archive.
@@ -81,7 +96,7 @@ def collect(
         UserError: If there is no such place, if it is damaged, if it unpacks to too much, or if it
             has no pictures.
     """
-    shown = printable(path)
+    shown, left_out = printable(path), LeftOut()
     require(osp.exists(path), f"DATA.data_path: there is no folder or archive {shown}.")
     status = os.stat(path)
     is_folder = stat.S_ISDIR(status.st_mode)
@@ -89,26 +104,85 @@ def collect(
         is_folder or stat.S_ISREG(status.st_mode),
         f"DATA.data_path: {shown} is neither a folder nor a file.",
     )
-    stack = contextlib.ExitStack()
-    try:
-        budget = _Budget(max(max_unpacked, MAX_RATIO * status.st_size))
-        if is_folder:
-            files = _walk(path)
-        elif zipfile.is_zipfile(path):
-            files = _list_zip(stack.enter_context(zipfile.ZipFile(path)), budget)
-        else:
-            stream = _Unpacked(_open_unpacked(path, stack), budget.limit)
-            files = _list_tar(stream, status.st_mtime_ns, budget)
-        found = [_naming_damage(path, picture, is_folder) for picture in files]
-        kinds = ", ".join(SUFFIXES)
-        require(bool(found), f"DATA.data_path: there are no pictures ({kinds}) in {shown}.")
-    except ARCHIVE_ERRORS as error:
-        stack.close()
-        raise UserError(f"DATA.data_path: {shown} can't be read ({printable(error)}).") from None
-    except BaseException:
-        stack.close()
-        raise
-    return sorted(found, key=lambda picture: picture.name), stack
+    with contextlib.ExitStack() as stack:
+        try:
+            if is_folder:
+                found = list(_walk(path, left_out))
+            else:
+                budget = _Budget(max(max_unpacked, MAX_RATIO * status.st_size))
+                members = _open_archive(path, stack, budget)
+                found = [_naming_damage(path, p) for p in members.select(budget, left_out)]
+        except ARCHIVE_ERRORS as error:
+            text = f"DATA.data_path: {shown} can't be read ({printable(error)})."
+            raise UserError(text) from None
+        omitted = f" Left out: {left_out.describe()}." if left_out.counts else ""
+        kinds = ", ".join(list_suffixes())
+        text = f"DATA.data_path: there are no pictures ({kinds}) in {shown}.{omitted}"
+        require(bool(found), text)
+        left_out.log(shown)
+        found.sort(key=lambda picture: picture.name)
+        classes = picture_names.find_classes([p.name for p in found], class_level, shown)
+        found = [p._replace(class_name=name) for p, name in zip(found, classes)]
+        return found, stack.pop_all()
+
+
+# Folders
+
+
+def _walk(root: str, left_out: LeftOut) -> Iterator[Picture]:
+    """The pictures of a folder and of the folders in it; links to folders come last."""
+    seen, folders, links = set(), [(root, "")], []
+    while folders or links:
+        is_link = not folders
+        folder, relative = links.pop(0) if is_link else folders.pop()
+        try:
+            status = os.stat(folder)
+            identity = status.st_dev, status.st_ino
+            if identity in seen or (is_link and _contains(folder, root)):
+                left_out.add(picture_names.REPEATED, relative)
+                continue
+            seen.add(identity)
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            if not relative:
+                raise
+            left_out.add(picture_names.UNREADABLE, relative)
+            continue
+        for entry in entries:
+            name = osp.join(relative, entry.name)
+            try:
+                status = os.stat(entry.path)  # a link counts as what it points to
+            except OSError:
+                left_out.keeps(name, None, 0)
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                if not left_out.hides(picture_names.split(name)):
+                    (links if entry.is_symlink() else folders).append((entry.path, name))
+            elif left_out.keeps(name, status.st_mode, status.st_size):
+                version = f"{status.st_size} {status.st_mtime_ns}"
+                yield Picture(name, version, _make_reader(entry.path))
+
+
+def _contains(folder: str, root: str) -> bool:
+    """Whether the root is in a folder: a link to it leads to all that lies next to the root."""
+    folder, root = osp.realpath(folder), osp.realpath(root)
+    return root.startswith(osp.join(folder, ""))
+
+
+def _make_reader(path: str) -> Callable[[], bytes]:
+    def read() -> bytes:
+        # Since it was found, a pipe can have taken a picture's place: opening must not wait.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        handle = os.open(path, flags)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError("it is not a regular file")
+            return file.read(picture_names.LARGEST)
+
+    return read
+
+
+# Archives
 
 
 class _Budget:
@@ -118,24 +192,95 @@ class _Budget:
         self.limit, self.used = limit, 0
 
     def spend(self, size: int) -> None:
-        """Adds a member of some bytes.
+        """Adds some bytes.
 
         Raises:
             ValueError: If all members together are too large, or too many.
         """
-        self.used += size + MEMBER_COST
+        self.used += size
         if self.used > self.limit:
-            raise ValueError(_too_much(self.limit))
+            raise ValueError(tar_files.too_much(self.limit))
 
 
-def _too_much(limit: int) -> str:
-    return f"it unpacks to more than {limit} bytes; DATA.max_unpacked=BYTES allows more"
+class _Entry(NamedTuple):
+    """A member of an archive that is not a link.
+
+    Attributes:
+        size: Bytes of its content.
+        version: Text that changes with it.
+        read: Returns it.
+        offset: Where it begins in a tar.
+        mode: What it is, as in `os.stat`.
+        refusal: Why it can't be read, if it can't.
+    """
+
+    size: int
+    version: str
+    read: Callable[[], bytes]
+    offset: int = 0
+    mode: int = stat.S_IFREG
+    refusal: str = ""
 
 
-def _naming_damage(path: str, picture: Picture, is_folder: bool) -> Picture:
+class _Members:
+    """The members of an archive by name; a later member replaces an earlier one of its name."""
+
+    def __init__(self):
+        self.entries: Dict[str, _Entry] = {}
+        self.links: Dict[str, str] = {}
+
+    def add(self, name: str, entry: _Entry) -> None:
+        name = "/".join(picture_names.split(name))
+        self.links.pop(name, None)
+        self.entries[name] = entry
+
+    def link(self, name: str, target: str, is_hard: bool = False) -> None:
+        """Adds a link; the target of one that is not hard starts at the link's folder."""
+        parts = picture_names.split(name)
+        if not is_hard and not target.startswith("/"):
+            target = "/".join((*parts[:-1], target))
+        name, target = "/".join(parts), "/".join(picture_names.split(target[:MAX_TARGET]))
+        if name != target:  # tar writes a link to itself for a file that it packs twice
+            self.entries.pop(name, None)
+            self.links[name] = target
+
+    def select(self, budget: _Budget, left_out: LeftOut) -> Iterator[Picture]:
+        """The pictures among the members.
+
+        Raises:
+            ValueError: If they unpack to too much, or one can't be read.
+        """
+        names = sorted({*self.entries, *self.links})
+        for name in names:
+            target = self._follow(name)
+            entry = self.entries.get(target)
+            if entry is None:
+                self._explain(name, target, names, left_out)
+            elif left_out.keeps(name, entry.mode, entry.size):
+                if entry.refusal:
+                    raise ValueError(f"{printable(name)} {entry.refusal}")
+                budget.spend(entry.size)
+                yield Picture(name, entry.version, entry.read, entry.offset)
+
+    def _follow(self, name: str) -> str:
+        for _ in range(MAX_LINKS):
+            if name not in self.links:
+                break
+            name = self.links[name]
+        return name
+
+    def _explain(self, name: str, target: str, names: List[str], left_out: LeftOut) -> None:
+        """Counts a link that does not lead to a file: to a folder of the archive, or to nothing."""
+        folder = f"{target}/" if target else ""
+        place = bisect.bisect(names, folder)
+        if any(other.startswith(folder) for other in names[place : place + 1]):
+            left_out.add(picture_names.REPEATED, name)
+        else:
+            left_out.keeps(name, None, 0)
+
+
+def _naming_damage(path: str, picture: Picture) -> Picture:
     """Lets a member that can't be read end in an error that names the archive and the member."""
-    if is_folder:
-        return picture
 
     def read() -> bytes:
         try:
@@ -149,171 +294,96 @@ def _naming_damage(path: str, picture: Picture, is_folder: bool) -> Picture:
     return picture._replace(read=read)
 
 
-def _walk(path: str) -> Iterator[Picture]:
-    """The pictures of a folder and of the folders in it."""
-    omitted = []
-    for folder, _, names in os.walk(path):
-        for name in names:
-            file = osp.join(folder, name)
-            relative = osp.relpath(file, path)
-            if not _is_picture(relative):
-                continue
-            try:
-                status = os.stat(file)  # a link counts as what it points to
-                fits = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST
-            except OSError:  # a link that points to nothing
-                fits = False
-            if not fits:
-                omitted.append(relative)
-                continue
-            version = f"{status.st_size} {status.st_mtime_ns}"
-            yield Picture(relative, version, _make_reader(file))
-    if omitted:
-        logger.warning(
-            f"{len(omitted)} of the files in {printable(path)} are left out: they are not regular "
-            f"files, or have more than {LARGEST >> 20} MiB. The first is {printable(omitted[0])}."
-        )
-
-
-def _list_zip(archive: zipfile.ZipFile, budget: _Budget) -> Iterator[Picture]:
-    """The pictures of a zip.
+def _open_archive(path: str, stack: contextlib.ExitStack, budget: _Budget) -> _Members:
+    """Lists the members of an archive, and lets a stack close it.
 
     Raises:
-        zipfile.BadZipFile: If a member is encrypted, is compressed by another method than deflate,
-            or overlaps with another.
-        ValueError: If the pictures unpack to too much.
+        Exception: One of `ARCHIVE_ERRORS` if the archive is damaged, or of another format.
     """
-    members = sorted(archive.infolist(), key=lambda member: member.header_offset)
-    starts = [member.header_offset for member in members[1:]] + [archive.start_dir]
-    for member, next_start in zip(members, starts):
-        name = printable(member.filename)
-        if member.header_offset + member.compress_size > next_start:
-            raise zipfile.BadZipFile(f"{name} overlaps with another member")
-    for member in archive.infolist():
-        name = printable(member.filename)
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # For other methods, zipfile may unpack more than the size that a member declares.
-            raise zipfile.BadZipFile(f"{name} is compressed by another method")
-        is_picture = _is_picture(member.filename) and member.file_size <= LARGEST
-        if not is_picture or member.is_dir():
+    file = stack.enter_context(open(path, "rb"))
+    head = file.read(tar_files.BLOCK)
+    if not tar_files.is_head(head) and zipfile.is_zipfile(file):
+        return _list_zip(stack.enter_context(zipfile.ZipFile(path)), budget)
+    if head.startswith(b"PK\3\4"):
+        raise zipfile.BadZipFile("it has no directory at its end: it may be incomplete")
+    opener = next((opener for start, opener in COMPRESSIONS if head.startswith(start)), None)
+    if opener and not tar_files.is_head(head):
+        file = stack.enter_context(opener(path, "rb"))
+        file.seek(0)
+        head = file.read(tar_files.BLOCK)
+    if not tar_files.is_head(head) and head[257:262] != b"ustar":
+        raise ValueError(f"it is neither a zip nor a tar, but {describe(path)}")
+    return _list_tar(file, path, budget)
+
+
+def _list_zip(archive: zipfile.ZipFile, budget: _Budget) -> _Members:
+    """Lists the members of a zip.
+
+    Raises:
+        zipfile.BadZipFile: If members overlap.
+        ValueError: If they are too many.
+    """
+    members, listed = _Members(), archive.infolist()
+    zip_files.check_overlap(listed, archive.start_dir)
+    for member, name in zip(listed, zip_files.decode_names(listed)):
+        budget.spend(MEMBER_COST)
+        mode = zip_files.find_kind(member)
+        read = functools.partial(zip_files.read_member, archive, member)
+        if name.endswith(("/", "\\")) or stat.S_ISDIR(mode):
             continue
-        if member.flag_bits & 1:
-            raise zipfile.BadZipFile(f"{name} is encrypted")
-        budget.spend(member.file_size)
-        version = f"{member.file_size} {member.CRC}"
-        yield Picture(member.filename, version, lambda m=member: _read_member(archive, m))
+        refusal = zip_files.find_refusal(member)
+        if stat.S_ISLNK(mode) and not refusal and member.file_size <= MAX_TARGET:
+            members.link(name, os.fsdecode(read()))
+        else:
+            version = f"{member.file_size} {member.CRC}"
+            members.add(name, _Entry(member.file_size, version, read, 0, mode, refusal))
+    return members
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Reads a member to its end, where zipfile compares its checksum.
+def _list_tar(file: BinaryIO, path: str, budget: _Budget) -> _Members:
+    """Lists the members of a tar.
 
-    Raises:
-        zipfile.BadZipFile: If its size or checksum is another.
-    """
-    with archive.open(member) as file:
-        # Without a size, zipfile unpacks all before it cuts off what is too much.
-        content = file.read(member.file_size + 1)
-    if len(content) != member.file_size:
-        raise zipfile.BadZipFile("its size is not the size that the archive declares")
-    return content
-
-
-class _Unpacked:
-    """A tar's unpacked bytes, with limits on what is read.
-
-    Attributes:
-        is_listed: Whether all heads were read; until then, only short parts can be read.
-    """
-
-    def __init__(self, file: BinaryIO, limit: int):
-        self.file, self.limit, self.is_listed = file, limit, False
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-    def seek(self, position: int) -> int:
-        if position < 0:
-            raise tarfile.TarError("a member's head is damaged")
-        if position > self.limit:
-            raise ValueError(_too_much(self.limit))
-        return self.file.seek(position)
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= (LARGEST if self.is_listed else MAX_HEAD):
-            raise tarfile.TarError("a member's head is damaged")
-        content = self.file.read(size)
-        if self.file.tell() > self.limit:
-            raise ValueError(_too_much(self.limit))
-        # tarfile's regular expressions take the square of the length of a row of digits.
-        if not self.is_listed and size > tarfile.BLOCKSIZE and re.search(rb"\d{100}", content):
-            raise tarfile.TarError("a member's head is damaged")
-        return content
-
-    def read_to_end(self) -> None:
-        """Reads what follows: a compressed file's checksum is at its end."""
-        while self.file.read(MAX_HEAD):
-            if self.file.tell() > self.limit:
-                raise ValueError(_too_much(self.limit))
-
-
-def _open_unpacked(path: str, stack: contextlib.ExitStack) -> BinaryIO:
-    """Opens a file, and unpacks it if it is compressed."""
-    with open(path, "rb") as file:
-        head = file.read(tarfile.BLOCKSIZE)
-    is_tar = head[257:262] == b"ustar"
-    for start, opener in () if is_tar else COMPRESSIONS:
-        if head.startswith(start):
-            return stack.enter_context(opener(path, "rb"))
-    return stack.enter_context(open(path, "rb"))
-
-
-def _list_tar(stream: _Unpacked, modified: int, budget: _Budget) -> Iterator[Picture]:
-    """The pictures of a tar that was modified at some time, in ns.
+    Args:
+        file: The unpacked archive, from which contents are read later.
+        path: The archive.
+        budget: What the members may have.
 
     Raises:
-        tarfile.TarError: If a member's head is damaged, or the archive has no end.
+        tar_files.TarError: If a member's head is damaged, or the archive has no end.
         ValueError: If it unpacks to too much.
     """
-    archive = tarfile.open(fileobj=stream, mode="r:")
-    for member in archive:
-        if member.size < 0:  # tarfile would go back and never end
-            raise tarfile.TarError("a member's head is damaged")
-        is_picture = member.isfile() and _is_picture(member.name) and member.size <= LARGEST
-        budget.spend(member.size if is_picture else 0)
-        if is_picture:
-            yield Picture(
-                member.name,
-                f"{modified} {member.size} {member.offset}",
-                lambda m=member: archive.extractfile(m).read(),
-                member.offset_data,
-            )
-    # At a damaged head, tarfile stops as it does at the archive's end.
-    stream.seek(archive.offset)
-    end = stream.read(tarfile.BLOCKSIZE)
-    if end.strip(b"\0"):
-        raise tarfile.TarError("a member's head is damaged")
-    if len(end) < tarfile.BLOCKSIZE:
-        raise tarfile.TarError("it has no end: it may be incomplete")
-    stream.is_listed = True
-    if not isinstance(stream.file, io.BufferedReader):
-        stream.read_to_end()
+    members, contents, modified = _Members(), _Contents(file), os.stat(path).st_mtime_ns
+    with open(path, "rb") as packed:
+        is_packed = not isinstance(file, io.BufferedReader)
+        unpacked = tar_files.Chunks(unpack(packed, budget.limit))
+        chunks = unpacked if is_packed else tar_files.Seekable(file)
+        for member in tar_files.walk(chunks, budget.limit, 2 * budget.limit // MEMBER_COST):
+            budget.spend(MEMBER_COST)
+            if member.kind in (tar_files.LINK, tar_files.HARD_LINK):
+                members.link(member.name, member.target, member.kind == tar_files.HARD_LINK)
+            elif member.kind in MODES:
+                start, mode = chunks.position, MODES[member.kind]
+                read = functools.partial(contents.read, start, member.size)
+                version = f"{modified} {member.size} {start}"
+                members.add(member.name, _Entry(member.size, version, read, start, mode))
+    return members
 
 
-def _is_picture(name: str) -> bool:
-    """Whether a name has the suffix of a picture, and no part of it begins with a dot."""
-    parts = name.replace(os.sep, "/").split("/")
-    is_hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
-    return name.lower().endswith(SUFFIXES) and not is_hidden
+class _Contents:
+    """Contents in an unpacked file; the last is kept, since links to it are read after it."""
 
+    def __init__(self, file: BinaryIO):
+        self.file, self.start, self.content = file, -1, b""
 
-def _make_reader(path: str) -> Callable[[], bytes]:
-    def read() -> bytes:
-        # Since it was found, a pipe can have taken a picture's place: opening must not wait.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        handle = os.open(path, flags)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise OSError("it is not a regular file")
-            return file.read(LARGEST)
+    def read(self, start: int, size: int) -> bytes:
+        """Returns what begins at a place.
 
-    return read
+        Raises:
+            EOFError: If the file ends before.
+        """
+        if start != self.start:
+            self.file.seek(start)
+            self.start, self.content = start, self.file.read(size)
+        if len(self.content) != size:
+            raise EOFError("the archive is incomplete")
+        return self.content

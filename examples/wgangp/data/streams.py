@@ -13,6 +13,7 @@ import numpy as np
 
 # Each stream of random numbers is seeded by the run's seed and a number of its own.
 REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION, INFERENCE = range(8)
+TEST_ROWS = 8  # the choice of test pictures
 
 
 # --8<-- [start:streams]
@@ -113,10 +114,28 @@ def uniform_stream(length: int, seed: Sequence[int]) -> Stream:
     return Stream(length, seed, lambda rng, positions: rng.random(len(positions), "float32"))
 
 
-def label_stream(length: int, seed: Sequence[int], num_classes: int) -> Stream:
-    """Labels, uniform over the classes, int64 [length]."""
+def draw_labels(
+    rng: np.random.Generator, count: int, num_classes: int, shares: Optional[np.ndarray] = None
+) -> np.ndarray:
+    """Draws labels, int64 [count].
+
+    Args:
+        rng: The random generator.
+        count: Number of labels.
+        num_classes: Number of classes.
+        shares: How likely each class is, [num_classes]; None for equal shares.
+    """
+    if shares is None:
+        return rng.integers(num_classes, size=count)
+    return rng.choice(num_classes, size=count, p=shares)
+
+
+def label_stream(
+    length: int, seed: Sequence[int], num_classes: int, shares: Optional[np.ndarray] = None
+) -> Stream:
+    """Labels, int64 [length], uniform or by the shares of the classes; see `draw_labels`."""
     return Stream(
-        length, seed, lambda rng, positions: rng.integers(num_classes, size=len(positions))
+        length, seed, lambda rng, positions: draw_labels(rng, len(positions), num_classes, shares)
     )
 
 

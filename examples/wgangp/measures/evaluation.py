@@ -243,16 +243,16 @@ def make_critic_measure(
         critic: The critic D.
         images: Test pictures as the critic's input, float32 [N, C, H, W].
         labels: Their labels, int64 [N]; a conditional generator gets them too.
-        count: Number of pictures to compare, at most N are used.
+        count: Number of pictures to compare, drawn at random; at most N are used.
         seed: The run's seed.
         batch_size: Samples in a batch.
     """
-    count = min(count, len(images))
+    rows = draw_test_rows(len(images), count, seed)
     rng = np.random.default_rng((seed, streams.EVALUATION))
     inputs = {
-        "noise": rng.standard_normal((count, generator.noise_dim), "float32"),
-        "labels": labels[:count],
-        "real": images[:count],
+        "noise": rng.standard_normal((len(rows), generator.noise_dim), "float32"),
+        "labels": labels[rows],
+        "real": images[rows],
     }
 
     # The scores replace the pictures, which ppsci would otherwise gather from all batches.
@@ -260,6 +260,14 @@ def make_critic_measure(
     return make_measure(
         "critic", inputs, output_expr, _critic_figures, batch_size, {"network": "critic"}
     )
+
+
+def draw_test_rows(size: int, count: int, seed: int) -> np.ndarray:
+    """Draws rows of a test set without repetition, in ascending order; all if there are too few.
+
+    The first rows would not do: the pictures of an archive may be sorted by class.
+    """
+    return np.sort(np.random.default_rng((seed, streams.TEST_ROWS)).permutation(size)[:count])
 
 
 def _make_critic_expression(critic: Critic, key: str) -> Callable:
@@ -299,13 +307,14 @@ def make_feature_measure(
     batch_size: int,
     extra: Callable[[np.ndarray], Dict[str, float]] = lambda _: {},
     test_images: Optional[np.ndarray] = None,
+    label_shares: Optional[np.ndarray] = None,
 ) -> Measure:
     """Makes a measure with a classifier: a score of its classes, a distance of its features.
 
     It keeps the features of all samples: 0.4 GB for the Inception and 50,000 samples.
 
     Args:
-        generator: The generator G; labels are drawn uniformly if it is conditional.
+        generator: The generator G.
         network: The classifier.
         images: The training set at the other end of the distance, uint8 [N, C, H, W].
         count: Number of samples.
@@ -314,6 +323,7 @@ def make_feature_measure(
         batch_size: Samples in a batch.
         extra: Further figures, from the predicted classes [count].
         test_images: Real pictures, uint8 [M, C, H, W], for the same figures in the report.
+        label_shares: How likely each class of a conditional generator is; None for equal shares.
 
     Raises:
         UserError: If there are fewer samples than the score has splits.
@@ -324,17 +334,18 @@ def make_feature_measure(
         "EVAL.num_samples (in training, TRAIN.eval_num_samples).",
     )
     rng = np.random.default_rng((seed, streams.EVALUATION))
-    inputs = _draw_inputs(generator, count, rng)
+    inputs = _draw_inputs(generator, count, rng, label_shares)
     reference = reference_statistics(images, network)
     metric = _make_feature_metric(network, reference, names, seed, extra)
     real, real_count = {}, 0
-    # The real set has as many pictures as there are samples: the distance falls with the number.
-    if test_images is not None and min(count, len(test_images)) >= SPLITS:
-        real_count = min(count, len(test_images))
-        rows = rng.permutation(len(test_images))[:real_count]
-        real = metric(read_features(test_images[rows], network, "test pictures"))
+    if test_images is not None and len(test_images) >= SPLITS:
+        # As many as there are samples: the distance falls with the number.
+        shown = test_images[rng.permutation(len(test_images))[:count]]
+        real, real_count = metric(read_features(shown, network, "test pictures")), len(shown)
     measured_by = {"network": network.title, "sha256": network.sha256}
     measured_by["reference"] = f"{len(images)} training pictures"
+    if "labels" in inputs:
+        measured_by["labels"] = "uniform" if label_shares is None else "as in the training set"
     return make_measure(
         "generated",
         inputs,
@@ -348,11 +359,11 @@ def make_feature_measure(
 
 
 def _draw_inputs(
-    generator: Generator, count: int, rng: np.random.Generator
+    generator: Generator, count: int, rng: np.random.Generator, shares: Optional[np.ndarray]
 ) -> Dict[str, np.ndarray]:
     inputs = {"noise": rng.standard_normal((count, generator.noise_dim), "float32")}
     if "labels" in generator.input_keys:
-        inputs["labels"] = rng.integers(generator.num_classes, size=count)
+        inputs["labels"] = streams.draw_labels(rng, count, generator.num_classes, shares)
     return inputs
 
 
@@ -399,7 +410,12 @@ def _make_feature_metric(
 
 
 def make_inception_measure(
-    generator: Generator, images: np.ndarray, count: int, seed: int, settings: DictConfig
+    generator: Generator,
+    images: np.ndarray,
+    count: int,
+    seed: int,
+    settings: DictConfig,
+    label_shares: Optional[np.ndarray] = None,
 ) -> Measure:
     """Makes a measure of Inception Score and FID with the Inception of 2015-12-05.
 
@@ -410,6 +426,7 @@ def make_inception_measure(
         seed: The run's seed.
         settings: The section EVAL: `inception_weights` (a path; the file is downloaded if it
             is absent), `inception_sha256` and `batch_size`.
+        label_shares: How likely each class of a conditional generator is; None for equal shares.
 
     Raises:
         UserError: If the weights are not available, or there are too few samples.
@@ -423,7 +440,10 @@ def make_inception_measure(
     )
     network = inception.Inception(path, settings.inception_sha256)
     names = ("inception_score", "fid")
-    return make_feature_measure(generator, network, images, count, names, seed, settings.batch_size)
+    return make_feature_measure(
+        *(generator, network, images, count, names, seed, settings.batch_size),
+        label_shares=label_shares,
+    )
 
 
 # --8<-- [end:feature_validator]

@@ -31,7 +31,7 @@ def report(
     seed: int,
     weights: Dict[str, Dict[str, str]],
     config: DictConfig,
-) -> None:
+) -> Dict[str, float]:
     """Evaluates a generator; logs a table, writes metrics.json, config_eval.yaml, samples.png.
 
     With several processes all evaluate, and the first one writes.
@@ -44,12 +44,15 @@ def report(
         weights: "source" (path or URL) and "sha256" of each file of weights that was loaded, by
             its key of EVAL.
         config: The whole configuration, to be saved.
+
+    Returns:
+        The figures by name, in the first process.
     """
     rows = {}
     for name, figures in evaluator.evaluate_each().items():
         rows.update(make_rows(figures, evaluator.measures[name]))
     if dist.get_rank() > 0:
-        return
+        return {}
     draw(osp.join(output_dir, "samples.png"))
     content = {
         "command": shlex.join(["python", *sys.argv]),
@@ -62,6 +65,15 @@ def report(
     path = osp.join(output_dir, "metrics.json")
     with storage.replacing(path) as file:
         file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    log_report(rows, seed, weights)
+    logger.info(f"Wrote {path}")
+    return {name: row["value"] for name, row in rows.items()}
+
+
+def log_report(
+    rows: Dict[str, Dict[str, Any]], seed: int, weights: Dict[str, Dict[str, str]]
+) -> None:
+    """Logs what was evaluated, what measured it, and the table of figures."""
     for key, part in weights.items():
         logger.info(f"Evaluated {part['source']} (EVAL.{key}), SHA-256 {part['sha256']}")
     networks = [row["measured_by"] or {} for row in rows.values()]
@@ -71,7 +83,6 @@ def report(
         logger.info(f"Measured by {title}, SHA-256 {digest}")
     if rows:
         logger.info(f"Figures of seed {seed}:\n{make_table(rows)}")
-    logger.info(f"Wrote {path}")
 
 
 def make_rows(figures: Dict[str, float], measure: Measure) -> Dict[str, Dict[str, Any]]:

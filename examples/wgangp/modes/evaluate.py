@@ -3,24 +3,30 @@
 
 from __future__ import annotations
 
+from typing import Any
 from typing import Dict
-from typing import Optional
-from typing import Tuple
 
 from omegaconf import DictConfig
 from ppsci.utils import logger
 
+from data import classes
 from measures.evaluation import Evaluator
 from measures.report import report
 from modes.experiment import Experiment
-from networks.base import Critic
+from modes.recognition import ROLES
+from modes.recognition import adopt_settings
+from modes.recognition import load_all
 from networks.base import Generator
 from support import weight_files
+from support.errors import printable
 from support.errors import require
+from support.weight_files import SavedWeights
+
+KEYS = {"generator": "pretrained_gen_model_path", "discriminator": "pretrained_dis_model_path"}
 
 
 # --8<-- [start:evaluate]
-def evaluate(experiment: Experiment) -> None:
+def evaluate(experiment: Experiment) -> Dict[str, float]:
     """Evaluates trained weights; prints a table, writes metrics.json and a picture.
 
     Args:
@@ -33,57 +39,99 @@ def evaluate(experiment: Experiment) -> None:
             not fit.
     """
     cfg = experiment.cfg
-    generator, critic = experiment.make_networks()
-    critic, weights = load_networks(cfg.EVAL, generator, critic)
+    files = read_files(cfg.EVAL)
+    adopt_settings(experiment, files)
+    networks = dict(zip(ROLES, experiment.make_networks()))
+    load_all(files, networks)
+    generator, critic = (networks[role] if role in files else None for role in ROLES)
     measures = {}
     if experiment.has_measures(critic):
         data = experiment.read_data()
+        require_classes(experiment, data, generator)
+        warn_of_other_data(experiment, data)
         measures = experiment.make_measures(data, generator, critic, cfg.EVAL.num_samples)
     evaluator = Evaluator(generator, measures, cfg.output_dir, cfg.seed, cfg.device)
     draw = experiment.make_drawer(generator, critic)
-    report(evaluator, draw, cfg.output_dir, cfg.seed, weights, cfg)
+    weights = {
+        KEYS[role]: {"source": saved.source, "sha256": saved.sha256}
+        for role, saved in files.items()
+    }
+    return report(evaluator, draw, cfg.output_dir, cfg.seed, weights, cfg)
 
 
-def load_networks(
-    settings: DictConfig, generator: Generator, critic: Critic
-) -> Tuple[Optional[Critic], Dict[str, Dict[str, str]]]:
-    """Loads the weights that the section EVAL names.
+def read_files(settings: DictConfig) -> Dict[str, SavedWeights]:
+    """Reads the weights that the section EVAL names.
 
     Args:
         settings: The section EVAL.
-        generator: The generator G.
-        critic: The critic D.
 
     Returns:
-        The critic, or None where its weights are not named: then figures that need a critic
-        are left out. And for each key of EVAL that names weights: their source and SHA-256.
+        The weights by role. Those of the critic are absent where they are not named: then figures
+        that need a critic are left out.
 
     Raises:
-        UserError: If the generator's weights are not named, or a file is absent, has another
-            SHA-256 than EVAL demands, or does not fit.
+        UserError: If the generator's weights are not named, or a file is absent or has another
+            SHA-256 than EVAL demands.
     """
-    key = "pretrained_gen_model_path"
+    generator, critic = (settings[KEYS[role]] for role in ROLES)
     require(
-        settings[key] is not None,
-        f"mode=eval evaluates trained weights: name them with EVAL.{key}=PATH_OR_URL (and "
-        "EVAL.pretrained_dis_model_path for the figures that need a critic).",
+        generator is not None,
+        f"mode=eval evaluates trained weights: name them with EVAL.{KEYS['generator']}=PATH_OR_URL "
+        f"(and EVAL.{KEYS['discriminator']} for the figures that need a critic).",
     )
-    parts = {key: (generator, "generator", settings.pretrained_gen_sha256)}
-    key = "pretrained_dis_model_path"
-    if settings[key] is None:
+    roles = ROLES
+    if critic is None:
+        key = f"EVAL.{KEYS['discriminator']}"
         require(
             settings.pretrained_dis_sha256 is None,
-            f"EVAL.pretrained_dis_sha256 needs EVAL.{key}=PATH_OR_URL.",
+            f"EVAL.pretrained_dis_sha256 needs {key}=PATH_OR_URL.",
         )
-        logger.warning(f"EVAL.{key} is null: figures that need a critic are left out.")
-        critic = None
-    else:
-        parts[key] = (critic, "discriminator", settings.pretrained_dis_sha256)
-    weights = {}
-    for key, (network, role, sha256) in parts.items():
-        digest = weight_files.load_weights(network, settings[key], f"EVAL.{key}", role, sha256)
-        weights[key] = {"source": settings[key], "sha256": digest}
-    return critic, weights
+        logger.warning(f"{key} is null: figures that need a critic are left out.")
+        roles = ("generator",)
+    return {
+        role: weight_files.read_weights(
+            settings[KEYS[role]],
+            f"EVAL.{KEYS[role]}",
+            role,
+            settings[KEYS[role].replace("_model_path", "_sha256")],
+        )
+        for role in roles
+    }
+
+
+def require_classes(experiment: Experiment, data: Any, generator: Generator) -> None:
+    """Refuses data of other classes than those that a conditional generator was trained with.
+
+    Raises:
+        UserError: Names the classes.
+    """
+    names, kept = experiment.class_names(data), experiment.kept_classes()
+    where, count = experiment.kept.where, generator.num_classes
+    if not names or not count:
+        return
+    if kept:
+        classes.require_same(kept, names, where)
+        return
+    listed = classes.list_names(names)
+    require(
+        len(names) == count,
+        f"{where} was trained with {count} classes, and the data have {len(names)} ({listed}). "
+        "Name pictures of the same classes.",
+    )
+    logger.warning(
+        f"{where} does not say which classes it was trained with; they are taken to be {listed}, "
+        "in this order."
+    )
+
+
+def warn_of_other_data(experiment: Experiment, data: Any) -> None:
+    """Warns if the data of an evaluation are not those of the generator's training."""
+    notes, found = experiment.kept.notes, experiment.fingerprint(data)
+    if notes is not None and notes.data != found:
+        logger.warning(
+            f"{experiment.kept.where} was trained on other data ({printable(notes.data)}) than "
+            f"those that it is compared with here ({printable(found)})."
+        )
 
 
 # --8<-- [end:evaluate]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 from typing import Callable
 from typing import Dict
+from typing import Mapping
 from typing import Optional
 from typing import Sequence
 from typing import Tuple
@@ -19,6 +20,7 @@ from measures.evaluation import Measure
 from modes import sample_files
 from networks.base import Critic
 from networks.base import Generator
+from support.weight_files import SavedWeights
 
 
 # --8<-- [start:experiment]
@@ -32,13 +34,20 @@ class Experiment:
         cfg: The script's configuration.
 
     Attributes:
+        script: Name of the script's file in conf/.
+        choices: Values of the script's own settings.
         has_pictures: Whether samples are pictures, so that INFER.frames can draw a strip.
+        kept: The generator's weights as they were read (modes/recognition.py), with what they
+            keep of their training; None in a training, and for exported files.
     """
 
+    script: str
+    choices: Mapping[str, Sequence] = {}
     has_pictures = True
 
     def __init__(self, cfg: DictConfig):
         self.cfg = cfg
+        self.kept: Optional[SavedWeights] = None
 
     def make_networks(self) -> Tuple[Generator, Critic]:
         """Makes the generator and the critic."""
@@ -51,6 +60,21 @@ class Experiment:
     def fingerprint(self, data: Any) -> str:
         """Text that sets the data set apart from others; checkpoints keep it."""
         return data.fingerprint()
+
+    def class_names(self, data: Any) -> Sequence[str]:
+        """The names of the data's classes, by number; empty if they have none."""
+        return getattr(data, "class_names", ())
+
+    def kept_classes(self) -> Sequence[str]:
+        """The classes that the generator's weights were trained with; empty if not known."""
+        notes = None if self.kept is None else self.kept.notes
+        return () if notes is None else notes.classes
+
+    def label_shares(self, data: Any, generator: Generator) -> Optional[np.ndarray]:
+        """How likely each class is where labels are drawn; None for equal shares, or no labels."""
+        if not generator.num_classes or self.cfg.DATA.get("label_distribution") != "data":
+            return None
+        return data.label_shares(generator.num_classes)
 
     def make_real_streams(
         self, data: Any, generator: Generator, length: int, seed: Sequence[int]

@@ -12,6 +12,7 @@ from typing import Iterator
 
 import numpy as np
 import paddle
+from omegaconf import OmegaConf
 from paddle import nn
 from paddle.jit.dy2static.program_translator import ProgramTranslator
 from paddle.static import InputSpec
@@ -19,7 +20,9 @@ from ppsci.utils import logger
 
 from modes.experiment import Experiment
 from modes.exported_files import CHECKSUMS
+from modes.exported_files import NOTES
 from modes.exported_files import SUFFIXES
+from modes.exported_files import export_base
 from modes.exported_files import replacing_export
 from modes.samplers import draw_inputs
 from modes.samplers import exported_sampler
@@ -28,6 +31,8 @@ from modes.samplers import load_generator
 from networks.base import Generator
 from support.errors import require
 from support.storage import check_writable
+from support.weight_notes import Notes
+from support.weight_notes import to_json
 
 OPSET = 17  # This ONNX operator set has all operators that the generators are made of.
 TOLERANCE = 1e-4  # how far exported samples may lie from the live generator's
@@ -58,27 +63,35 @@ def export(experiment: Experiment) -> None:
 
     Args:
         experiment: INFER.pretrained_model_path names the weights, INFER.export_path the files
-            without suffix.
+            without suffix, or their folder.
 
     Raises:
         UserError: If no weights are named, the disk is full, or a file does not give the same
             samples.
     """
     cfg = experiment.cfg
-    generator, _ = experiment.make_networks()
-    source, sha256 = cfg.INFER.pretrained_model_path, cfg.INFER.pretrained_sha256
-    load_generator(generator, source, sha256, cfg.mode)
-    path = osp.abspath(osp.expanduser(cfg.INFER.export_path))
+    generator = load_generator(experiment)
+    path = export_base(cfg.INFER.export_path, experiment.script)
     check_writable(osp.dirname(path), "Name another place with INFER.export_path=.")
+    notes = make_notes(experiment)
     with replacing_export(path) as partial:
         try:
             texts = write_and_verify(generator, partial, cfg.seed)
+            with open(partial + NOTES, "wb") as file:
+                file.write(to_json(notes))
         except Exception:
             require_space(generator, partial)
             raise
     for suffix, text in texts.items():
         logger.info(f"Wrote {path}{suffix}{text}")
     logger.info(f"Wrote {path}{CHECKSUMS}; mode=infer checks these files with it.")
+
+
+def make_notes(experiment: Experiment) -> Notes:
+    """Makes the notes of an export: mode=infer takes the settings of the generator from them."""
+    whole = OmegaConf.to_container(experiment.cfg, resolve=True)
+    former = experiment.kept.notes
+    return Notes.of(whole, "" if former is None else former.data, experiment.kept.classes)
 
 
 def write_and_verify(generator: Generator, path: str, seed: int) -> Dict[str, str]:

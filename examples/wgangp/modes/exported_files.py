@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import shutil
 import tempfile
 from os import path as osp
 from typing import Iterator
+from typing import List
 from typing import Optional
 from typing import Sequence
 
@@ -22,11 +24,33 @@ from support.archives import format_limit
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
+from support.weight_files import SavedWeights
+from support.weight_notes import from_json
 
 SUFFIXES = {"native": (".json", ".pdiparams"), "onnx": (".onnx",)}  # files by engine
 CHECKSUMS = ".sha256"  # the suffix of the file that `sha256sum --check` reads
-CHECKSUMS_BYTES = 1 << 16  # the limit for that file
+# The suffix of the notes on the generator's training; Paddle takes any .json for a program.
+NOTES = ".settings"
+SMALL_BYTES = 1 << 20  # the limit for these two files
 MAX_BYTES = 2 * archives.MAX_BYTES  # the limit for the others; ONNX has the same
+
+
+def export_base(named: str, default: str) -> str:
+    """Returns the path without suffix of an export.
+
+    Args:
+        named: INFER.export_path: this path, or one of the export's files, or a folder for them.
+        default: The export's name in a folder.
+    """
+    path = osp.abspath(osp.expanduser(named))
+    suffixes = [*itertools.chain(*SUFFIXES.values()), CHECKSUMS, NOTES]
+    for suffix in suffixes:
+        if path.endswith(suffix) and not osp.isdir(path):
+            return path[: -len(suffix)]
+    has_files = any(osp.isfile(path + suffix) for suffix in suffixes)
+    if named.endswith(("/", os.sep)) or (osp.isdir(path) and not has_files):
+        return osp.join(path, default)
+    return path
 
 
 @contextlib.contextmanager
@@ -83,7 +107,28 @@ def _move_files(partial: str, path: str) -> None:
         os.replace(file, target)
 
 
-def check_export(path: str, engine: str) -> None:
+def read_export(path: str, engine: str) -> SavedWeights:
+    """Checks the files of an export, and reads what it keeps of its generator's training.
+
+    Args:
+        path: The export's path without suffix.
+        engine: A key of `SUFFIXES`.
+
+    Returns:
+        The export without arrays, since the engine reads those. An earlier version kept no notes.
+
+    Raises:
+        UserError: If a file is absent, damaged, too large, or of another export.
+    """
+    notes, file = None, path + NOTES
+    if file in check_export(path, engine):
+        require(osp.getsize(file) <= SMALL_BYTES, f"{file} is too large for notes on a training.")
+        with open(file, "rb") as content:
+            notes = from_json(content.read(), printable(file))
+    return SavedWeights(path, f"INFER.export_path: {printable(path)}", "", None, notes)
+
+
+def check_export(path: str, engine: str) -> List[str]:
     """Checks the files that an engine reads against PATH.sha256, and logs their checksums.
 
     An export by an earlier version has no checksums; then a warning says so.
@@ -92,6 +137,9 @@ def check_export(path: str, engine: str) -> None:
         path: The export's path without suffix.
         engine: A key of `SUFFIXES`.
 
+    Returns:
+        The files; the notes on the training are among them if the export has any.
+
     Raises:
         UserError: If a file is absent, damaged, too large, or of another export.
     """
@@ -99,6 +147,11 @@ def check_export(path: str, engine: str) -> None:
     try:
         checksums = _read_checksums(path)
         _require_files(path, files, checksums)
+        if checksums is None and osp.isfile(path + NOTES):
+            files.append(path + NOTES)
+        elif _find_checksum(checksums, path + NOTES) is not None:
+            files.append(path + NOTES)
+            _require_files(path, files, checksums)
         digests = {file: storage.sha256(file) for file in files}
     except OSError as error:
         raise UserError(f"the export {path} can't be read ({printable(error)}).") from None
@@ -111,6 +164,7 @@ def check_export(path: str, engine: str) -> None:
         if checksums is not None:
             _require_same(file, digest, checksums, path + CHECKSUMS)
         logger.info(f"Reading {file}, SHA-256 {digest}")
+    return files
 
 
 def _require_files(path: str, files: Sequence[str], checksums: Optional[bytes]) -> None:
@@ -139,7 +193,7 @@ def _read_checksums(path: str) -> Optional[bytes]:
     if not osp.lexists(file):
         return None
     require(
-        osp.isfile(file) and osp.getsize(file) <= CHECKSUMS_BYTES,
+        osp.isfile(file) and osp.getsize(file) <= SMALL_BYTES,
         f"{file} is not a file of checksums. Export again.",
     )
     with open(file, "rb") as content:

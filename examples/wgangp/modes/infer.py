@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from os import path as osp
-from typing import Optional
-
 import numpy as np
 from omegaconf import DictConfig
 from ppsci.utils import logger
 
+from data.classes import find_label
 from modes.experiment import Experiment
-from modes.exported_files import check_export
+from modes.exported_files import export_base
+from modes.exported_files import read_export
+from modes.recognition import adopt_settings
+from modes.sample_files import replacing_samples
 from modes.sample_files import save_frames
 from modes.samplers import Inputs
 from modes.samplers import Sampler
@@ -21,6 +22,7 @@ from modes.samplers import live_sampler
 from modes.samplers import load_generator
 from networks.base import Generator
 from support import pictures
+from support import sweeps
 from support.errors import require
 
 
@@ -35,46 +37,32 @@ def infer(experiment: Experiment) -> None:
         UserError: If there is nothing to draw from, a file is damaged, or there is no such class.
     """
     cfg, settings = experiment.cfg, experiment.cfg.INFER
-    generator, _ = experiment.make_networks()
     require(
         experiment.has_pictures or not settings.frames,
         f"INFER.frames={settings.frames} is for pictures; points have no strip. Leave it out.",
     )
-    require_label(generator, settings.label)
     if settings.pretrained_model_path is None:
         require(
             settings.pretrained_sha256 is None,
             "INFER.pretrained_sha256 needs INFER.pretrained_model_path=PATH_OR_URL: exported files "
             "have their checksums in a file next to them.",
         )
-        path = osp.abspath(osp.expanduser(settings.export_path))
-        check_export(path, settings.engine)
+        path = export_base(settings.export_path, experiment.script)
+        adopt_settings(experiment, {"generator": read_export(path, settings.engine)})
+        generator, _ = experiment.make_networks()
         sample = exported_sampler(path, settings.engine)
     else:
-        source, sha256 = settings.pretrained_model_path, settings.pretrained_sha256
-        load_generator(generator, source, sha256, cfg.mode)
+        generator = load_generator(experiment)
         sample = live_sampler(generator)
-    samples = draw_samples(generator, sample, settings, cfg.seed)
-    experiment.save_samples(samples, generator, cfg.output_dir)
-    if settings.frames:
-        frames = draw_frames(generator, sample, settings, cfg.seed)
-        save_frames(pictures.to_uint8(frames, generator.low), cfg.output_dir)
+    classes = experiment.kept_classes()
+    settings.label = find_label(settings.label, classes, generator.num_classes, "INFER.label")
+    with replacing_samples(cfg.output_dir, sweeps.folder_key()) as folder:
+        samples = draw_samples(generator, sample, settings, cfg.seed)
+        experiment.save_samples(samples, generator, folder)
+        if settings.frames:
+            frames = draw_frames(generator, sample, settings, cfg.seed)
+            save_frames(pictures.to_uint8(frames, generator.low), folder)
     logger.info(f"Wrote {settings.num_samples} samples to {cfg.output_dir}")
-
-
-def require_label(generator: Generator, label: Optional[int]) -> None:
-    """Refuses a class that a generator does not have.
-
-    Raises:
-        UserError: Says which classes there are.
-    """
-    count = generator.num_classes
-    require(
-        label is None or (type(label) is int and 0 <= label < count),
-        f"INFER.label={label} must be a whole number from 0 to {count - 1}."
-        if count
-        else f"INFER.label={label}: the generator is not conditional. Leave the setting out.",
-    )
 
 
 def draw_samples(

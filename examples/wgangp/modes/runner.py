@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+from typing import Dict
+from typing import Optional
+
 from modes.evaluate import evaluate
 from modes.experiment import Experiment
 from modes.export import export
@@ -12,6 +16,6 @@ from modes.train import train
 MODES = {"train": train, "eval": evaluate, "export": export, "infer": infer}
 
 
-def run_mode(experiment: Experiment) -> None:
-    """Runs the mode that the experiment's configuration names."""
-    MODES[experiment.cfg.mode](experiment)
+def run_mode(experiment: Experiment) -> Optional[Dict[str, Any]]:
+    """Runs the mode that the experiment's configuration names; returns its figures, if any."""
+    return MODES[experiment.cfg.mode](experiment)

@@ -1,15 +1,124 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of samples: PNG pictures with a grid, and a strip with a GIF between two noises."""
+"""Files of samples: PNG pictures with a grid, and a strip with a GIF between two noises.
+
+MANIFEST lists the files of the last mode=infer in a folder with their checksums, so that the next
+one removes these files and no others.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
+import shutil
+import tempfile
 from os import path as osp
+from typing import Iterator
+from typing import List
 
 import numpy as np
+import paddle.distributed as dist
 from PIL import Image
 
 from support import pictures
+from support import storage
+from support.errors import UserError
+from support.errors import printable
+from support.errors import require
+
+MANIFEST = "samples.sha256"  # in the form that `sha256sum --check` reads
+MANIFEST_BYTES = 1 << 28
+OWN_NAMES = re.compile(r"pictures/[0-9]+\.png|interpolation\.(png|gif)|points\.csv|samples\.png")
+
+
+@contextlib.contextmanager
+def replacing_samples(folder: str, key: str) -> Iterator[str]:
+    """Gives a folder to write samples to; afterwards they replace those of an earlier mode=infer.
+
+    The files are written to a temporary folder first. After an error in the block, all files are
+    what they were before.
+
+    Args:
+        folder: An existing folder.
+        key: The setting that names it, for the message.
+
+    Raises:
+        UserError: If the folder holds files with names of samples that no mode=infer wrote, or
+            that were changed since.
+    """
+    former = _list_former(folder)
+    others = [
+        name
+        for name in _list_files(folder)
+        if OWN_NAMES.fullmatch(name) and name not in former and not _is_of_evaluation(folder, name)
+    ]
+    require(
+        not others,
+        f"{printable(folder)} holds {len(others)} files with names of samples that mode=infer did "
+        f"not write, or that were changed since, such as {printable(min(others, default=''))}. "
+        f"They stay as they are: name another folder by {key}=.",
+    )
+    for name in os.listdir(folder):  # A killed process leaves its temporary folder.
+        if re.fullmatch(rf"\.samples\.\w{{8}}{re.escape(storage.PARTIAL)}", name):
+            shutil.rmtree(osp.join(folder, name), ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(storage.PARTIAL, ".samples.", folder) as partial:
+            yield partial
+            _move_files(partial, folder, former)
+    except OSError as error:
+        if error.errno in (None, errno.ENOMEM):  # CUDA's errors have no number.
+            raise
+        raise UserError(
+            f"{printable(folder)} can't be written to ({printable(error)}). Free space there, or "
+            f"name another folder by {key}=."
+        ) from None
+
+
+def _move_files(partial: str, folder: str, former: List[str]) -> None:
+    """Replaces the former files by all files of a temporary folder; the first process does."""
+    if dist.get_rank() > 0:
+        return
+    written = sorted(_list_files(partial))
+    lines = [f"{storage.sha256(osp.join(partial, name))}  {name}\n" for name in written]
+    for name in former:
+        os.remove(osp.join(folder, name))
+    # The manifest comes first: whenever the process is killed, it lists what was moved.
+    with storage.replacing(osp.join(folder, MANIFEST)) as file:
+        file.write("".join(lines).encode())
+    for name in written:
+        os.makedirs(osp.dirname(osp.join(folder, name)), exist_ok=True)
+        os.replace(osp.join(partial, name), osp.join(folder, name))
+
+
+def _list_former(folder: str) -> List[str]:
+    """Lists the files of the last mode=infer that are still what it wrote."""
+    path, listed = osp.join(folder, MANIFEST), {}
+    if osp.isfile(path) and osp.getsize(path) <= MANIFEST_BYTES:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            listed = dict(line.rstrip("\n").split("  ", 1)[::-1] for line in file if "  " in line)
+    return [name for name, digest in listed.items() if _is_unchanged(folder, name, digest)]
+
+
+def _is_of_evaluation(folder: str, name: str) -> bool:
+    """Whether mode=eval wrote a file: one mode may replace the picture of the other."""
+    return name == "samples.png" and osp.isfile(osp.join(folder, "metrics.json"))
+
+
+def _is_unchanged(folder: str, name: str, digest: str) -> bool:
+    if not OWN_NAMES.fullmatch(name):
+        return False
+    path = osp.join(folder, name)
+    return osp.isfile(path) and not osp.islink(path) and storage.sha256(path) == digest
+
+
+def _list_files(folder: str) -> List[str]:
+    """Lists the files in a folder and in its pictures/, by their paths in the folder."""
+    names = os.listdir(folder)
+    inner = osp.join(folder, "pictures")
+    if osp.isdir(inner):
+        names += [f"pictures/{name}" for name in os.listdir(inner)]
+    return [name for name in names if name != "pictures"]
 
 
 def save_pictures(images: np.ndarray, folder: str, low: float) -> None:

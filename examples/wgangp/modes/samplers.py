@@ -13,6 +13,9 @@ from ppsci.utils import logger
 
 from data import streams
 from modes import exported_files
+from modes.experiment import Experiment
+from modes.recognition import adopt_settings
+from modes.recognition import load_all
 from networks.base import Generator
 from support import weight_files
 from support.errors import UserError
@@ -24,28 +27,27 @@ Inputs = Dict[str, np.ndarray]
 Sampler = Callable[[Inputs], np.ndarray]
 
 
-def load_generator(
-    generator: Generator, source: Optional[str], sha256: Optional[str], mode: str
-) -> None:
-    """Loads the weights that INFER.pretrained_model_path names, and logs their checksum.
+def load_generator(experiment: Experiment) -> Generator:
+    """Makes the generator of the weights that INFER.pretrained_model_path names.
 
-    Args:
-        generator: The generator G.
-        source: A path or a URL.
-        sha256: The SHA-256 that the file must have; None for any.
-        mode: The script's mode, for the message.
+    Logs the checksum of the weights, and settings that they bring along.
 
     Raises:
-        UserError: If none is named, or the weights do not fit.
+        UserError: If none are named, or the weights do not fit.
     """
-    key = "INFER.pretrained_model_path"
+    cfg, key = experiment.cfg, "INFER.pretrained_model_path"
+    source = cfg.INFER.pretrained_model_path
     require(
         source is not None,
-        f"mode={mode} needs a trained generator: name its weights with {key}=PATH_OR_URL.",
+        f"mode={cfg.mode} needs a trained generator: name its weights with {key}=PATH_OR_URL.",
     )
-    digest = weight_files.load_weights(generator, source, key, "generator", sha256)
-    logger.info(f"Loaded {source} ({key}), SHA-256 {digest}")
+    saved = weight_files.read_weights(source, key, "generator", cfg.INFER.pretrained_sha256)
+    adopt_settings(experiment, {"generator": saved})
+    generator, _ = experiment.make_networks()
+    load_all({"generator": saved}, {"generator": generator})
+    logger.info(f"Loaded {source} ({key}), SHA-256 {saved.sha256}")
     generator.eval()
+    return generator
 
 
 def draw_inputs(generator: Generator, count: int, seed: int, label: Optional[int] = None) -> Inputs:

@@ -3,25 +3,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+from typing import Dict
+
 from ppsci.utils import logger
 
 from measures.evaluation import Evaluator
 from modes.experiment import Experiment
+from support import sweeps
 from support.errors import printable
 from support.errors import require
 from training import build
 from training import checkpoints
 from training import loop
+from training import records
 from training import resume
 from training.run_settings import RunSettings
 
 
 # --8<-- [start:train]
-def train(experiment: Experiment) -> None:
+def train(experiment: Experiment) -> Dict[str, Any]:
     """Trains both networks, from the start or from the checkpoint of TRAIN.resume.
+
+    A job of a sweep that is finished already is skipped.
 
     Args:
         experiment: What the script defines.
+
+    Returns:
+        The newest figures, by name.
 
     Raises:
         UserError: If settings, data or the checkpoint are invalid, or the training diverges.
@@ -32,15 +43,21 @@ def train(experiment: Experiment) -> None:
         "MODEL.arch=published is for mode=eval: those networks are not the paper's.",
     )
     settings = RunSettings.of(cfg)
+    if sweeps.is_sweep() and resume.is_finished(settings):
+        logger.info(f"{printable(settings.output_dir)} holds this training, finished: skipped.")
+        with open(resume.journal_path(settings.output_dir), encoding="utf-8") as file:
+            return records.final_figures(file.read())
     checkpoint = resume.find(settings)
     generator, critic = experiment.make_networks()
     data = experiment.read_data()
+    settings = dataclasses.replace(settings, classes=experiment.class_names(data))
     run = build.make_run(
         settings,
         generator,
         critic,
         lambda length, seed: experiment.make_real_streams(data, generator, length, seed),
         experiment.fingerprint(data),
+        experiment.label_shares(data, generator),
     )
     network, evaluator = run.average.network, None
     if cfg.TRAIN.eval_during_train:
@@ -53,6 +70,7 @@ def train(experiment: Experiment) -> None:
     if cfg.TRAIN.resume is not None:
         resume.require_same(run)
     loop.train(run, evaluator, draw)
+    return records.final_figures(run.journal)
 
 
 # --8<-- [end:train]

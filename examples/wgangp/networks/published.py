@@ -9,11 +9,11 @@ They differ from the paper's networks (functions.py) in four ways:
 4. The training differed: 64 pictures in the generator's batch instead of 128, and
    dequantisation noise drawn once for the whole set. Only the weights show this.
 
-MNIST's convolutions also lie one pixel off the authors', and its critic's leaky ReLU has slope
-0.01 instead of 0.2. The toy networks differ in names only.
+MNIST's generator is one pixel off the authors' from 7x7 to 14x14, and its critic's leaky ReLU has
+slope 0.01 instead of 0.2. The toy networks differ in names only.
 
 The weight files themselves were not available here. The tests compare names and shapes with
-those of the files, and the formulas with NumPy.
+those of the files, and outputs with numbers of PaddleScience's own networks.
 """
 
 from __future__ import annotations
@@ -151,11 +151,12 @@ class PublishedCifar10Discriminator(Critic):
 
     Args:
         dim: Channels of every layer.
-        use_label: Whether the critic has an AC-GAN head, which gives the logits.
+        use_label: Whether the AC-GAN head gives the logits. The files have its weights anyway.
     """
 
     def __init__(self, dim: int = 128, use_label: bool = True):
         super().__init__()
+        self.use_label = use_label
         resamples = ("down", None, None)
         blocks = [ResidualBlock(dim, lambda: StoredNorm(1), resample) for resample in resamples]
         net = self.discriminator = nn.Layer()
@@ -166,7 +167,7 @@ class PublishedCifar10Discriminator(Critic):
         first.conv_shortcut = pool_after(make_conv(3, dim, 1))
         net.ResidualBlocks = nn.LayerList(blocks)
         net.linear = nn.Linear(dim, 1)
-        net.linear2 = nn.Linear(dim, NUM_CLASSES) if use_label else None
+        net.linear2 = nn.Linear(dim, NUM_CLASSES)
 
     def score(self, samples):
         net = self.discriminator
@@ -175,7 +176,7 @@ class PublishedCifar10Discriminator(Critic):
         for block in net.ResidualBlocks:
             h = block(h)
         h = F.relu(h).mean([2, 3])
-        return net.linear(h).squeeze(1), None if net.linear2 is None else net.linear2(h)
+        return net.linear(h).squeeze(1), net.linear2(h) if self.use_label else None
 
 
 class PublishedMnistGenerator(Generator):
@@ -193,15 +194,15 @@ class PublishedMnistGenerator(Generator):
         self.dim = dim
         net = self.generator = nn.Layer()
         net.linear1 = nn.Linear(noise_dim, 4 * 4 * 4 * dim)
-        # 4 -> 7 -> 14 -> 28 pixels: the last argument adds the one that an even size needs.
-        net.conv2d_transpose1 = nn.Conv2DTranspose(4 * dim, 2 * dim, 5, 2, 2, 0)
-        net.conv2d_transpose2 = nn.Conv2DTranspose(2 * dim, dim, 5, 2, 2, 1)
-        net.conv2d_transpose3 = nn.Conv2DTranspose(dim, 1, 5, 2, 2, 1)
+        # 4 -> 8, 7 -> 14 and 14 -> 28 pixels. The second is one pixel off the other two.
+        net.conv2d_transpose1 = nn.Conv2DTranspose(4 * dim, 2 * dim, 5, 2, [1, 2, 1, 2])
+        net.conv2d_transpose2 = nn.Conv2DTranspose(2 * dim, dim, 5, 2, 2, output_padding=1)
+        net.conv2d_transpose3 = nn.Conv2DTranspose(dim, 1, 5, 2, [1, 2, 1, 2])
 
     def generate(self, noise, labels=None):
         net = self.generator
         h = F.relu(net.linear1(noise)).reshape([-1, 4 * self.dim, 4, 4])
-        h = F.relu(net.conv2d_transpose1(h))
+        h = F.relu(net.conv2d_transpose1(h))[:, :, :7, :7]
         h = F.relu(net.conv2d_transpose2(h))
         return F.sigmoid(net.conv2d_transpose3(h))
 
@@ -216,9 +217,9 @@ class PublishedMnistDiscriminator(Critic):
     def __init__(self, dim: int = 64):
         super().__init__()
         net = self.discriminator = nn.Layer()
-        net.conv2d_1 = nn.Conv2D(1, dim, 5, 2, 2)
-        net.conv2d_2 = nn.Conv2D(dim, 2 * dim, 5, 2, 2)
-        net.conv2d_3 = nn.Conv2D(2 * dim, 4 * dim, 5, 2, 2)
+        net.conv2d_1 = nn.Conv2D(1, dim, 5, 2, "SAME")
+        net.conv2d_2 = nn.Conv2D(dim, 2 * dim, 5, 2, "SAME")
+        net.conv2d_3 = nn.Conv2D(2 * dim, 4 * dim, 5, 2, "SAME")
         net.linear = nn.Linear(4 * 4 * 4 * dim, 1)
 
     def score(self, samples):

@@ -6,13 +6,16 @@ No limit trusts what a file says about itself: the bytes that are really unpacke
 
 from __future__ import annotations
 
+import bz2
 import io
+import lzma
 import os
 import struct
 import zipfile
 import zlib
 from os import path as osp
 from typing import BinaryIO
+from typing import Callable
 from typing import Dict
 from typing import Iterator
 from typing import List
@@ -30,7 +33,14 @@ MAX_BYTES = 1 << 30
 MAX_PARTS = 10**5  # members of an archive, and compressed parts of a file
 CHUNK = 1 << 16  # bytes that are unpacked at a time
 GIBIBYTE = 1 << 30
-DAMAGE_ERRORS = (EOFError, zlib.error, OSError)  # what reading a damaged file raises
+MAX_XZ_MEMORY = 1 << 28  # bytes; a file that was compressed with `xz -9` needs a quarter
+DAMAGE_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)  # what a damaged file raises
+# How compressed files begin, and what unpacks them.
+UNPACKERS = (
+    (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31)),
+    (b"BZh", bz2.BZ2Decompressor),
+    (b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_XZ_MEMORY)),
+)
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # the head before a member of a zip archive
 
 
@@ -65,8 +75,8 @@ def read_file(path: str, max_bytes: Optional[int] = None) -> bytes:
     return content
 
 
-def read_gzip(path: str, max_bytes: Optional[int] = None) -> bytes:
-    """Reads a file, and unpacks it if it is compressed with gzip.
+def read_unpacked(path: str, max_bytes: Optional[int] = None) -> bytes:
+    """Reads a file, and unpacks it if it is compressed with gzip, bzip2 or xz.
 
     Args:
         path: The file.
@@ -85,34 +95,39 @@ def read_gzip(path: str, max_bytes: Optional[int] = None) -> bytes:
 
 
 def unpack(file: BinaryIO, max_bytes: Optional[int] = None) -> Iterator[bytes]:
-    """Reads a file in chunks, and unpacks it if it is compressed with gzip.
+    """Reads a file in chunks, and unpacks it if it is compressed with gzip, bzip2 or xz.
 
-    The checksums of gzip are compared at the end of each compressed part. Python's own module
-    reads the head of a part byte by byte, and has no bound on the number of parts.
+    Checksums are compared at the end of each compressed part. Python's own modules have no bound
+    on the number of parts, and that for gzip reads the head of a part byte by byte.
 
     Args:
         file: The file, at its start.
         max_bytes: The limit for all chunks; None for `MAX_BYTES`.
 
     Raises:
-        OSError, EOFError, zlib.error: If the file is damaged, or unpacks to more.
+        Exception: One of `DAMAGE_ERRORS`, if the file is damaged, or unpacks to more.
     """
     limit = MAX_BYTES if max_bytes is None else max_bytes
-    is_compressed = file.read(2) == b"\x1f\x8b"
+    start = file.read(len(UNPACKERS[-1][0]))
     file.seek(0)
+    make = next((make for head, make in UNPACKERS if start.startswith(head)), None)
+    chunks = iter(lambda: file.read(CHUNK), b"") if make is None else _unpack_parts(file, make)
     total = 0
-    for chunk in _unpack_parts(file) if is_compressed else iter(lambda: file.read(CHUNK), b""):
+    for chunk in chunks:
         total += len(chunk)
         if total > limit:
-            raise OSError(f"it unpacks to more than {format_limit(limit)}; see DATA.max_unpacked")
+            shown = format_limit(limit)
+            raise OSError(f"it unpacks to more than {shown}; DATA.max_unpacked=BYTES allows more")
         yield chunk
 
 
-def _unpack_parts(file: BinaryIO) -> Iterator[bytes]:
-    """Unpacks the parts of a gzip file, in chunks."""
-    unpacker, pending, parts = zlib.decompressobj(wbits=31), b"", 1
+def _unpack_parts(file: BinaryIO, make: Callable) -> Iterator[bytes]:
+    """Unpacks the parts of a compressed file, in chunks; `make` makes what unpacks a part."""
+    unpacker, pending, parts = make(), b"", 1
     while True:
-        block = pending or file.read(CHUNK)
+        # Those of bzip2 and xz keep what they have not unpacked yet.
+        is_full = not unpacker.eof and not getattr(unpacker, "needs_input", True)
+        block = b"" if is_full else pending or file.read(CHUNK)
         if unpacker.eof:  # There may be another part; zeros fill the file up.
             block = block.lstrip(b"\0")
             if not block:
@@ -123,11 +138,11 @@ def _unpack_parts(file: BinaryIO) -> Iterator[bytes]:
             parts += 1
             if parts > MAX_PARTS:
                 raise OSError(f"it has more than {MAX_PARTS} compressed parts")
-            unpacker = zlib.decompressobj(wbits=31)
+            unpacker = make()
         chunk = unpacker.decompress(block, 16 * CHUNK)
-        if not block and not chunk and not unpacker.eof:
+        if not (block or chunk or is_full or unpacker.eof):
             raise EOFError("it ends before its compressed content does")
-        pending = unpacker.unconsumed_tail or unpacker.unused_data
+        pending = getattr(unpacker, "unconsumed_tail", b"") or unpacker.unused_data
         yield chunk
 
 
@@ -139,7 +154,7 @@ def read_tar(
     Nothing is written to disk, and only these members are kept in memory.
 
     Args:
-        path: The archive, compressed with gzip or not.
+        path: The archive, compressed with gzip, bzip2 or xz, or not.
         prefixes: The prefixes of base names.
         max_bytes: The limit for the unpacked archive; None for `MAX_BYTES`.
 
@@ -183,7 +198,7 @@ def read_uncompressed_zip(file: BinaryIO, size: int) -> Dict[str, bytes]:
         zipfile.BadZipFile: If a member is compressed or there twice, if members overlap, or if
             the two heads of a member disagree.
     """
-    _check_directory(file)
+    check_directory(file)
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -234,7 +249,7 @@ def check_places(file: BinaryIO, members: Sequence[zipfile.ZipInfo], end: int) -
             raise zipfile.BadZipFile(f"the two heads of {name} disagree")
 
 
-def _check_directory(file: BinaryIO) -> None:
+def check_directory(file: BinaryIO) -> None:
     """Refuses a zip archive with very many members, before objects for them are made."""
     count, tail = 0, b""
     file.seek(0)
@@ -255,6 +270,7 @@ def format_limit(limit: int) -> str:
 def damage_message(path: str, error: Exception) -> str:
     """Makes the message for a file that cannot be read: which file, why, and what to do."""
     return (
-        f"{printable(path)} can't be read ({printable(error)}). If it was downloaded, it may be "
-        "incomplete: remove it, and the program downloads it again."
+        f"{printable(path)} can't be read ({printable(error)}). It may be incomplete: get it again "
+        "where it is from. If this program downloaded it, move it away, and the next run downloads "
+        "it again."
     )

@@ -36,6 +36,7 @@ from omegaconf.errors import ConfigAttributeError
 from omegaconf.errors import ConfigKeyError
 from omegaconf.errors import OmegaConfBaseException
 
+from support import paths
 from support.errors import UserError
 from support.errors import require
 from support.settings import CHOICES
@@ -84,16 +85,29 @@ def check(script: str, choices: Mapping[str, Sequence], arguments: Sequence[str]
             cfg = _compose(script, flags, texts)
             is_sweep = flags.multirun or cfg.hydra.mode == RunMode.MULTIRUN
             _check_sweeps(overrides, is_sweep)
+            _check_folder_keys(overrides, is_sweep)
             with _as_job(cfg, is_sweep) as settings:
                 check_settings(settings, script, choices)
                 resumes = settings.TRAIN.resume == "auto"
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise UserError(_explain(error, script, overrides)) from None
-    raw = OmegaConf.to_container(cfg)
+    raw, key = OmegaConf.to_container(cfg), "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
+    folders = {key: raw["hydra"]["sweep" if is_sweep else "run"]["dir"]}
+    if is_sweep:
+        folders["hydra.sweep.subdir"] = raw["hydra"]["sweep"]["subdir"]
+    for name, folder in folders.items():  # Hydra makes these folders.
+        paths.check_plain(name, str(folder))
     folder = raw["output_dir"]
     if folder == "${hydra:runtime.output_dir}":
-        folder = raw["hydra"]["sweep" if is_sweep else "run"]["dir"]
-    check_folder(str(folder), resumes, "hydra.sweep.dir" if is_sweep else "hydra.run.dir")
+        folder = folders[key]
+    else:
+        paths.check_plain("output_dir", str(folder))
+    check_folder(str(folder), resumes, key)
+
+
+def only_prints(arguments: Sequence[str]) -> bool:
+    """Whether Hydra prints something, such as --help, and runs nothing."""
+    return _read_flags(arguments) is None
 
 
 def check_folder(folder: str, resumes: bool, key: str) -> None:
@@ -137,6 +151,12 @@ def _read_flags(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--package", "-p")
     flags, unknown = parser.parse_known_args(arguments)
+    stray = next((text for text in unknown if not text.startswith("-") and "=" in text), None)
+    require(
+        stray is None,
+        f"{stray} can't be read, since a flag stands between settings: put flags such as "
+        "--multirun before or behind all of them.",
+    )
     # Hydra itself refuses what is unknown. Configurations in a Python package (pkg://) are
     # checked when they run.
     in_package = (flags.config_path or "").startswith("pkg://")
@@ -164,6 +184,19 @@ def _check_sweeps(overrides: Sequence[Override], is_sweep: bool) -> None:
             f"{override.input_line} names several values: --multirun makes a run of each. A text "
             "with a comma needs quotes inside quotes: KEY=\"'a,b'\".",
         )
+
+
+def _check_folder_keys(overrides: Sequence[Override], is_sweep: bool) -> None:
+    """Refuses a folder that is named by the key of the other kind of run: it would be ignored."""
+    named = {override.key_or_group for override in overrides}
+    used, other = "hydra.run.dir", "hydra.sweep.dir"
+    if is_sweep:
+        used, other = other, used
+    require(
+        other not in named or used in named,
+        f"{other} has no effect {'in a sweep' if is_sweep else 'without --multirun'}: name the "
+        f"folder by {used}=.",
+    )
 
 
 def _read_values(override: Override) -> Iterator[str]:
@@ -239,7 +272,10 @@ def _explain(error: Exception, script: str, overrides: Sequence[Override]) -> st
     """Writes one line about an error of Hydra's, or of what it calls."""
     text, cause = str(error).split("\n")[0], error.__cause__
     if isinstance(error, OverrideParseException):
-        text = error.message.split("\n")[0]
+        text, (key, _, value) = error.message.split("\n")[0], str(error.override).partition("=")
+        if value.startswith("~"):
+            path = osp.expanduser(value)
+            return f"{error.override}: the shell left ~ as it is. Give {key}={path}."
         return (
             f"{error.override} can't be read ({text}). A text with special characters needs "
             "quotes inside quotes: KEY=\"'a=b'\"."

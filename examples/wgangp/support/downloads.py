@@ -34,6 +34,7 @@ def fetch(
     checksum: str,
     other_ways: str,
     setting: str = "DATA.data_path",
+    folder: bool = False,
 ) -> str:
     """Returns the path of a published file, and downloads the file if it is absent.
 
@@ -45,6 +46,7 @@ def fetch(
         checksum: MD5 or SHA-256 of the download, in hexadecimal.
         other_ways: What a user without a network can do, for the message.
         setting: The configuration key that names the path, for messages.
+        folder: Whether a folder may be in the file's place.
 
     Returns:
         The path, absolute.
@@ -54,10 +56,12 @@ def fetch(
             addresses, and what the user can do.
     """
     path = osp.abspath(osp.expanduser(path))
-    if osp.isfile(path):
+    if osp.isfile(path) or (folder and osp.isdir(path)):
         return path
     if osp.isdir(path):
         raise UserError(f"{setting}={printable(path)} is a folder; name the file in it.")
+    if osp.lexists(path):
+        raise UserError(f"{setting}={printable(path)} is a link to nothing, or not a regular file.")
     ways = (
         f"Download the file elsewhere and put it at {printable(path)}, or name its path with "
         f"{setting}=PATH. Without the file: {other_ways}"

@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
 import reprlib
 import sys
 from typing import Any
+from typing import Optional
 
 MESSAGE_LIMIT = 4000  # characters of a whole message
+# What the loader of libraries, Python, C++ and Paddle's reader say when memory is too small.
+MEMORY_TEXTS = (
+    *("failed to map segment", "cannot allocate memory", "Cannot allocate memory"),
+    *("can't start new thread", "Resource temporarily unavailable", "Blocking queue is killed"),
+)
 
 
 class UserError(Exception):
@@ -22,9 +31,15 @@ class UserError(Exception):
         super().__init__(printable(message, MESSAGE_LIMIT))
 
 
+def show(message: str) -> None:
+    """Prints an error without a traceback, in a single write."""
+    with contextlib.suppress(OSError):  # The terminal may be gone, or the disk full.
+        print(f"Error: {printable(message, MESSAGE_LIMIT)}", file=sys.stderr, flush=True)
+
+
 def fail(message: str, status: int = 2) -> None:
-    """Prints an error without a traceback, in a single write, and exits with `status`."""
-    print(f"Error: {printable(message, MESSAGE_LIMIT)}", file=sys.stderr)
+    """Prints an error without a traceback, and exits with `status`."""
+    show(message)
     sys.exit(status)
 
 
@@ -32,6 +47,27 @@ def require(condition: bool, message: str) -> None:
     """Raises `UserError(message)` unless a condition holds."""
     if not condition:
         raise UserError(message)
+
+
+def explain(error: BaseException) -> Optional[str]:
+    """The message for an error that the user can correct; None for a fault of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    is_system = isinstance(error, (OSError, ImportError, RuntimeError, SystemError))
+    if not (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or (is_system and any(text in str(error) for text in MEMORY_TEXTS))
+    ):
+        return None
+    # Paddle writes its kind of error, or a whole C++ traceback, before what it has to say.
+    text = re.sub(r"(?s)^.*ResourceExhausted(Error:|\))", "", str(error)).strip()
+    reason = f" ({printable(text.splitlines()[0])})" if text else ""
+    return (
+        f"there is not enough memory{reason}. Choose smaller batches (TRAIN.batch_size, "
+        "EVAL.batch_size) or networks, or allow more memory (ulimit -v). What was saved is "
+        "intact: TRAIN.resume continues a training."
+    )
 
 
 def printable(text: Any, limit: int = 200) -> str:

@@ -77,7 +77,7 @@ def read_npz(path: str) -> Dict[str, np.ndarray]:
                 raise ValueError(f"it is larger than {archives.format_limit(limit)}")
             _check_digest(file, size)
             members = archives.read_uncompressed_zip(file, size)
-        return {name[: -len(".npy")]: _read_npy(part) for name, part in members.items()}
+        return {name[: -len(".npy")]: parse_npy(part) for name, part in members.items()}
     except MemoryError:
         raise
     except Exception as error:  # NumPy and zipfile raise many types of errors for damaged files
@@ -106,7 +106,7 @@ def _check_digest(file: BinaryIO, size: int) -> None:
         raise ValueError("its checksum does not match its content")
 
 
-def _read_npy(content: bytes) -> np.ndarray:
+def parse_npy(content: bytes) -> np.ndarray:
     """Reads an array of numbers in `.npy` format, if its size is the size that its header says."""
     if content[:8] != b"\x93NUMPY\x01\x00":
         raise ValueError("it holds an array in another version of the .npy format than 1.0")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processor settings that Paddle reads while it is imported."""
+"""Settings of the environment that libraries read while they are imported."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ PROCESSOR_VARIABLES = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG
 def prepare() -> None:
     """Sets Paddle's threads and its path for matrices; call it before Paddle is imported.
 
+    Matplotlib gets the backend that writes files: notebooks name one of their own (MPLBACKEND),
+    which may not be installed here.
+
     By default Paddle's wheel runs on ONE thread, and its matrix library takes a slow path on
     AMD processors unless the environment names their type: together a factor of three. Variables
     that the user has set stay as they are.
@@ -27,6 +30,7 @@ def prepare() -> None:
         os.environ.setdefault(name, str(max(cores // processes, 1)))
     if _is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    os.environ["MPLBACKEND"] = "Agg"
     _keep_memory()
     # Paddle warns at each import that C++ extensions, which nobody builds here, would need it.
     warnings.filterwarnings("ignore", message="No ccache found")

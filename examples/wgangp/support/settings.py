@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib.util
 import math
 import os
 import re
@@ -25,6 +26,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from omegaconf.errors import OmegaConfBaseException
 
+from support import paths
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
@@ -36,6 +38,7 @@ CHOICES: Dict[str, Sequence] = {
     "mode": ("train", "eval", "export", "infer"),
     "preset": (None,),
     "device": (None, "cpu", "gpu", "xpu", "sdaa"),
+    "DATA.label_distribution": ("uniform", "data"),
     "MODEL.arch": ("paper", "published"),
     "MODEL.gen_net.batch_norm_statistics": ("batch", "running"),
     "MODEL.dis_net.norm": (None, "layer", "batch"),
@@ -87,6 +90,9 @@ RANGES: Dict[str, Tuple[float, Optional[float]]] = {
     "INFER.batch_size": (1, None),
     "INFER.frames": (0, None),
 }
+# Settings that need a package.
+WRITERS: Dict[str, str] = {"use_tbd": "tensorboardX", "use_vdl": "visualdl"}
+LARGEST = 2**63  # a bound of all whole numbers
 # Former names of settings. Checkpoints and config.yaml of earlier versions hold them.
 RENAMED: Dict[str, str] = {
     "TRAIN.penalty_weight": "LOSS.penalty_weight",
@@ -152,10 +158,37 @@ def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]
         _check_setting(key, value, known, choices)
     missing = [key for key in known if key not in given]
     require(not missing, f"the configuration lacks {', '.join(missing)}.")
+    for key, package in WRITERS.items():
+        require(
+            not given[key] or cfg.mode != "train" or importlib.util.find_spec(package) is not None,
+            f"{key}=true needs the package {package}: pip install {package}.",
+        )
     require(
         cfg.mode != "train" or cfg.MODEL.arch != "published",
         "MODEL.arch=published is for mode=eval: those networks are not the paper's.",
     )
+
+
+def list_given(cfg: DictConfig, script: str) -> Set[str]:
+    """Lists the settings that the user has chosen: named in the command, or not the default.
+
+    Args:
+        cfg: The configuration.
+        script: Name of the script's file in conf/, without the suffix.
+    """
+    known, given = flatten(load_defaults(script)), flatten(OmegaConf.to_container(cfg))
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    named = tuple(f"{text.lstrip('+~').partition('=')[0]}." for text in overrides)
+    return {
+        key
+        for key, value in given.items()
+        if value != known.get(key) or f"{key}.".startswith(named)
+    }
+
+
+def check_value(key: str, value: Any, script: str, choices: Mapping[str, Sequence]) -> None:
+    """Raises `UserError` if a setting can't have a value; see `check_settings`."""
+    _check_setting(key, value, flatten(load_defaults(script)), {**CHOICES, **choices})
 
 
 def check_choice(key: str, value: Any, choices: Mapping[str, Sequence]) -> None:
@@ -163,7 +196,28 @@ def check_choice(key: str, value: Any, choices: Mapping[str, Sequence]) -> None:
     if key in choices and value not in choices[key]:
         shown, *names = (_show(name) for name in (value, *choices[key]))
         hint = "choose one of" if len(names) > 1 else "here it can only be"
-        raise UserError(f"{key}={shown} is unknown: {hint} {', '.join(names)}.")
+        advice = _advise_device(str(value)) if key == "device" else ""
+        raise UserError(f"{key}={shown} is unknown: {hint} {', '.join(names)}.{advice}")
+
+
+def _advise_device(name: str) -> str:
+    """Says what to give in place of another library's name of a device; "" for other texts."""
+    kind, _, number = name.lower().partition(":")
+    if kind.isdigit():
+        kind, number = "gpu", kind
+    kind = {"cuda": "gpu", "rocm": "gpu", "hip": "gpu"}.get(kind, kind)
+    if kind == "gpu" and number.isdigit():
+        return (
+            f" For one of several GPUs, set CUDA_VISIBLE_DEVICES={number} in the environment and "
+            "give device=gpu."
+        )
+    if kind in ("cpu", "gpu", "xpu", "sdaa"):
+        return f" Give device={kind}."
+    if kind == "npu":
+        return " PaddleScience has no device npu."
+    if kind in ("mps", "metal"):
+        return " Paddle has no device for Apple's GPUs: give device=cpu."
+    return " With null, Paddle takes a GPU where there is one." if kind == "auto" else ""
 
 
 def describe_unknown(key: str, known: Mapping[str, Any]) -> str:
@@ -222,6 +276,10 @@ def _check_setting(
     """
     require(key in known, describe_unknown(key, known))
     check_choice(key, value, choices)
+    require(
+        key != "DATA.class_level" or value is None or type(value) is int,
+        f"{key}={_show(value)} must be a whole number, such as 1 or -1, or null.",
+    )
     expected = known[key]
     if isinstance(expected, str) and expected.startswith("${."):  # the value of a sibling
         expected = known[f"{key.rpartition('.')[0]}.{expected[3:-1]}"]
@@ -241,22 +299,26 @@ def _check_setting(
 
 def _check_range(key: str, value: float) -> None:
     """Raises `UserError` if a number is out of its range or not finite."""
-    least, bound = RANGES.get(key, (-math.inf, None))
-    if bound is None:
-        upper = "" if math.isfinite(value) else " and finite"
-    else:
-        upper = f" and below {bound}"
+    least, bound = RANGES.get(key, (None, None))
+    if bound is None and isinstance(value, int) and value >= LARGEST:
+        bound = LARGEST
+    limits = [] if least is None else [f"at least {least}"]
+    if bound is not None:
+        limits.append(f"below {bound}")
+    if not math.isfinite(value) and bound is None:
+        limits.append("finite")
     require(
-        least <= value < (math.inf if bound is None else bound),
-        f"{key}={value} must be at least {least}{upper}.",
+        math.isfinite(value)
+        and (least is None or value >= least)
+        and (bound is None or value < bound),
+        f"{key}={value} must be {' and '.join(limits)}.",
     )
 
 
 def _check_text(key: str, value: Any) -> None:
     """Raises `UserError` if a setting is a path or a checksum, and its value is not one."""
-    if key.endswith(("_dir", "_path", "_weights", ".resume")):
-        is_path = isinstance(value, str)
-        require(is_path, f"{key}={_show(value)} is not a path: put it in quotes.")
+    if paths.is_path(key):
+        paths.check_path(key, value, _show(value))
     if key.endswith("_sha256"):
         require(
             isinstance(value, str) and bool(re.fullmatch("[0-9a-fA-F]{64}", value)),

@@ -8,18 +8,22 @@ whose time grows with the square of that size. This reader knows what archives o
 from __future__ import annotations
 
 import io
+from typing import BinaryIO
 from typing import Dict
 from typing import Iterator
 from typing import NamedTuple
 from typing import Optional
+from typing import Union
 
 from support.errors import printable
 
 BLOCK = 512  # bytes; heads and contents begin at multiples of it
 MAX_MEMBERS = 10**5
 MAX_HEAD = 1 << 16  # bytes of an extended head: names and attributes
+MAX_PADDING = 1 << 24  # zeros after the end
 FILE, LONG_NAME, LONG_LINK, PAX, PAX_FOR_ALL = (b"0", b"\0", b"7"), b"L", b"K", b"x", b"g"
-WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
+HARD_LINK, LINK, FOLDER, SPARSE = b"1", b"2", b"5", b"S"
+WITHOUT_CONTENT = (HARD_LINK, LINK, b"3", b"4", FOLDER, b"6")  # also devices and pipes
 
 
 class TarError(Exception):
@@ -32,12 +36,19 @@ class Member(NamedTuple):
     Attributes:
         name: Its path.
         size: Bytes of its content.
-        is_file: Whether it is a regular file.
+        kind: The byte in its head that says what it is, such as `LINK`; `FILE[0]` for all files.
+        target: What a link points to.
     """
 
     name: str
     size: int
-    is_file: bool
+    kind: bytes
+    target: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return self.kind in FILE
 
 
 class Chunks:
@@ -75,7 +86,50 @@ class Chunks:
         return False
 
 
-def walk(chunks: Chunks, limit: int) -> Iterator[Member]:
+class Seekable:
+    """A file that is not compressed, with the interface of `Chunks`.
+
+    Args:
+        file: The file, at its start.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.size = file, file.seek(0, io.SEEK_END)
+        file.seek(0)
+
+    @property
+    def position(self) -> int:
+        return self.file.tell()
+
+    def read(self, size: int, keep: bool = True) -> bytes:
+        """Reads `size` bytes, or fewer at the end; without `keep`, it passes over them."""
+        if keep:
+            return self.file.read(size)
+        self.file.seek(min(self.position + size, self.size))
+        return b""
+
+    def is_at_end(self) -> bool:
+        """Whether no byte is left."""
+        return self.position >= self.size
+
+
+def too_much(limit: int) -> str:
+    """Writes that an archive exceeds the limit for what it unpacks to."""
+    return f"it unpacks to more than {limit} bytes; DATA.max_unpacked=BYTES allows more"
+
+
+def is_head(head: bytes) -> bool:
+    """Whether a block has the checksum of a member's head, or is the end of an archive."""
+    try:
+        checksum = _parse_number(head[148:156])
+    except (TarError, IndexError):
+        return False
+    return head == bytes(BLOCK) or checksum == sum(head) - sum(head[148:156]) + 8 * ord(" ")
+
+
+def walk(
+    chunks: Union[Chunks, Seekable], limit: int, max_members: Optional[int] = None
+) -> Iterator[Member]:
     """Yields the members of an archive; the content of each may be read before the next is asked.
 
     At the end, all chunks have been read, so that the checksum of a compressed file was compared.
@@ -83,25 +137,29 @@ def walk(chunks: Chunks, limit: int) -> Iterator[Member]:
     Args:
         chunks: The unpacked archive.
         limit: Largest size of a member.
+        max_members: Largest number of members and extended heads; None for `MAX_MEMBERS`.
 
     Raises:
         TarError: If the archive is damaged, incomplete or too large.
     """
     extended: Dict[str, str] = {}
-    for _ in range(MAX_MEMBERS):
+    max_members = MAX_MEMBERS if max_members is None else max_members
+    for _ in range(max_members):
         head = chunks.read(BLOCK)
-        if head == bytes(BLOCK):
+        if head == bytes(BLOCK):  # the end
             _require_end(chunks)
             return
-        kind, member = _parse_head(head)
+        member = _parse_head(head)
+        kind = member.kind
         if member.size > limit:
-            raise TarError(f"{printable(member.name)} is larger than the limit")
+            raise TarError(too_much(limit))
         if kind in (LONG_NAME, LONG_LINK, PAX, PAX_FOR_ALL):
             if member.size > MAX_HEAD:
                 raise TarError(f"a head has more than {MAX_HEAD} bytes")
             text = chunks.read(member.size)
-            if kind == LONG_NAME:
-                extended["path"] = _decode(text.rstrip(b"\0"))
+            if kind in (LONG_NAME, LONG_LINK):
+                key = "path" if kind == LONG_NAME else "linkpath"
+                extended[key] = _decode(text.rstrip(b"\0"))
             elif kind == PAX:
                 extended.update(_parse_pax(text))
         else:
@@ -112,24 +170,23 @@ def walk(chunks: Chunks, limit: int) -> Iterator[Member]:
             if chunks.position != start + member.size:
                 raise TarError("it is incomplete")
         chunks.read(-chunks.position % BLOCK, keep=False)
-    raise TarError(f"it has more than {MAX_MEMBERS} members")
+    raise TarError(f"it has more than {max_members} members")
 
 
-def _parse_head(head: bytes):
-    """Returns the kind and the member of a head, once its checksum is verified."""
+def _parse_head(head: bytes) -> Member:
+    """Returns the member of a head, once its checksum is verified."""
     if len(head) < BLOCK:
-        raise TarError("it is incomplete")
-    checksum = _parse_number(head[148:156])
-    if checksum != sum(head) - sum(head[148:156]) + 8 * ord(" "):
+        raise TarError("it has no end: it may be incomplete")
+    if not is_head(head):
         raise TarError("a member's head is damaged")
     kind, name = head[156:157], _decode(head[:100].split(b"\0")[0])
     if head[257:263] == b"ustar\0" and head[345]:  # The name is long: its beginning is elsewhere.
         name = f"{_decode(head[345:500].split(bytes(1))[0])}/{name}"
     size = 0 if kind in WITHOUT_CONTENT else _parse_number(head[124:136])
-    known = (*FILE, *WITHOUT_CONTENT, LONG_NAME, LONG_LINK, PAX, PAX_FOR_ALL)
-    if kind not in known:
-        raise TarError(f"{printable(name)} is of the kind {printable(kind)}")
-    return kind, Member(name, size, kind in FILE)
+    if kind == SPARSE:
+        raise TarError(f"{printable(name)} is sparse: pack it without the option --sparse")
+    kind = FILE[0] if kind in FILE else kind
+    return Member(name, size, kind, _decode(head[157:257].split(b"\0")[0]))
 
 
 def _parse_number(field: bytes) -> int:
@@ -161,20 +218,24 @@ def _parse_pax(text: bytes) -> Dict[str, str]:
 def _extend(member: Member, extended: Dict[str, str], limit: int) -> Member:
     """Applies the extended heads that come before a member."""
     if any(key.startswith("GNU.sparse") for key in extended):
-        raise TarError(f"{printable(member.name)} is sparse")
+        raise TarError(f"{printable(member.name)} is sparse: pack it without the option --sparse")
     size: Optional[str] = extended.get("size")
     name = extended.get("path", member.name)
+    member = member._replace(name=name, target=extended.get("linkpath", member.target))
     if size is None or not member.is_file:
-        return member._replace(name=name)
-    if not (size.isascii() and size.isdigit()) or len(size) > 20 or int(size) > limit:
-        raise TarError(f"{printable(name)} is larger than the limit, or its size is damaged")
-    return Member(name, int(size), True)
+        return member
+    if not (size.isascii() and size.isdigit()):
+        raise TarError("an extended head is damaged")
+    if len(size) > 20 or int(size) > limit:
+        raise TarError(too_much(limit))
+    return member._replace(size=int(size))
 
 
 def _require_end(chunks: Chunks) -> None:
     """Reads to the end of the file; after the end of an archive, there are only zeros."""
+    start = chunks.position
     while not chunks.is_at_end():
-        if chunks.read(1 << 20).strip(b"\0"):
+        if chunks.read(1 << 20).strip(b"\0") or chunks.position - start > MAX_PADDING:
             raise TarError("it has bytes after its end")
 
 

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of networks: written whole, found by path or URL, and loaded completely or not at all."""
+"""Weights of networks: written whole, and loaded completely or not at all."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
-import urllib.parse
+import json
 from os import path as osp
 from typing import Any
 from typing import Dict
 from typing import List
 from typing import Optional
+from typing import Sequence
+from typing import Tuple
 
 import numpy as np
 import paddle
@@ -19,7 +22,7 @@ from ppsci.utils import logger
 
 from support import archives
 from support import storage
-from support.downloads import download
+from support import weight_notes
 from support.errors import UserError
 from support.errors import printable
 from support.npz import DIGEST_BYTES
@@ -27,6 +30,9 @@ from support.npz import PARTS
 from support.npz import read_npz
 from support.unpickling import as_text
 from support.unpickling import unpickle
+from support.weight_notes import Notes
+from support.weight_paths import is_url
+from support.weight_paths import weights_path
 
 CHECKSUM_MARK = b"#SHA-256:"  # stands between the pickle of our own weights and its checksum
 AVERAGE = "average/"  # the prefix of the moving average's arrays in a checkpoint
@@ -35,14 +41,45 @@ MODEL_HINT = (
 )
 
 
-def save_weights(network: nn.Layer, path: str) -> None:
+@dataclasses.dataclass(frozen=True)
+class SavedWeights:
+    """The arrays of one network, as a file holds them.
+
+    Args:
+        source: The path or URL as the user wrote it.
+        where: The setting and the file, for messages.
+        sha256: The SHA-256 of the file.
+        arrays: The arrays by name. Whether they fit a network is not known yet. None for an
+            exported program, which holds its own network.
+        notes: What the file says about its training; None for files of others and old files.
+    """
+
+    source: str
+    where: str
+    sha256: str
+    arrays: Optional[Dict[str, Any]]
+    notes: Optional[Notes]
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the training's classes by number; empty if they are not known."""
+        return () if self.notes is None else self.notes.classes
+
+    def load_into(self, network: nn.Layer, hint: str = MODEL_HINT) -> None:
+        """Loads all weights and buffers of a network, or changes nothing; see `load_weights`."""
+        network.set_state_dict(match_weights(network, self.arrays, self.where, hint))
+
+
+def save_weights(network: nn.Layer, path: str, notes: Optional[Notes] = None) -> None:
     """Writes the weights and buffers of a network as `.pdparams`, completely or not at all.
 
-    A SHA-256 follows the pickle; `paddle.load` ignores it.
+    Notes on the training and a SHA-256 follow the pickle; `paddle.load` ignores them.
     """
     buffer = io.BytesIO()
     paddle.save(network.state_dict(), buffer)
     content = buffer.getvalue()
+    if notes is not None:
+        content += weight_notes.MARK + weight_notes.to_json(notes)
     with storage.replacing(path) as file:
         file.write(content + CHECKSUM_MARK + hashlib.sha256(content).hexdigest().encode())
 
@@ -56,16 +93,12 @@ def load_weights(
 ) -> str:
     """Loads all weights and buffers of a network, or changes nothing.
 
-    From a checkpoint, a generator gets its moving average if the checkpoint has one. A generator's
-    `.pdparams` is loaded as it is, and the log names the moving average next to it.
-
     Args:
         network: The network to load into.
-        source: The path of a `.pdparams` file or its URL, each with or without the suffix, or the
-            path of a checkpoint (`.npz`).
+        source: See `read_weights`, which has the other arguments, too.
         setting: The configuration key that names the source, for messages.
-        role: Which network of a checkpoint to load: the prefix of its arrays, such as "generator".
-        sha256: The SHA-256 that the file must have, in hexadecimal; None for any.
+        role: Which network of a checkpoint to load.
+        sha256: The SHA-256 that the file must have.
 
     Returns:
         The SHA-256 of the file.
@@ -74,24 +107,42 @@ def load_weights(
         UserError: If the file is absent or damaged, has another SHA-256, or does not fit the
             network. The message lists missing and unexpected arrays, and arrays of another shape.
     """
-    path = weights_path(source, setting)
+    saved = read_weights(source, setting, role, sha256)
+    saved.load_into(network)
+    return saved.sha256
+
+
+def read_weights(
+    source: str, setting: str, role: Optional[str] = None, sha256: Optional[str] = None
+) -> SavedWeights:
+    """Reads the weights of a network.
+
+    From a checkpoint, a generator gets its moving average if the checkpoint has one. A generator's
+    `.pdparams` is read as it is, and the log names the moving average next to it.
+
+    Args:
+        source: Where the weights are; see `weight_paths.weights_path`.
+        setting: The configuration key that names the source, for messages.
+        role: Which network of a checkpoint to read: the prefix of its arrays, such as "generator".
+        sha256: The SHA-256 that the file must have, in hexadecimal; None for any.
+
+    Raises:
+        UserError: If the file is absent or damaged, or has another SHA-256.
+    """
+    path = weights_path(source, setting, role)
     where = f"{setting}: {printable(path)}"
-    if _is_url(source):
-        where += (
-            f" (downloaded from {printable(source)}; remove it, and the program downloads it again)"
-        )
+    if is_url(source):
+        where += f" (downloaded from {printable(source)}; move it away, and it is downloaded again)"
     digest = _check_sha256(path, where, sha256, setting.replace("_model_path", "_sha256"))
     if path.endswith(".npz"):
-        state = _read_checkpoint(path, where, role)
-    else:
-        state = _read_pdparams(path, where)
-        average = osp.join(osp.dirname(path), "model_average_generator.pdparams")
-        if osp.basename(path) == "model_generator.pdparams" and osp.isfile(average):
-            logger.info(
-                f"{where}: {printable(average)} is the moving average that its training evaluated."
-            )
-    network.set_state_dict(match_weights(network, state, where))
-    return digest
+        return SavedWeights(source, where, digest, *_read_checkpoint(path, where, role))
+    arrays, notes = _read_pdparams(path, where)
+    average = osp.join(osp.dirname(path), "model_average_generator.pdparams")
+    if osp.basename(path) == "model_generator.pdparams" and osp.isfile(average):
+        logger.info(
+            f"{where}: {printable(average)} is the moving average that its training evaluated."
+        )
+    return SavedWeights(source, where, digest, arrays, notes)
 
 
 def _check_sha256(path: str, where: str, expected: Optional[str], setting: str) -> str:
@@ -115,28 +166,39 @@ def _check_sha256(path: str, where: str, expected: Optional[str], setting: str) 
     return digest
 
 
-def _read_checkpoint(path: str, where: str, role: Optional[str]) -> Dict[str, np.ndarray]:
-    """Reads the arrays of one network of a checkpoint."""
+def _read_checkpoint(
+    path: str, where: str, role: Optional[str]
+) -> Tuple[Dict[str, np.ndarray], Optional[Notes]]:
+    """Reads the arrays of one network of a checkpoint, and what it says about the training."""
     arrays = read_npz(path)
+    try:
+        text = arrays.pop("contents", np.empty(0)).tobytes()
+        notes = weight_notes.read(json.loads(text)) if text else None
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{where} is not a checkpoint of this suite ({printable(error)})."
+        ) from None
     prefix = f"{role}/"
     # A training with a moving average evaluates the average.
     if role == "generator" and any(name.startswith(AVERAGE) for name in arrays):
         prefix = AVERAGE
         logger.info(f"{where}: loading the moving average of the generator.")
-    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+    start = len(prefix)
+    return {name[start:]: part for name, part in arrays.items() if name.startswith(prefix)}, notes
 
 
-def _read_pdparams(path: str, where: str) -> Dict[str, Any]:
-    """Reads the arrays of a file that `save_weights` or `paddle.save` wrote."""
+def _read_pdparams(path: str, where: str) -> Tuple[Dict[str, Any], Optional[Notes]]:
+    """Reads the arrays and the notes of a file that `save_weights` or `paddle.save` wrote."""
     try:
         content = archives.read_file(path)
     except OSError as error:
         raise UserError(f"{where} can't be read ({printable(error)}).") from None
+    notes = None
     body, mark, checksum = content.rpartition(CHECKSUM_MARK)
     if mark and len(checksum) == DIGEST_BYTES:  # files of paddle.save have no checksum
-        content = body
-        if hashlib.sha256(content).hexdigest().encode() != checksum:
+        if hashlib.sha256(body).hexdigest().encode() != checksum:
             raise UserError(f"{where} is damaged: its checksum does not match its content.")
+        content, notes = weight_notes.split(body, where)
     state = unpickle(content, where)
     if not isinstance(state, dict):
         raise UserError(
@@ -146,66 +208,19 @@ def _read_pdparams(path: str, where: str) -> Dict[str, Any]:
         raise UserError(f"{where}: expected a dictionary of arrays by name.")
     state = {as_text(name): value for name, value in state.items()}
     state.pop("StructuredToParameterName@@", None)  # paddle.save adds a table of internal names
-    return state
+    return state, notes
 
 
-def weights_path(source: str, setting: str) -> str:
-    """Returns the local path of weights, and downloads them if `source` is a URL.
-
-    A download is cached by its address.
-
-    Args:
-        source: A path or a URL, with or without its suffix.
-        setting: The configuration key that names the source, for messages.
-
-    Raises:
-        UserError: If the file does not exist, or cannot be downloaded.
-    """
-    if _is_url(source):
-        return _fetch_weights(source, setting)
-    path = osp.abspath(osp.expanduser(source))
-    path = path if path.endswith((".pdparams", ".npz")) else f"{path}.pdparams"
-    if not osp.isfile(path):
-        raise UserError(
-            f"{setting}: there is no file {printable(path)}. A finished training writes "
-            "model_generator.pdparams and model_discriminator.pdparams to its output folder, and "
-            "with TRAIN.ema.use_ema also model_average_generator.pdparams."
-        )
-    return path
-
-
-def _is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
-
-
-def _fetch_weights(url: str, setting: str) -> str:
-    parts = urllib.parse.urlsplit(url)
-    if not parts.path.endswith(".pdparams"):
-        parts = parts._replace(path=f"{parts.path}.pdparams")
-    address = urllib.parse.urlunsplit(parts)
-    # The names of cached files begin with a key, since files at different addresses share names.
-    key = hashlib.sha256(address.encode()).hexdigest()[:12]
-    folder = osp.expanduser(f"{storage.CACHE}/weights/wgangp")
-    path = osp.join(folder, f"{key}_{osp.basename(parts.path)}")
-    if not osp.exists(path):
-        logger.info(f"Downloading {printable(address)}")
-        try:
-            download(address, path)
-        except OSError as error:
-            raise UserError(
-                f"{setting}: {printable(address)} could not be downloaded ({printable(error)}). "
-                f"Download it elsewhere and name its path, or put it at {printable(path)}."
-            ) from None
-    return path
-
-
-def match_weights(network: nn.Layer, state: Dict[str, Any], where: str) -> Dict[str, np.ndarray]:
+def match_weights(
+    network: nn.Layer, state: Dict[str, Any], where: str, hint: str = MODEL_HINT
+) -> Dict[str, np.ndarray]:
     """Converts arrays to the precision of a network, and requires that they fit it exactly.
 
     Args:
         network: The network.
         state: The arrays offered, by name.
         where: Where the arrays are from, for the message.
+        hint: What the user can do, for the message.
 
     Returns:
         Arrays for all weights and buffers of the network, by name.
@@ -221,25 +236,8 @@ def match_weights(network: nn.Layer, state: Dict[str, Any], where: str) -> Dict[
             else value
             for name, value in state.items()
         }
-    require_fit(own, state, type(network).__name__, where, _make_hint(own, state))
+    require_fit(own, state, type(network).__name__, where, hint)
     return state
-
-
-def _make_hint(own: Dict[str, Any], state: Dict[str, Any]) -> str:
-    """Says what to do if the arrays `state` do not fit the network with the arrays `own`."""
-    # Only the names of the published networks have this prefix (networks/published.py).
-    is_published, expects_published = (
-        any(name.startswith(("generator.", "discriminator.")) for name in names)
-        for names in (state, own)
-    )
-    if is_published and not expects_published:
-        return (
-            "PaddleScience publishes weights with such names: MODEL.arch=published builds their "
-            "networks."
-        )
-    if expects_published and not is_published:
-        return "MODEL.arch=paper builds the networks that this suite trains."
-    return MODEL_HINT
 
 
 def require_fit(

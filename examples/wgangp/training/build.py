@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Callable
 from typing import Dict
+from typing import Optional
 from typing import Sequence
 
+import numpy as np
 import paddle
 import paddle.distributed as dist
 from ppsci.utils import logger
@@ -18,7 +19,6 @@ from functions import CriticLoss
 from functions import GeneratorLoss
 from networks.base import Critic
 from networks.base import Generator
-from support.errors import require
 from training.average import MovingAverage
 from training.objectives import Objective
 from training.objectives import make_objective
@@ -37,6 +37,7 @@ def make_run(
     critic: Critic,
     make_real_streams: RealStreams,
     data: str,
+    label_shares: Optional[np.ndarray] = None,
 ) -> Run:
     """Makes a run at its start.
 
@@ -46,10 +47,10 @@ def make_run(
         critic: The critic D.
         make_real_streams: Makes streams of real samples, of a number of rows and a seed.
         data: Text that sets the data set apart from others.
+        label_shares: How likely each class is in the generator's steps; None for equal shares.
 
     Raises:
-        UserError: If the package of a requested writer is not installed, or the penalty's
-            gradient can't be computed as requested.
+        UserError: If the penalty's gradient can't be computed as requested.
     """
     objective = make_objective(settings.loss)
     if objective.penalty is not None and settings.critic_norm == "batch":
@@ -58,19 +59,11 @@ def make_run(
             f"LOSS={settings.loss.name} holds for each sample on its own: the critic is "
             "penalised for what its neighbours do. Choose layer or null (section 4 of the paper)."
         )
-    for key, wanted, package in (
-        ("use_tbd", settings.use_tbd, "tensorboardX"),
-        ("use_vdl", settings.use_vdl, "visualdl"),
-    ):
-        require(
-            not wanted or importlib.util.find_spec(package) is not None,
-            f"{key}=true needs the package {package}: pip install {package}.",
-        )
     ema = settings.train.ema
     return Run(
         settings,
         make_critic_player(settings, generator, critic, objective, make_real_streams),
-        make_generator_player(settings, generator, critic, objective),
+        make_generator_player(settings, generator, critic, objective, label_shares),
         MovingAverage(generator, ema.decay if ema.use_ema else None),
         data,
     )
@@ -134,7 +127,11 @@ def make_critic_player(
 
 # --8<-- [start:generator_player]
 def make_generator_player(
-    settings: RunSettings, generator: Generator, critic: Critic, objective: Objective
+    settings: RunSettings,
+    generator: Generator,
+    critic: Critic,
+    objective: Objective,
+    label_shares: Optional[np.ndarray] = None,
 ) -> Player:
     """Makes the generator's player: noise (and labels), and a loss that asks the critic."""
     train, seed = settings.train, settings.seed
@@ -143,7 +140,9 @@ def make_generator_player(
     noise = streams.normal_stream(rows, (seed, streams.GENERATOR_NOISE), generator.noise_dim)
     inputs, output_expr = {"noise": noise}, {}
     if "labels" in generator.input_keys:
-        inputs["labels"] = streams.label_stream(rows, (seed, streams.LABELS), generator.num_classes)
+        inputs["labels"] = streams.label_stream(
+            rows, (seed, streams.LABELS), generator.num_classes, label_shares
+        )
         output_expr["labels"] = lambda data: data["labels"]
     return Player(
         "generator",

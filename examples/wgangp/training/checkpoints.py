@@ -24,6 +24,7 @@ import paddle.distributed as dist
 import ppsci
 from ppsci.utils import logger
 
+from data.classes import require_same
 from support import npz
 from support import weight_files
 from support.errors import UserError
@@ -33,6 +34,7 @@ from support.settings import RENAMED
 from support.settings import flatten
 from training.run import Run
 
+FOLDER = "checkpoints"  # in the folder of a run
 BEST = "best.npz"
 NAME = re.compile(r"iteration_([0-9]+)\.npz")  # of the checkpoints of intervals
 # What a checkpoint says besides its arrays, with the types that it may have.
@@ -54,8 +56,13 @@ PARTS = (
 )
 LARGEST = 10**12  # of whole numbers and of seconds; no training comes near it
 DEEPEST = 16  # levels of dictionaries and lists
+FORMER_SPLIT = (
+    " It is of an earlier version, which held out other test pictures of folders with several "
+    "classes."
+)
 # Settings on which the best figure depends: figures of other settings do not compare.
 MEASURE_KEYS = (
+    "DATA.label_distribution",
     "TRAIN.best_metric",
     "TRAIN.eval_num_samples",
     "EVAL.batch_size",
@@ -71,7 +78,7 @@ class Checkpoint:
 
     Args:
         path: The file.
-        contents: See `CONTENTS`; `best_iteration` is there as well, unless the file is old.
+        contents: See `CONTENTS`, with `best_iteration` and `classes`, which old files lack.
         arrays: Weights, the optimisers' tensors and figures that are not recorded yet, by name.
     """
 
@@ -86,7 +93,10 @@ class Checkpoint:
 
     def flat_settings(self) -> Dict[str, Any]:
         """The training's settings by full key; keys of old files have their present names."""
-        return flatten_current(self.contents["settings"])
+        settings = flatten_current(self.contents["settings"])
+        if "MODEL.use_label" in settings:  # before there was this setting, labels were uniform
+            settings.setdefault("DATA.label_distribution", "uniform")
+        return settings
 
 
 def flatten_current(settings: Dict[str, Any]) -> Dict[str, Any]:
@@ -114,6 +124,7 @@ def collect(run: Run, path: str = "") -> Checkpoint:
         "best_iteration": run.best_iteration,
         "journal": run.journal,
         "data": run.data,
+        "classes": list(run.settings.classes),
         "settings": run.settings.whole,
         "machine": describe_machine(),
         "scalers": {prefix: state for prefix, state in scalers.items() if state},
@@ -201,7 +212,12 @@ def _set_aside(path: str) -> None:
 
 def checkpoint_folder(output_dir: str) -> str:
     """Where a run's checkpoints are."""
-    return osp.join(osp.abspath(output_dir), "checkpoints")
+    return osp.join(osp.abspath(output_dir), FOLDER)
+
+
+def is_folder_of_checkpoints(path: str) -> bool:
+    """Whether a path is the checkpoints/ of a run, which stands for the run."""
+    return osp.basename(path) == FOLDER and not osp.isdir(checkpoint_folder(path))
 
 
 def list_newest_first(folder: str) -> List[str]:
@@ -260,6 +276,7 @@ def read(path: str) -> Checkpoint:
         ) from None
     if "best_iteration" not in contents:
         contents["best_iteration"] = _find_best(contents["journal"])
+    contents.setdefault("classes", [])
     name = NAME.fullmatch(osp.basename(path))
     require(
         name is None or int(name[1]) == contents["iteration"],
@@ -349,6 +366,10 @@ def _is_scaler(state: Any) -> bool:
     )
 
 
+def _are_classes(classes: Any) -> bool:
+    return isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+
+
 def _is_text(text: str) -> bool:
     try:
         text.encode()
@@ -366,6 +387,7 @@ CHECKS: Tuple[Tuple[str, str, Callable[[Dict[str, Any]], bool]], ...] = (
     ("best_iteration", "a whole number up to its iteration", _is_best_iteration),
     ("journal", "lines of JSON with finite numbers, in order, up to its iteration", _is_journal),
     ("journal", "a text in UTF-8", lambda c: _is_text(c["journal"])),
+    ("classes", "a list of texts", lambda c: _are_classes(c.get("classes", []))),
     ("machine", "texts", lambda c: all(isinstance(v, str) for v in c["machine"].values())),
     ("scalers", "states of loss scalers", lambda c: all(map(_is_scaler, c["scalers"].values()))),
 )
@@ -379,14 +401,18 @@ def restore(run: Run, checkpoint: Checkpoint) -> None:
         checkpoint: What `read` returned.
 
     Raises:
-        UserError: If it is of another data set or of other networks; then nothing has changed.
+        UserError: If it is of another data set, of other classes or of other networks; then
+            nothing has changed.
     """
     contents, where = checkpoint.contents, checkpoint.path
+    if contents["classes"] and run.generator.network.num_classes:
+        require_same(contents["classes"], run.settings.classes, printable(where))
     require(
         contents["data"] == run.data,
         f"{printable(where)} is of a training on other data: {printable(contents['data'])}; this "
         f"is {printable(run.data)}. "
-        "Name the data that it was made with, or train in another folder.",
+        "Name the data that it was made with, or train in another folder."
+        + (FORMER_SPLIT if len(run.settings.classes) > 1 and not contents["classes"] else ""),
     )
     # Everything is read before anything is set.
     states = [player.read_state(checkpoint) for player in run.players]

@@ -22,6 +22,7 @@ from ppsci.utils import logger
 from measures import evaluation
 from measures.evaluation import Evaluator
 from support import storage
+from support import sweeps
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
@@ -163,6 +164,7 @@ def open_folder(run: Run) -> None:
     if is_first:
         config = OmegaConf.create(run.settings.whole)
         OmegaConf.save(config, osp.join(output_dir, "config.yaml"))
+        records.save_classes(run)
         with storage.replacing(journal_path(output_dir)) as file:
             file.write(run.journal.encode())
 
@@ -246,9 +248,9 @@ def writing(run: Run) -> Iterator[None]:
 
 def leave(run: Run, signals: List[int]) -> None:
     """Ends a training that was stopped and is saved, with the status that shells expect."""
-    output_dir = osp.abspath(run.settings.output_dir)
+    folder = sweeps.name_folder(run.settings.output_dir)
     logger.info(
         f"Stopped after iteration {run.iteration}; saved {run.checkpoint}. To continue, repeat "
-        f"the command with hydra.run.dir={output_dir} TRAIN.resume=auto"
+        f"the command with {folder} TRAIN.resume=auto"
     )
     sys.exit(128 + (signals or [signal.SIGTERM])[0])

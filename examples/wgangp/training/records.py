@@ -21,9 +21,12 @@ from ppsci.utils import logger
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from measures.evaluation import BETTER
 from support import pictures
+from support import storage
 from support import weight_files
 from support.progress import SILENCE
+from support.weight_notes import Notes
 from training.resume import journal_path
 from training.run import Run
 
@@ -65,6 +68,18 @@ def add_record(run: Run, record: Record) -> None:
     run.generator.write_figures(figures, run.iteration)
 
 
+def final_figures(journal: str) -> Record:
+    """The newest values of a journal's figures that compare trainings.
+
+    Args:
+        journal: The text of a metrics.jsonl.
+    """
+    newest: Record = {}
+    for line in journal.splitlines():
+        newest.update(json.loads(line))
+    return {name: newest[name] for name in ("step", "wasserstein", *BETTER) if name in newest}
+
+
 def draw_samples(run: Run, draw: Callable[[str], None]) -> None:
     """Writes the picture of an iteration; the first process does."""
     if dist.get_rank() == 0:
@@ -81,14 +96,24 @@ def draw_curves(run: Run) -> None:
         pictures.draw_losses(run.settings.output_dir)
 
 
+def save_classes(run: Run) -> None:
+    """Writes the names of the classes by number to classes.json, if they have names."""
+    classes = run.settings.classes
+    if any(classes):
+        path = osp.join(osp.abspath(run.settings.output_dir), "classes.json")
+        with storage.replacing(path) as file:
+            file.write((json.dumps(dict(enumerate(classes)), indent=2) + "\n").encode())
+
+
 def save_networks(
     run: Run, name: str, generator: nn.Layer, critic: Optional[nn.Layer] = None
 ) -> None:
     """Writes weights as NAME_generator.pdparams and NAME_discriminator.pdparams."""
+    notes = Notes.of(run.settings.whole, run.data, run.settings.classes)
     for network, role in ((generator, "generator"), (critic, "discriminator")):
         if network is not None and dist.get_rank() == 0:
             path = osp.join(run.settings.output_dir, f"{name}_{role}.pdparams")
-            weight_files.save_weights(network, path)
+            weight_files.save_weights(network, path, notes)
             logger.info(f"Saved {path}")
 
 

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import json
 from os import path as osp
 from typing import List
 from typing import Optional
 
 import paddle
 import paddle.distributed as dist
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from ppsci.utils import logger
 
+from support import sweeps
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
@@ -53,6 +58,8 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
         require_free(settings.output_dir)
         return None
     path = osp.abspath(osp.expanduser(settings.output_dir if resume == "auto" else resume))
+    if resume != "auto" and checkpoints.is_folder_of_checkpoints(path):
+        path = osp.dirname(path)
     if osp.isdir(path):
         checkpoint = newest(path)
         if checkpoint is None:
@@ -69,7 +76,7 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
             )
             return None
     else:
-        checkpoint = checkpoints.read(path if path.endswith(".npz") else f"{path}.npz")
+        checkpoint = _read_named(path)
     own_folder = osp.realpath(checkpoints.checkpoint_folder(settings.output_dir))
     if osp.realpath(osp.dirname(checkpoint.path)) != own_folder:
         require_free(settings.output_dir)
@@ -83,6 +90,37 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
     return checkpoint
 
 
+def _read_named(path: str) -> Checkpoint:
+    """Reads the checkpoint that TRAIN.resume names, with or without its suffix."""
+    require(
+        not path.endswith(".pdparams"),
+        f"TRAIN.resume={printable(path)} holds the weights of one network. A training resumes from "
+        "its folder, or from a checkpoint (checkpoints/iteration_N.npz).",
+    )
+    return checkpoints.read(path if path.endswith(".npz") else f"{path}.npz")
+
+
+def is_finished(settings: RunSettings) -> bool:
+    """Whether the output folder holds this very training, and it is finished."""
+    journal = journal_path(settings.output_dir)
+    # A finished training has written this file last.
+    finished = osp.join(settings.output_dir, "model_discriminator.pdparams")
+    try:
+        if osp.getmtime(finished) < osp.getmtime(journal):
+            return False  # It was finished before it was made longer.
+        with open(journal, encoding="utf-8") as file:
+            step = json.loads(file.read().splitlines()[-1])["step"]
+        config = OmegaConf.load(osp.join(settings.output_dir, "config.yaml"))
+        kept = checkpoints.flatten_current(OmegaConf.to_container(config))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+    except (yaml.YAMLError, OmegaConfBaseException):
+        return False
+    now = checkpoints.flatten_current(settings.whole)
+    keys = [key for key in now if key == "DATA.data_path" or not key.startswith(HARMLESS_KEYS)]
+    return step == settings.iterations and all(kept.get(key) == now[key] for key in keys)
+
+
 def require_free(output_dir: str) -> None:
     """Refuses an output folder whose training another one would overwrite.
 
@@ -92,8 +130,8 @@ def require_free(output_dir: str) -> None:
     # Only the first process asks: it may have begun to write when the others do.
     require(
         dist.get_rank() > 0 or not osp.exists(journal_path(output_dir)),
-        f"{output_dir} holds another training already. Continue it with TRAIN.resume=auto, name "
-        "a new folder with hydra.run.dir=, or remove that one.",
+        f"{printable(output_dir)} holds another training already. Continue it with "
+        f"TRAIN.resume=auto, or name a new folder with {sweeps.folder_key()}=.",
     )
 
 
@@ -163,5 +201,5 @@ def require_same(run: Run) -> None:
             all(other.tolist() == state for other in found),
             "the processes have found checkpoints of the iterations "
             f"{', '.join(str(int(other[0])) for other in found)} (0 where there is none): all "
-            "processes must see the same folder. Name one with hydra.run.dir=.",
+            f"processes must see the same folder. Name one with {sweeps.folder_key()}=.",
         )

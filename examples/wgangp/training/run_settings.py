@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 from typing import Dict
 from typing import Optional
+from typing import Sequence
 
 from omegaconf import DictConfig
 from omegaconf import OmegaConf
@@ -29,6 +30,8 @@ class RunSettings:
         critic_norm: Normalisation of the critic: None, "layer" or "batch".
         whole: The whole configuration with its references resolved, as nested dictionaries. It
             is written to config.yaml and into checkpoints.
+        classes: The names of the data's classes, by number; empty until the data are read, and if
+            the classes have no names.
     """
 
     output_dir: str
@@ -42,6 +45,7 @@ class RunSettings:
     loss: DictConfig
     critic_norm: Optional[str]
     whole: Dict[str, Any]
+    classes: Sequence[str] = ()
 
     @classmethod
     def of(cls, cfg: DictConfig) -> RunSettings:

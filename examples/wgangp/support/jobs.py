@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a script runs a mode, once Hydra has composed its configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from os import path as osp
+from typing import Any
+from typing import Callable
+from typing import ContextManager
+from typing import Dict
+from typing import Mapping
+from typing import Optional
+from typing import Sequence
+
+from filelock import FileLock
+from filelock import Timeout
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from support import paths
+from support import settings
+from support import signals
+from support import sweeps
+from support.errors import UserError
+from support.errors import explain
+from support.errors import fail
+from support.errors import printable
+from support.processor import PROCESSOR_VARIABLES
+from support.storage import check_writable
+
+# What a mode returns: figures by name, for the table of a sweep.
+RunMode = Callable[[DictConfig], Optional[Dict[str, Any]]]
+
+
+def run(cfg: DictConfig, script: str, choices: Mapping[str, Sequence], run_mode: RunMode) -> None:
+    """Checks a configuration and runs it; an error of the user's becomes one line and status 2.
+
+    In a sweep, such an error ends the job, and the next one starts.
+
+    Args:
+        cfg: The script's configuration, as Hydra composed it.
+        script: Name of the script's file in conf/, without the suffix.
+        choices: Values of the script's own settings, in addition to `settings.CHOICES`.
+        run_mode: Does what cfg.mode asks for.
+    """
+    try:
+        signals.end_on_signals()
+        try:
+            if sweeps.is_sweep():
+                sweeps.run_job(lambda: _run(cfg, script, choices, run_mode))
+            else:
+                _run(cfg, script, choices, run_mode)
+        except Exception as error:
+            if explain(error) is None:
+                raise
+            fail(explain(error))
+    except KeyboardInterrupt:
+        fail("interrupted.", 130)
+    except SystemExit:
+        signals.ignore_signals()  # The status is decided.
+        raise
+    signals.end_at_once_on_signals()  # Nothing is written any more.
+
+
+def _run(
+    cfg: DictConfig, script: str, choices: Mapping[str, Sequence], run_mode: RunMode
+) -> Optional[Dict[str, Any]]:
+    from paddle.utils import unique_name
+
+    logging.raiseExceptions = False  # a full disk is reported once, not by every line of the log
+    if HydraConfig.initialized():
+        # With hydra.job.chdir, Hydra has changed the folder, and relative paths would fail.
+        os.chdir(HydraConfig.get().runtime.cwd)
+    settings.check_settings(cfg, script, choices)
+    paths.replace_file_urls(cfg)
+    key = sweeps.folder_key()
+    check_writable(cfg.output_dir, f"Name another output folder by {key}=.")
+    try:
+        with _lock(cfg):
+            _initialise(cfg)
+            try:
+                # Paddle numbers the layers of a process. Each job of a sweep begins with 0.
+                with unique_name.guard():
+                    return run_mode(cfg)
+            except Exception as error:
+                if explain(error) is not None:
+                    log_to_file(explain(error))
+                raise
+            finally:
+                _close_log()
+    except Timeout:
+        raise UserError(
+            f"another process (mode={cfg.mode}) writes into {printable(cfg.output_dir)}. Wait for "
+            f"its end, or name another folder by {key}=."
+        ) from None
+
+
+def _lock(cfg: DictConfig) -> ContextManager:
+    """Locks the output folder for one mode; of several processes, the first does it for all."""
+    if int(os.environ.get("PADDLE_TRAINER_ID", 0)) > 0:
+        return contextlib.nullcontext()
+    return FileLock(osp.join(cfg.output_dir, f".{cfg.mode}.lock"), timeout=0)
+
+
+def _initialise(cfg: DictConfig) -> None:
+    """Does what ppsci does before an example runs: seeds, opens the log, sets the device.
+
+    Raises:
+        UserError: If there is no such device.
+    """
+    from ppsci.utils import logger
+    from ppsci.utils.callbacks import InitCallback
+
+    try:
+        InitCallback().on_job_start(cfg)
+    except (ValueError, OSError, RuntimeError) as error:
+        # An OSError with a number is of the log's file.
+        if cfg.device in (None, "cpu") or getattr(error, "errno", None) is not None:
+            raise
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise UserError(
+            f"device={cfg.device} can't be used here ({printable(reason)}). Leave the setting out "
+            "or give device=cpu to train on the processor. A GPU needs its driver and Paddle's "
+            "GPU build (the package paddlepaddle-gpu)."
+        ) from None
+    variables = (f"{name}={os.environ.get(name, 'unset')}" for name in PROCESSOR_VARIABLES)
+    logger.info(f"Processor settings: {', '.join(variables)}")
+
+
+def _list_log_files() -> Sequence[logging.Handler]:
+    handlers = logging.getLogger("ppsci").handlers
+    return [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
+
+
+def log_to_file(message: str) -> None:
+    """Logs an error into the log's file only: the terminal gets it as the last line."""
+    log, files = logging.getLogger("ppsci"), _list_log_files()
+    if files:
+        handlers, log.handlers[:] = log.handlers[:], files
+        try:
+            log.error(message)
+        finally:
+            log.handlers[:] = handlers
+
+
+def _close_log() -> None:
+    """Closes the log's file; the next job of a sweep has its own."""
+    for handler in _list_log_files():
+        logging.getLogger("ppsci").removeHandler(handler)
+        handler.close()

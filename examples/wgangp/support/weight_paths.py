@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where weights are: a path or URL with or without its suffix, a checkpoint, a run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import urllib.parse
+from os import path as osp
+from typing import List
+from typing import Optional
+
+from ppsci.utils import logger
+
+from support import storage
+from support.downloads import download
+from support.errors import UserError
+from support.errors import printable
+
+SUFFIXES = (".pdparams", ".npz")  # of weights and of checkpoints
+# What a finished training leaves, by the network that is asked for; the first one is taken.
+FINAL = {
+    "generator": ("model_average_generator.pdparams", "model_generator.pdparams"),
+    "discriminator": ("model_discriminator.pdparams",),
+}
+CHECKPOINT = re.compile(r"iteration_([0-9]+)\.npz")
+
+
+def is_url(source: str) -> bool:
+    """Whether weights are downloaded."""
+    return source.startswith(("http://", "https://"))
+
+
+def weights_path(source: str, setting: str, role: Optional[str] = None) -> str:
+    """Returns the local path of weights, and downloads them if `source` is a URL.
+
+    A download is cached by its address. The folder of a run stands for its final weights, or for
+    its newest checkpoint while there are none.
+
+    Args:
+        source: A path or a URL, with or without its suffix, or the folder of a run.
+        setting: The configuration key that names the source, for messages.
+        role: "generator" or "discriminator": which weights of a folder to take.
+
+    Raises:
+        UserError: If the file does not exist, or cannot be downloaded.
+    """
+    if is_url(source):
+        return _fetch_weights(source, setting)
+    path = osp.abspath(osp.expanduser(source))
+    names = [path] if path.endswith(SUFFIXES) else [path + s for s in ("", *SUFFIXES)]
+    for name in names[1:] + names[:1]:  # A file with a suffix comes first.
+        if osp.isfile(name):
+            return name
+    if osp.isdir(path):
+        return _find_in_folder(path, setting, role)
+    raise UserError(
+        f"{setting}: there is no file {printable(' or '.join(names[1:] or names))}. A finished "
+        "training writes model_generator.pdparams and model_discriminator.pdparams to its output "
+        "folder, and with TRAIN.ema.use_ema also model_average_generator.pdparams."
+    )
+
+
+def _find_in_folder(folder: str, setting: str, role: Optional[str]) -> str:
+    """Finds the weights in a run's folder."""
+    finals = [osp.join(folder, name) for name in FINAL.get(role, ())]
+    checkpoints = _list_checkpoints(folder) if role in FINAL else []
+    for path in [*finals, *checkpoints]:
+        if osp.isfile(path):
+            logger.info(f"{setting}: reading {osp.relpath(path, folder)} of {printable(folder)}.")
+            return path
+    found = sorted(name for name in _list_names(folder) if name.endswith(SUFFIXES))
+    raise UserError(
+        f"{setting}: {printable(folder)} is a folder. Name a file of weights or a checkpoint"
+        + (f" in it, such as {', '.join(map(printable, found[:4]))}." if found else ".")
+    )
+
+
+def _list_checkpoints(folder: str) -> List[str]:
+    """Lists the checkpoints of a run, the newest first."""
+    folder = osp.join(folder, "checkpoints")
+    found = [name for name in _list_names(folder) if CHECKPOINT.fullmatch(name)]
+    found.sort(key=lambda name: int(CHECKPOINT.fullmatch(name)[1]), reverse=True)
+    return [osp.join(folder, name) for name in found]
+
+
+def _list_names(folder: str) -> List[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _fetch_weights(url: str, setting: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    if not parts.path.endswith(SUFFIXES):
+        parts = parts._replace(path=f"{parts.path}.pdparams")
+    address = urllib.parse.urlunsplit(parts)
+    # The names of cached files begin with a key, since files at different addresses share names.
+    key = hashlib.sha256(address.encode()).hexdigest()[:12]
+    folder = osp.expanduser(f"{storage.CACHE}/weights/wgangp")
+    path = osp.join(folder, f"{key}_{osp.basename(parts.path)}")
+    if not osp.exists(path):
+        logger.info(f"Downloading {printable(address)}")
+        try:
+            download(address, path)
+        except OSError as error:
+            raise UserError(
+                f"{setting}: {printable(address)} could not be downloaded ({printable(error)}). "
+                f"Download it elsewhere and name its path, or put it at {printable(path)}."
+            ) from None
+    return path
