@@ -25,7 +25,7 @@ DEMO_SETTINGS := DATA.source=synthetic MODEL.gen_net.dim=16 MODEL.dis_net.dim=16
 help:
 	@echo "make demo   trains and evaluates narrow CIFAR-10 networks on drawn shapes"
 	@echo "make test   lints and tests"
-	@echo "make bench  times training steps of the suite, plain Paddle and PyTorch (ten minutes)"
+	@echo "make bench  times the suite and PyTorch, one process and two (a quarter of an hour)"
 	@echo "make stress ends trainings twenty times in five ways and resumes them (five minutes)"
 	@echo "make fuzz   feeds 3,000 damaged and hostile files to the readers (one minute)"
 	@echo "make soak   trains for an hour and watches memory and files"
@@ -88,8 +88,10 @@ lint: setup
 test: lint
 	$(RUN) -m pytest -n 2
 
+# On an idle machine; make pages then shows the figures.
 bench: torch
-	$(RUN) benchmarks/speed.py
+	$(RUN) benchmarks/speed.py --output docs/results/speed.json
+	$(RUN) benchmarks/processes.py --output docs/results/processes.json
 
 stress: setup
 	$(RUN) tests/runs/stress.py --kills 20 --output docs/results/stress.json

@@ -32,6 +32,8 @@ class Setup:
     """The settings of an experiment with the paper's objective, for the reference sides.
 
     Args:
+        script: The script, without `wgangp_` and `.py`.
+        settings: Settings of the script.
         shape: Shape of a sample.
         noise_dim: Size of the noise vector.
         penalty_weight: The lambda of the gradient penalty.
@@ -40,6 +42,8 @@ class Setup:
         generator_batch_factor: The generator's batch, as a multiple of the critic's.
     """
 
+    script: str
+    settings: Tuple[str, ...]
     shape: Tuple[int, ...]
     noise_dim: int
     penalty_weight: float
@@ -48,12 +52,16 @@ class Setup:
     generator_batch_factor: int = 1
 
 
-# toy: with preset=paper
+COLOR_64 = ((3, 64, 64), 128, 10.0, (0.0, 0.9))
 SETUPS = {
-    "toy": Setup((2,), 2, 0.1, (0.5, 0.9)),
-    "mnist": Setup((1, 28, 28), 128, 10.0, (0.5, 0.9)),
-    "cifar10": Setup((3, 32, 32), 128, 10.0, (0.0, 0.9), True, 2),
+    # preset=paper has five critic steps and equal batches.
+    "toy": Setup("toy", ("preset=paper",), (2,), 2, 0.1, (0.5, 0.9)),
+    "mnist": Setup("mnist", (), (1, 28, 28), 128, 10.0, (0.5, 0.9)),
+    "cifar10": Setup("cifar10", (), (3, 32, 32), 128, 10.0, (0.0, 0.9), True, 2),
+    "dcgan64": Setup("image64", ("MODEL.arch=dcgan",), *COLOR_64),
+    "resnet64": Setup("image64", ("MODEL.arch=resnet",), *COLOR_64),
 }
+INCEPTION = "inception"  # has no training steps, and a batch alone
 CRITIC_STEPS = 5  # in an iteration of every side
 
 
@@ -61,7 +69,7 @@ class Reference:
     """Steps of a reference side on random data; a subclass makes networks and takes the steps.
 
     Args:
-        name: "toy", "mnist" or "cifar10".
+        name: A key of SETUPS.
         batch: The critic's batch.
     """
 
@@ -128,17 +136,27 @@ def processor_name() -> str:
     return found[1] if found else platform.processor()
 
 
+def import_inception_reference() -> Any:
+    """tests/inception_reference.py, which makes random weights of the Inception."""
+    sys.path.append(str(ROOT / "tests"))
+    import inception_reference
+
+    return inception_reference
+
+
 def side_environment(side: str, **variables: str) -> Dict[str, str]:
     """The environment of one side of a comparison, which prints no warnings.
 
     Args:
-        side: "ours", "plain" or "torch". Plain Paddle runs with its own defaults: on one thread,
-            with the matrix path that its library chooses.
+        side: "onednn" or "plain" (the suite with and without oneDNN), "paddle" or "torch". Plain
+            Paddle runs with its own defaults: on one thread, with the matrix path that its
+            library chooses.
         **variables: More environment variables.
     """
     from support.processor import PROCESSOR_VARIABLES
 
+    way = {"WGANGP_ONEDNN": "0" if side in ("plain", "paddle") else "1"}
     quiet = {"GLOG_minloglevel": "3", "PYTHONWARNINGS": "ignore"}
-    environment = {**os.environ, **quiet, **variables}
-    unset = PROCESSOR_VARIABLES if side == "plain" else ()
+    environment = {**os.environ, **quiet, **way, **variables}
+    unset = PROCESSOR_VARIABLES if side == "paddle" else ()
     return {name: value for name, value in environment.items() if name not in unset}

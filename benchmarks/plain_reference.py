@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three experiments in plain Paddle, a reference for the suite's speed.
+"""The experiments in plain Paddle, a reference for the suite's speed.
 
 Networks and formulas are those of functions.py, but with Paddle's own operators in place of the
 rewrites in kernels/, and with a plain training step.
@@ -17,11 +17,21 @@ from kernels import maps
 
 # The rewrites are replaced before functions.py and networks/ import any of them by name.
 broadcast.broadcast_channels = lambda columns, like: columns.unsqueeze([2, 3])
-maps.linear = maps.conv = maps.conv_transpose = lambda x, layer: layer(x)
+maps.linear = maps.conv = lambda x, layer: layer(x)
+
+
+def conv_transpose(x, layer, crop=0):
+    y = layer(x)
+    return y[:, :, : y.shape[2] - crop, : y.shape[3] - crop]
+
+
+maps.conv_transpose = conv_transpose
 maps.conv_mean_pool = lambda x, layer: F.avg_pool2d(layer(x), 2)
 maps.upsample_conv = lambda x, layer: layer(F.interpolate(x, scale_factor=2))
 
 import functions  # noqa: E402
+from networks import dcgan  # noqa: E402
+from networks import resnet64  # noqa: E402
 
 
 class Experiment(common.Reference):
@@ -35,6 +45,8 @@ class Experiment(common.Reference):
             "toy": (functions.WganGpToyGenerator, functions.WganGpToyDiscriminator),
             "mnist": (functions.WganGpMnistGenerator, functions.WganGpMnistDiscriminator),
             "cifar10": (functions.WganGpCifar10Generator, functions.WganGpCifar10Discriminator),
+            "dcgan64": (dcgan.Dcgan64Generator, dcgan.Dcgan64Discriminator),
+            "resnet64": (resnet64.Resnet64Generator, resnet64.Resnet64Discriminator),
         }[name]
         self.generator, self.critic = make_generator(dim), make_critic(dim)
         self.real = paddle.rand([batch, *self.setup.shape])
@@ -46,7 +58,8 @@ class Experiment(common.Reference):
 
     def draw_fakes(self, count: int) -> paddle.Tensor:
         noise = paddle.randn([count, self.setup.noise_dim])
-        return self.generator.generate(noise, self.labels[:count])
+        labels = self.labels[:count] if self.setup.is_conditional else None
+        return self.generator.generate(noise, labels)
 
     def critic_step(self) -> None:
         with paddle.no_grad():

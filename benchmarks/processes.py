@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import common
+import machine
 
 CASES = {  # script, batch, generator iterations, more settings
     "toy": ("wgangp_toy.py", 256, 60, ["preset=paper"]),
@@ -39,17 +40,28 @@ def time_iteration(case: str, processes: int, folder: Path) -> float:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}")
     parser.add_argument("--repeat", type=int, default=3, help="turns")
-    repeat = parser.parse_args().repeat
+    parser.add_argument("--output", type=Path, help="write the figures into this file, as JSON")
+    options = parser.parse_args()
+    if not {*options.cases} <= {*CASES}:
+        parser.error(f"the cases are {', '.join(CASES)}.")
+    print(machine.describe_load(machine.look()))
+    watch, rows = machine.Watch(), {}
     print("| experiment, batch | one process | two processes | ratio |\n| --- | --- | --- | --- |")
-    for case, (_, batch, *_) in CASES.items():
+    for case in options.cases or CASES:
         with tempfile.TemporaryDirectory() as place:
-            rows = [
+            turns = [
                 [time_iteration(case, n, Path(place) / f"{turn}_{n}") for n in (1, 2)]
-                for turn in range(repeat)
+                for turn in range(options.repeat)
             ]
-        one, two = (statistics.median(column) for column in zip(*rows))
-        print(f"| {case}, {batch} | {one:.3f} | {two:.3f} | {one / two:.2f} |", flush=True)
+        one, two = (statistics.median(column) for column in zip(*turns))
+        rows[case] = {"batch": CASES[case][1], "one": one, "two": two}
+        print(f"| {case}, {CASES[case][1]} | {one:.3f} | {two:.3f} | {one / two:.2f} |", flush=True)
+        load = watch.stop()
+        if options.output:
+            machine.write_results(options.output, load, rows)
+    print(machine.describe_load(load))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times the suite, plain Paddle and PyTorch in one run.
+"""Times the suite and PyTorch in one run.
 
-    python benchmarks/speed.py                       # all three experiments, as configured
+    python benchmarks/speed.py                       # all experiments, as configured
     python benchmarks/speed.py cifar10:128:16        # EXPERIMENT:WIDTH:BATCH
+    python benchmarks/speed.py inception:20          # features of so many pictures at once
+    python benchmarks/speed.py --path both           # with and without oneDNN
     python benchmarks/speed.py --profile             # by operator, on one thread and on all
 
 Each side is a process of its own. They take turns, step by step, so that other work on the
-machine slows all alike. The first round is not counted. Only this program uses PyTorch:
-`make torch` installs it; without it, the program leaves that side out.
+machine slows all alike; a pause after each step lets the threads of the last side fall asleep.
+The first round is not counted. Only this program uses PyTorch: `make torch` installs it; without
+it, the program leaves that side out.
 """
 
 from __future__ import annotations
@@ -21,27 +24,41 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 from typing import Dict
 from typing import List
 from typing import Sequence
-from typing import Tuple
 
 import common
-import numpy as np
+import machine
+from operations import INCEPTION_GFLOP
+from operations import count_iteration
 
-DEFAULTS = ("toy:512:256", "mnist:64:50", "cifar10:128:16")
+DEFAULTS = (
+    *("toy:512:256", "mnist:64:50", "cifar10:128:16", "cifar10:128:64"),
+    *("dcgan64:32:16", "resnet64:32:16", "inception:20"),
+)
 STEPS = ("critic", "generator", "iteration")
-# Passes of a sample through the critic in its step. Real and fake samples pass forward, and back
-# to activations and to weights; interpolated ones forward, back, as tangents, and back to weights.
-CRITIC_PASSES = 2 * 3 + 4
+PATHS = {"onednn": ["onednn"], "plain": ["plain"], "both": ["onednn", "plain"]}
+NAMES = {
+    "onednn": "the suite",
+    "plain": "the suite without oneDNN",
+    "paddle": "plain Paddle",
+    "torch": "PyTorch",
+}
+# Seconds after a step: OpenMP's threads wait actively for 0.2 s before they sleep.
+PAUSE = 0.3
+LEAST_ROUNDS = 2
 # Plain Paddle is so slow that a few rounds are enough.
-PLAIN_ROUNDS = 2
-# Kinds of operators, each with the beginnings of their names in both frameworks
+PADDLE_ROUNDS = 2
+PRODUCT_SIZE = 2048
+# Kinds of operators, each with the beginnings of their names in the frameworks and in oneDNN
 KINDS = {
-    "convolutions": ("conv2d", "mkldnn_convolution", "convolution_backward", "_convolution"),
+    "convolutions": ("conv2d", "mkldnn_convolution", "convolution", "_convolution"),
     "matrix products": ("matmul", "mm", "addmm", "bmm"),
     "patches of small convolutions": ("unfold", "fold"),
+    "changes of layout": ("reorder",),
 }
 OTHER_KIND = "all other operators"
 # Rows of a profile below those of the kinds
@@ -54,12 +71,17 @@ class Side:
     """A worker process.
 
     Args:
-        side: "ours", "plain" or "torch".
+        side: "onednn", "plain", "paddle", "torch" or "products".
         experiment: "EXPERIMENT:WIDTH:BATCH".
+        pause: Seconds to wait after each answer.
         **variables: Environment variables.
+
+    Attributes:
+        seconds: The times of the steps that count.
+        facts: What the worker's last answer says in addition, such as its memory.
     """
 
-    def __init__(self, side: str, experiment: str, **variables: str):
+    def __init__(self, side: str, experiment: str, pause: float, **variables: str):
         worker = common.BENCHMARKS / "worker.py"
         self.process = subprocess.Popen(
             [sys.executable, str(worker), side, *experiment.split(":")],
@@ -69,26 +91,34 @@ class Side:
             text=True,
             env=common.side_environment(side, **variables),
         )
+        self.side, self.pause = side, pause
         self.seconds: Dict[str, List[float]] = {}
-        self.memory = ""
+        self.facts: Dict[str, Any] = {}
 
     def ask(self, command: str) -> Dict[str, Any]:
-        """Sends a command to the worker; returns its answer."""
+        """Sends a command to the worker; returns its answer after a pause."""
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(f"{command}\n")
             self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith("{"):
+                time.sleep(self.pause)
                 return json.loads(line)
         command_line = " ".join(self.process.args)
         raise SystemExit(f"{command_line} ended without an answer: run it by hand.")
 
     def time(self, step: str, is_counted: bool) -> None:
         """Lets the worker take a step, and keeps its time if it is counted."""
-        answer = self.ask(step)
+        self.facts = self.ask(step)
+        if self.side == "onednn" and not self.facts["onednn"]:
+            sys.exit("oneDNN is not used here; the log of a training says why. Try --path=plain.")
+        seconds = self.facts.pop("seconds")
         if is_counted:
-            self.seconds.setdefault(step, []).append(answer["seconds"])
-            self.memory = f"{answer['peak_gib']:.2f} ({answer['imports_gib']:.2f})"
+            self.seconds.setdefault(step, []).append(seconds)
+
+    def summarise(self) -> Dict[str, Any]:
+        """Statistics of each step's times, and the facts."""
+        return {**{step: sum_up(times) for step, times in self.seconds.items()}, **self.facts}
 
     def close(self) -> None:
         """Ends the worker."""
@@ -96,85 +126,93 @@ class Side:
         self.process.wait()
 
 
-def has_torch() -> bool:
-    """Whether PyTorch is installed."""
-    return importlib.util.find_spec("torch") is not None
+def sum_up(numbers: Sequence[float]) -> Dict[str, float]:
+    """The median, the least and the largest number."""
+    return {
+        "median": statistics.median(numbers),
+        "least": min(numbers),
+        "most": max(numbers),
+    }
 
 
-def measure_matmul_rate() -> float:
-    """The machine's GFLOP/s in NumPy's matrix product, an upper bound of any step's rate."""
-    left, right = (np.ones((2048, 2048), "float32") for _ in range(2))
-    start = time.perf_counter()
-    left @ right
-    return 2 * 2048**3 / 1e9 / (time.perf_counter() - start)
+def choose_sides(experiment: str, path: str, with_paddle: bool) -> List[str]:
+    """The sides of a comparison; those whose packages are missing are left out."""
+    needed = ["torch"]
+    if experiment.startswith(common.INCEPTION):
+        needed, with_paddle = ["torch", "torch_fidelity"], False
+    has_torch = all(importlib.util.find_spec(name) for name in needed)
+    return [*PATHS[path], *["paddle"] * with_paddle, *["torch"] * has_torch]
 
 
-def count_operations(experiment: str, width: int) -> Tuple[float, float]:
-    """GFLOP of a sample's forward pass through our generator and through our critic."""
-    w = width
-    if experiment == "toy":
-        hidden = 2 * w * w
-        return 2 * (2 * w + hidden + 2 * w) / 1e9, 2 * (2 * w + hidden + w) / 1e9
-    if experiment == "mnist":
-        generator = 128 * 64 * w + 25 * (8 * w * w * 16 + 2 * w * w * 49 + w * 196)
-        critic = 25 * (w * 196 + 2 * w * w * 49 + 8 * w * w * 16) + 64 * w
-        return 2 * generator / 1e9, 2 * critic / 1e9
-    generator = 128 * 16 * w + 27 * w * 1024
-    for size in (8, 16, 32):
-        # The merged convolution sees the smaller picture; the shortcut does, too.
-        generator += w * w * size**2 * (16 / 4 + 9 + 1 / 4)
-    critic = w * 1024 * 27 + w * w * 256 * 16 + 3 * w * 256
-    critic += w * w * (256 * 9 + 64 * 16 + 64) + 4 * w * w * 64 * 9 + 11 * w
-    return 2 * generator / 1e9, 2 * critic / 1e9
+def compare(
+    experiment: str, names: Sequence[str], products: Side, options: argparse.Namespace
+) -> Dict[str, Any]:
+    """Times the steps of all sides in turns; returns the figures of a row of the results.
 
-
-def count_iteration(experiment: str, width: int, batch: int) -> float:
-    """GFLOP of an iteration: the critic's steps and one of the generator."""
-    generator, critic = count_operations(experiment, width)
-    factor = common.SETUPS[experiment].generator_batch_factor
-    work = common.CRITIC_STEPS * batch * (generator + CRITIC_PASSES * critic)
-    return work + factor * batch * (3 * generator + 2 * critic)
-
-
-def compare(experiment: str, repeat: int, with_plain: bool) -> None:
-    """Times the steps of all sides in turns and prints a table."""
-    names = ["ours"] + ["plain"] * with_plain + ["torch"] * has_torch()
-    sides = {side: Side(side, experiment) for side in names}
-    rates = []
-    for turn in range(repeat + 1):
-        for step in STEPS:
+    Args:
+        experiment: "EXPERIMENT:WIDTH:BATCH".
+        names: The sides.
+        products: The side that multiplies matrices.
+        options: The command line's.
+    """
+    name, *numbers = experiment.split(":")
+    steps = ("features",) if name == common.INCEPTION else STEPS
+    sides = {side: Side(side, experiment, options.pause) for side in names}
+    products.seconds = {}
+    turn, begin = 0, time.monotonic()
+    while turn <= min(options.repeat, LEAST_ROUNDS) or (
+        turn <= options.repeat and time.monotonic() - begin < options.seconds
+    ):
+        for step in steps:
             for side, worker in sides.items():
-                if side != "plain" or turn <= PLAIN_ROUNDS:
+                if side != "paddle" or turn <= PADDLE_ROUNDS:
                     worker.time(step, turn > 0)
-        rates.append(measure_matmul_rate())
+        for library in ("numpy", "onednn"):
+            products.time(library, turn > 0)
+        turn += 1
     for worker in sides.values():
         worker.close()
-    print_comparison(experiment, sides, rates)
+    if name == common.INCEPTION:  # the time of one picture
+        for worker in sides.values():
+            worker.seconds = {"features": [s / int(numbers[0]) for s in worker.seconds["features"]]}
+        work = INCEPTION_GFLOP
+    else:
+        work = count_iteration(name, *map(int, numbers))
+    work_of_product = 2 * PRODUCT_SIZE**3 / 1e9
+    return {
+        "rounds": turn - 1,
+        "gflop": work,
+        "sides": {side: worker.summarise() for side, worker in sides.items()},
+        "gflop_per_second": {
+            library: sum_up([work_of_product / seconds for seconds in times])
+            for library, times in products.seconds.items()
+        },
+    }
 
 
-def print_comparison(experiment: str, sides: Dict[str, Side], rates: Sequence[float]) -> None:
-    """Prints times, memory, and the rate of our iteration next to that of matrix products."""
-    name, width, batch = experiment.split(":")
-    print(f"\n{name}, width {width}, critic's batch {batch}")
-    print(f"{'':10}{'side':8}{'median s':>10}{'least':>10}{'most':>10}{'ours is':>14}")
-    for step in STEPS:
-        base = statistics.median(sides["ours"].seconds[step])
-        for side, worker in sides.items():
-            seconds = worker.seconds[step]
-            median = statistics.median(seconds)
-            ratio = "" if side == "ours" else f"{median / base:.2f} x as fast"
-            print(
-                f"{step:10}{side:8}{median:10.4f}{min(seconds):10.4f}{max(seconds):10.4f}{ratio:>16}"
-            )
-    memory = ", ".join(f"{side} {worker.memory}" for side, worker in sides.items())
-    print(f"peak memory, GiB (after the imports): {memory}")
-    work = count_iteration(name, int(width), int(batch))
-    rate = work / statistics.median(sides["ours"].seconds["iteration"])
-    limit = statistics.median(rates)
-    print(
-        f"an iteration is {work:.1f} GFLOP (ours): {rate:.0f} GFLOP/s, {100 * rate / limit:.0f}% "
-        f"of a matrix product's {limit:.0f} (least {min(rates):.0f}, most {max(rates):.0f})"
-    )
+def print_row(experiment: str, row: Dict[str, Any]) -> None:
+    """Prints times, memory, and the rate of the suite next to that of matrix products."""
+    print(f"\n{experiment} ({row['rounds']} rounds)")
+    print(f"{'':11}{'side':25}{'median s':>10}{'least':>10}{'most':>10}{'the suite is':>18}")
+    sides = row["sides"]
+    ours, *_ = sides.values()
+    steps = [step for step in (*STEPS, "features") if step in ours]
+    for step in steps:
+        for side, figures in sides.items():
+            median, least, most = figures[step].values()
+            ratio = f"{median / ours[step]['median']:.2f} x as fast" if figures is not ours else ""
+            times = f"{median:10.4f}{least:10.4f}{most:10.4f}"
+            print(f"{step:11}{NAMES[side]:25}{times}{ratio:>18}")
+    for side, figures in sides.items():
+        beyond = figures["peak_gib"] - figures["imports_gib"]
+        whole = figures["peak_gib"]
+        print(f"peak memory beyond the imports, GiB: {NAMES[side]} {beyond:.2f} (of {whole:.2f})")
+    rate = row["gflop"] / ours[steps[-1]]["median"]
+    print(f"{row['gflop']:.1f} GFLOP, as the suite computes: {rate:.0f} GFLOP/s")
+    for library, limit in row["gflop_per_second"].items():
+        median, least, most = limit.values()
+        spread = f"{median:.0f} (least {least:.0f}, most {most:.0f})"
+        print(f"{100 * rate / median:.0f}% of a matrix product by {library}: {spread}")
 
 
 def sum_by_kind(operators: Dict[str, float]) -> Dict[str, float]:
@@ -186,33 +224,33 @@ def sum_by_kind(operators: Dict[str, float]) -> Dict[str, float]:
     return sums
 
 
-def profile(experiment: str, repeat: int) -> None:
+def profile(experiment: str, names: Sequence[str], options: argparse.Namespace) -> None:
     """Prints seconds of an iteration by kind of operator, on one thread and on all."""
-    names = ["ours"] + ["torch"] * has_torch()
     count = str(common.count_cores())
     sides = {
-        (side, threads): Side(side, experiment, **dict.fromkeys(THREADS, number))
+        (side, threads): Side(side, experiment, options.pause, **dict.fromkeys(THREADS, number))
         for side in names
         for threads, number in (("one", "1"), ("all", count))
     }
+    step = "features" if experiment.startswith(common.INCEPTION) else "iteration"
     rows = {side: [] for side in sides}
-    for turn in range(repeat + 1):
+    for turn in range(options.repeat + 1):
         for side, worker in sides.items():
-            worker.time("iteration", turn > 0)
+            worker.time(step, turn > 0)
             if turn > 0:
                 answer = worker.ask("profile")
                 rows[side].append(
                     {
                         **sum_by_kind(answer["operators"]),
                         PROFILED: answer["seconds"],
-                        WHOLE: worker.seconds["iteration"][-1],
+                        WHOLE: worker.seconds[step][-1],
                     }
                 )
     for worker in sides.values():
         worker.close()
     print(f"\n{experiment.replace(':', ', ')}: median seconds of an iteration")
     for side in names:
-        print(f"| {side} | one thread | {count} threads | one / {count} |")
+        print(f"| {NAMES[side]} | one thread | {count} threads | one / {count} |")
         print("| --- | --- | --- | --- |")
         for row in rows[side, "one"][0]:
             one, all_ = (
@@ -223,21 +261,61 @@ def profile(experiment: str, repeat: int) -> None:
                 print(f"| {row} | {one:.4f} | {all_:.4f} | {one / all_:.2f} |")
 
 
-def main() -> None:
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("experiments", nargs="*", help="EXPERIMENT:WIDTH:BATCH")
-    parser.add_argument("--repeat", type=int, default=7, help="rounds that count")
-    parser.add_argument("--no-plain", action="store_true", help="leave plain Paddle out")
+    parser.add_argument("experiments", nargs="*", help="EXPERIMENT:WIDTH:BATCH, or inception:BATCH")
+    parser.add_argument("--repeat", type=int, default=7, help="largest number of rounds that count")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60,
+        help=f"after so many, an experiment gets no more than {LEAST_ROUNDS} rounds",
+    )
+    parser.add_argument("--pause", type=float, default=PAUSE, help="seconds between two steps")
+    parser.add_argument("--path", choices=PATHS, default="onednn", help="the suite's ways to time")
+    parser.add_argument(
+        "--with-plain-paddle", action="store_true", help="add plain Paddle, which takes minutes"
+    )
+    parser.add_argument("--output", type=Path, help="write the figures into this file, as JSON")
     parser.add_argument("--profile", action="store_true", help="times by kind of operator instead")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
+    options.experiments = options.experiments or DEFAULTS
+    known = rf"({'|'.join(common.SETUPS)}):[1-9]\d*:[1-9]\d*|{common.INCEPTION}:[1-9]\d*"
     for experiment in options.experiments:
-        if not re.fullmatch(r"(toy|mnist|cifar10):\d+:\d+", experiment):
+        if not re.fullmatch(known, experiment):
             parser.error(f"{experiment!r} is not EXPERIMENT:WIDTH:BATCH, such as {DEFAULTS[0]}.")
-    for experiment in options.experiments or DEFAULTS:
-        if options.profile:
-            profile(experiment, options.repeat)
-        else:
-            compare(experiment, options.repeat, not options.no_plain)
+    if options.repeat < 1:
+        parser.error("--repeat must be at least 1.")
+    return options
+
+
+def compare_all(options: argparse.Namespace) -> None:
+    """Compares the sides in all experiments; what is finished is written even if a side fails."""
+    watch, rows = machine.Watch(), {}
+    products = Side("products", f"products:{PRODUCT_SIZE}", options.pause)
+    try:
+        for experiment in options.experiments:
+            names = choose_sides(experiment, options.path, options.with_plain_paddle)
+            rows[experiment] = compare(experiment, names, products, options)
+            print_row(experiment, rows[experiment])
+            sys.stdout.flush()
+    finally:
+        products.close()
+        load = watch.stop()
+        if options.output and rows:
+            machine.write_results(options.output, load, rows)
+    print(f"\n{machine.describe_load(load)}")
+
+
+def main() -> None:
+    options = parse(sys.argv[1:])
+    print(machine.describe_load(machine.look()), flush=True)
+    if not options.profile:
+        compare_all(options)
+        return
+    for experiment in options.experiments:
+        profile(experiment, choose_sides(experiment, options.path, False), options)
 
 
 if __name__ == "__main__":

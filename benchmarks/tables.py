@@ -22,6 +22,7 @@ from typing import Optional
 from typing import Sequence
 
 import common
+import speed_tables
 from groups import GROUPS
 from groups import OBJECTIVES
 from groups import TOY_SETS
@@ -274,11 +275,20 @@ TABLES: Dict[str, Callable[..., Lines]] = {
     "objectives_mnist": lambda rows: objectives_table(rows, MNIST_FORMATS),
     "fuzz": fuzz_table,
     "stress": stress_table,
+    "speed": speed_tables.speed_table,
+    "speed_steps": speed_tables.speed_steps_table,
+    "speed_machine": speed_tables.speed_machine_table,
+    "processes": speed_tables.processes_table,
 }
 # Commands that make a file of results which `make results` does not make
-MAKERS = {"fuzz": "`make fuzz`", "stress": "`make stress`"}
+MAKERS = {name: f"`make {name}`" for name in ("fuzz", "stress")}
+MAKERS.update(dict.fromkeys(("speed", "processes"), "`make bench`"))
 # Files of results that a table is made from, where it is not the one of the same name
-SOURCES = {"headline": ("toy", "mnist", "emoji")}
+SOURCES = {
+    "headline": ("toy", "mnist", "emoji"),
+    "speed_steps": ("speed",),
+    "speed_machine": ("speed",),
+}
 
 
 CHINESE = {
@@ -340,6 +350,37 @@ CHINESE = {
     "exported weights": "导出的权重",
     "pictures in a zip": "zip 中的图片",
     "pictures in a tar.gz": "tar.gz 中的图片",
+    "toy": "玩具数据",
+    "64x64, DCGAN": "64x64，DCGAN",
+    "64x64, residual": "64x64，残差网络",
+    "Inception features, a picture": "Inception 特征，每张图片",
+    "width": "宽度",
+    "batch": "批大小",
+    "step": "更新",
+    "critic": "评判器",
+    "generator": "生成器",
+    "the suite, s": "本项目（秒）",
+    "without oneDNN, s": "不用 oneDNN（秒）",
+    "PyTorch, s": "PyTorch（秒）",
+    "PyTorch / the suite": "PyTorch / 本项目",
+    "the suite, GiB": "本项目（GiB）",
+    "PyTorch, GiB": "PyTorch（GiB）",
+    "GFLOP/s": "GFLOP/s",
+    "share of a product's": "占矩阵乘法的比例",
+    "property": "项目",
+    "value": "值",
+    "processor": "处理器",
+    "cores": "核数",
+    "threads": "线程数",
+    "versions": "版本",
+    "date": "日期",
+    "load average before": "测量前的平均负载",
+    "cores that others used": "其他程序占用的核数",
+    "GFLOP/s of NumPy's product": "NumPy 矩阵乘法的 GFLOP/s",
+    "GFLOP/s of oneDNN's product": "oneDNN 矩阵乘法的 GFLOP/s",
+    "one process, s": "一个进程（秒）",
+    "two processes, s": "两个进程（秒）",
+    "one / two": "一个 / 两个",
 }
 
 

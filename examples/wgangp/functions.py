@@ -128,10 +128,10 @@ class WganGpMnistGenerator(Generator):
         self.deconv_3 = make_conv_transpose(dim, 1, 5)
 
     def generate(self, noise, labels=None):
-        h = F.relu(self.linear(noise)).reshape([-1, 4 * self.dim, 4, 4])
-        h = F.relu(maps.conv_transpose(h, self.deconv_1))[:, :, :7, :7]
-        h = F.relu(maps.conv_transpose(h, self.deconv_2))
-        return F.sigmoid(maps.conv_transpose(h, self.deconv_3))
+        h = F.relu(maps.linear(noise, self.linear)).reshape([-1, 4 * self.dim, 4, 4])
+        h = maps.relu(maps.conv_transpose(h, self.deconv_1, crop=1))
+        h = maps.relu(maps.conv_transpose(h, self.deconv_2))
+        return F.sigmoid(maps.leave(maps.conv_transpose(h, self.deconv_3)))
 
 
 class WganGpMnistDiscriminator(Critic):
@@ -156,8 +156,7 @@ class WganGpMnistDiscriminator(Critic):
         h = maps.relu(maps.conv(samples, self.conv_1), 0.2)
         h = maps.relu(self.norm_2(maps.conv(h, self.conv_2)), 0.2)
         h = maps.relu(self.norm_3(maps.conv(h, self.conv_3)), 0.2)
-        # Paddle's flatten has no second derivative; reshape has one.
-        return maps.linear(h.reshape([len(h), -1]), self.linear).squeeze(1), None
+        return maps.linear(maps.flatten(h), self.linear).squeeze(1), None
 
 
 # --8<-- [end:mnist_networks]
@@ -199,7 +198,10 @@ class ResidualBlock(nn.Layer):
         self.apply_conv_2 = maps.conv_mean_pool if resample == "down" else maps.conv
         self.apply_shortcut = self.apply_conv_1 if resample == "up" else self.apply_conv_2
 
-    def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
+    def forward(
+        self, x: maps.AnyPictures, labels: Optional[paddle.Tensor] = None
+    ) -> maps.AnyPictures:
+        x = maps.enter(x)
         h = self.apply_conv_1(maps.relu(self.norm_1(x, labels)), self.conv_1)
         h = self.apply_conv_2(maps.relu(self.norm_2(h, labels)), self.conv_2)
         if self.conv_shortcut is None:
@@ -220,9 +222,10 @@ class FirstCriticBlock(nn.Layer):
         self.conv_2 = make_conv(n_out, n_out, 3)
         self.conv_shortcut = make_conv(3, n_out, 1, he=False)
 
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+    def forward(self, x: maps.AnyPictures) -> maps.AnyPictures:
+        x = maps.enter(x)
         h = maps.conv_mean_pool(maps.relu(maps.conv(x, self.conv_1)), self.conv_2)
-        return maps.conv(F.avg_pool2d(x, 2), self.conv_shortcut) + h
+        return maps.conv(maps.mean_pool(x), self.conv_shortcut) + h
 
 
 # --8<-- [end:residual_block]
@@ -254,10 +257,10 @@ class WganGpCifar10Generator(Generator):
         self.conv = make_conv(dim, 3, 3, he=False)
 
     def generate(self, noise, labels=None):
-        h = self.linear(noise).reshape([-1, self.dim, 4, 4])
+        h = maps.enter(maps.linear(noise, self.linear).reshape([-1, self.dim, 4, 4]))
         for block in self.blocks:
             h = block(h, labels)
-        return F.tanh(maps.conv(F.relu(self.norm(h)), self.conv))
+        return F.tanh(maps.leave(maps.conv(maps.relu(self.norm(h)), self.conv)))
 
 
 class WganGpCifar10Discriminator(Critic):
@@ -287,7 +290,7 @@ class WganGpCifar10Discriminator(Critic):
         h = self.first(samples)
         for block in self.blocks:
             h = block(h)
-        h = maps.relu(h).mean([2, 3])
+        h = maps.mean(maps.relu(h))
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
         return maps.linear(h, self.linear).squeeze(1), logits
 

@@ -12,6 +12,7 @@ import functions
 import wgangp_cifar10
 import wgangp_toy
 from data import synthetic
+from kernels import availability
 from kernels import maps
 
 
@@ -85,7 +86,7 @@ def generator_objective(generator, critic, data):
     return loss
 
 
-def test_every_step_uses_the_gradients_of_a_clean_computation(run):
+def test_every_step_uses_the_gradients_of_a_clean_computation(run, monkeypatch):
     """Plain Paddle computes them from the same weights and batches; phases share nothing."""
     critic, generator = run.critic.network, run.generator.network
     logged, weights = [], []
@@ -102,6 +103,7 @@ def test_every_step_uses_the_gradients_of_a_clean_computation(run):
     for _ in range(2):
         run.step()
     assert len(logged) == 12
+    monkeypatch.setattr(availability, "is_available", lambda: False)  # Paddle's operators from here
 
     # An iteration has five steps of the critic and one of the generator.
     for number, (critic_state, generator_state) in enumerate(weights):
@@ -126,7 +128,8 @@ def test_every_step_uses_the_gradients_of_a_clean_computation(run):
             found = logged[number][name]
             assert (expected is None) == (found is None), name
             if expected is not None:
-                scale = np.abs(expected).max() + 1e-6
+                # A bias before batch normalisation has gradient 0, but for rounding.
+                scale = np.abs(expected).max() + 1e-4
                 np.testing.assert_allclose(found / scale, expected / scale, atol=2e-3, err_msg=name)
 
 

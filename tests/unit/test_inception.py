@@ -221,6 +221,7 @@ def test_inception_evaluates_in_training_and_in_mode_eval(inception_weights, run
             "network": "Inception, other weights",
             "sha256": checksum,
             "reference": "12 training pictures",
+            "labels": "uniform",
         }
         assert f"Inception, other weights ({checksum[:12]})" in done.stdout
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps against their plain formulas, and the first-order penalty against double backward."""
+"""Maps against their plain formulas, and the first-order penalty against double backward.
+
+In float64 the maps are Paddle's own operators. `test_fast_path` compares oneDNN with these.
+"""
 
 import numpy as np
 import paddle
@@ -11,6 +14,7 @@ from plain import randomise
 
 import functions
 from kernels import maps
+from kernels import plain
 from kernels.broadcast import add_bias
 from kernels.broadcast import broadcast_channels
 from kernels.first_order import first_order_penalty
@@ -51,8 +55,8 @@ def values_and_gradients(function, layer, shape):
 
 
 def assert_alike(results, expected):
-    for value, plain in zip(results, expected):
-        np.testing.assert_allclose(value, plain, rtol=1e-10, atol=1e-12)
+    for value, other in zip(results, expected):
+        np.testing.assert_allclose(value, other, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -92,11 +96,11 @@ def test_small_convolutions_are_matrix_products(name, shape, float64, monkeypatc
         values_and_gradients(fast, layer, shape)
     with maps.twice_differentiable():
         assert_alike(values_and_gradients(fast, layer, shape), expected)
-    monkeypatch.setattr(maps, "MAX_UNFOLDED_PIXELS", 5)
+    monkeypatch.setattr(plain, "MAX_UNFOLDED_PIXELS", 5)
     assert_alike(values_and_gradients(fast, layer, shape), expected)
 
 
-def test_convolutions_of_7x7_pixels_unfold_and_those_of_8x8_do_not(monkeypatch):
+def test_convolutions_of_7x7_pixels_unfold_and_those_of_8x8_do_not(float64, monkeypatch):
     sizes, unfold = [], F.unfold
 
     def watched(x, *arguments):
@@ -232,10 +236,10 @@ def test_first_order_penalty_is_that_of_double_backward(case, penalty, float64):
     np.testing.assert_allclose(norm, norm_2, rtol=1e-10)
     assert term == pytest.approx(term_2, rel=1e-10) and term > 1e-6
     moved = set()
-    for (name, _), gradient, plain in zip(critic.named_parameters(), gradients, expected):
+    for (name, _), gradient, other in zip(critic.named_parameters(), gradients, expected):
         # Paddle's leaky ReLU has its slope in float32.
-        scale = np.abs(plain).max()
-        np.testing.assert_allclose(gradient, plain, rtol=1e-6, atol=1e-6 * scale + 1e-12)
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(gradient, other, rtol=1e-6, atol=1e-6 * scale + 1e-12)
         if scale > 0:
             moved.add(name)
     # All weights have a part in the slope, except those of the class head.

@@ -9,6 +9,7 @@ from typing import Tuple
 import paddle
 from paddle import nn
 
+from kernels.autograd import input_gradients
 from kernels.tape import Tape
 from support.errors import UserError
 
@@ -55,7 +56,8 @@ def first_order_penalty(
     with tape.recording():
         values, _ = critic.score(samples)
     # Values do not depend on the map of a class head, so it has no gradient.
-    slope, *gradients = paddle.grad(values.sum(), [samples, *tape.outputs], allow_unused=True)
+    with input_gradients():
+        slope, *gradients = paddle.grad(values.sum(), [samples, *tape.outputs], allow_unused=True)
     norm = length(slope)
     if check:
         _check(critic, tape, slope, norm)
@@ -66,9 +68,7 @@ def first_order_penalty(
     with tape.replaying():
         critic.score(slope * factor.reshape([-1] + [1] * (slope.ndim - 1)))
     derivative = sum(
-        (tangent * gradient).sum()
-        for tangent, gradient in zip(tape.tangents, gradients)
-        if gradient is not None
+        term(gradient) for term, gradient in zip(tape.terms, gradients) if gradient is not None
     )
     # The penalty's value, with the gradient of `derivative`.
     return norm.detach(), term.detach() + derivative - derivative.detach()

@@ -1,43 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
 """The linear maps and ReLUs of networks, in exact rewrites that run faster.
 
-Makers of layers are in `networks.layers`; the functions here apply a layer to its input.
+Makers of layers are in `networks.layers`; the functions here apply a layer to its input. On a CPU
+they use oneDNN (`kernels.availability` says when). Pictures then stay in a layout that suits it
+(`kernels.hwnc`) from the first map to `leave`, `mean` or `flatten`. Elsewhere the functions use
+Paddle's own operators.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from typing import Callable
 from typing import Iterator
+from typing import List
 from typing import Sequence
+from typing import Tuple
 from typing import Union
 
-import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from kernels import availability
+from kernels import hwnc
+from kernels import onednn
+from kernels import plain
+from kernels import resampling
 from kernels import tape
+from kernels.autograd import ConvolutionMap
+from kernels.autograd import input_gradients
 from kernels.broadcast import add_bias
 from kernels.broadcast import is_on_cpu
+from kernels.convolutions import Padding
+from kernels.elementwise import Pool
+from kernels.hwnc import Pictures
+
+# A 3x3 convolution of stride 1 and a resampling in one
+POOLING = ConvolutionMap(2, ((1, 1), (1, 1)), resampling="pool")
+UPSAMPLING = ConvolutionMap(2, ((1, 1), (1, 1)), True, "upsample")
+
+AnyPictures = Union[paddle.Tensor, Pictures]  # [N, C, H, W]
 
 _is_differentiated_twice = False
-# A convolution of up to that many pixels (height times width of its output) unfolds its input into
-# patches. The patches of larger pictures, nine times their size or more, cost what they gain.
-MAX_UNFOLDED_PIXELS = 49
 
 
 @contextlib.contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Makes the maps inside use only operators that have second derivatives in Paddle."""
+    """For the gradient of a network in its input, which is differentiated again.
+
+    The maps inside use only operators that have second derivatives, and backward passes inside
+    leave out weights (see `kernels.autograd.input_gradients`).
+    """
     global _is_differentiated_twice
     before, _is_differentiated_twice = _is_differentiated_twice, True
     try:
-        yield
+        with input_gradients():
+            yield
     finally:
         _is_differentiated_twice = before
+
+
+def is_differentiated_twice() -> bool:
+    """Whether the passes that run need second derivatives."""
+    return _is_differentiated_twice
+
+
+def _is_fast(x: AnyPictures) -> bool:
+    """Whether oneDNN serves a map of x."""
+    if isinstance(x, Pictures):
+        return True
+    return is_on_cpu(x) and x.dtype == paddle.float32 and len(x) > 0 and availability.is_available()
+
+
+def enter(x: AnyPictures) -> AnyPictures:
+    """Lays pictures out as the maps want them, where oneDNN computes the maps."""
+    return hwnc.enter(x) if not isinstance(x, Pictures) and _is_fast(x) else x
+
+
+def leave(x: AnyPictures) -> paddle.Tensor:
+    """Returns pictures as a tensor [N, C, H, W]."""
+    return hwnc.leave(x) if isinstance(x, Pictures) else x
+
+
+def flatten(x: AnyPictures) -> paddle.Tensor:
+    """Flattens pictures to [N, C * H * W]."""
+    # Paddle's flatten has no second derivative; reshape has one.
+    return leave(x).reshape([len(x), -1])
+
+
+def mean(x: AnyPictures) -> paddle.Tensor:
+    """The mean over a picture's pixels, [N, C]."""
+    return hwnc.mean(x) if isinstance(x, Pictures) else x.mean([2, 3])
 
 
 def _apply(
@@ -47,162 +101,209 @@ def _apply(
     bias: paddle.Tensor,
 ) -> paddle.Tensor:
     """Computes `function(x, weight) + bias`, through the current tape if there is one."""
-    if tape.current is None:
+    current = tape.current
+    if current is None:
         return add_bias(function(x, weight), bias)
-    return tape.current.linear_map(function, x, weight, bias)
+    if current.is_replaying:
+        # Detached from the maps before it: each map has its own product with its own gradient.
+        tangent = function(x.detach(), weight)
+        current.terms.append(lambda gradient: (tangent * gradient).sum())
+        return tangent
+    output = function(x, weight)
+    current.add_map(output, weight, bias)
+    return add_bias(output, bias)
 
 
-def _unfolds(x: paddle.Tensor, weight: paddle.Tensor, pixels: int) -> bool:
-    """Whether a convolution of so many pixels is computed from patches of its input."""
-    if weight.shape[2] == 1 or _is_differentiated_twice or not is_on_cpu(x):
-        return False
-    return pixels <= MAX_UNFOLDED_PIXELS
-
-
-def _convolve(
-    x: paddle.Tensor, weight: paddle.Tensor, stride: int, padding: Union[int, str]
-) -> paddle.Tensor:
-    """Computes `F.conv2d(x, weight, None, stride, padding)`.
-
-    On a CPU a small one is a batch of matrix products. Paddle's own operator multiplies one
-    picture at a time, so that its threads wait for each other.
-    """
-    size, around, out = weight.shape[2], [], []
-    for length in x.shape[2:]:
-        if padding == "SAME":  # TensorFlow's rule
-            lacking = max((-(-length // stride) - 1) * stride + size - length, 0)
-            around.append((lacking // 2, lacking - lacking // 2))
-        else:
-            around.append((padding, padding))
-        out.append((length + sum(around[-1]) - size) // stride + 1)
-    if not _unfolds(x, weight, math.prod(out)):
-        return F.conv2d(x, weight, None, stride, padding)
-    (top, bottom), (left, right) = around
-    patches = F.unfold(x, size, stride, [top, left, bottom, right])
-    return (weight.reshape([len(weight), -1]) @ patches).reshape([len(x), -1, *out])
-
-
-def _convolve_transposed(
-    x: paddle.Tensor, weight: paddle.Tensor, padding: Sequence[int]
-) -> paddle.Tensor:
-    """Computes `F.conv2d_transpose` of stride 2 in the way of `_convolve`.
+def _apply_fast(
+    compute: Callable[[paddle.Tensor, paddle.Tensor], AnyPictures],
+    compute_tangent: Callable[[], Tuple[AnyPictures, Callable]],
+    weight: paddle.Tensor,
+    bias: paddle.Tensor,
+) -> AnyPictures:
+    """`_apply` by a map of `kernels.hwnc`.
 
     Args:
-        x: Pictures, [N, C, H, W].
-        weight: The kernel, [C, D, size, size].
-        padding: Pixels that are cut off: top, bottom, left, right.
+        compute: The map, a function of weight and bias.
+        compute_tangent: Returns the map of a tangent, and the term for the tape.
+        weight: The layer's weight.
+        bias: The layer's bias.
     """
-    if not _unfolds(x, weight, math.prod(x.shape[2:])):
-        return F.conv2d_transpose(x, weight, None, 2, list(padding))
-    size = weight.shape[2]
-    top, bottom, left, right = padding
-    height, width = (2 * length - 2 + size for length in x.shape[2:])
-    flat = weight.reshape([len(weight), -1])
-    patches = paddle.matmul(flat, x.reshape([*x.shape[:2], -1]), transpose_x=True)
-    # F.fold cuts the same off at all sides, so the slice below does it.
-    whole = F.fold(patches, [height, width], size, 2)
-    return whole[:, :, top : height - bottom, left : width - right]
+    current = tape.current
+    if current is None:
+        return compute(weight, bias)
+    if current.is_replaying:
+        tangent, term = compute_tangent()
+        current.terms.append(term)
+        return tangent
+    output = compute(weight, bias)
+    current.add_map(output.pixels if isinstance(output, Pictures) else output, weight, bias)
+    return output
+
+
+def _apply_convolution(
+    x: AnyPictures, weight: paddle.Tensor, bias: paddle.Tensor, spec: ConvolutionMap
+) -> AnyPictures:
+    """Applies a weight and a bias by a map."""
+    if not _is_fast(x):
+        return _apply(functools.partial(_convolve_plainly, spec), x, weight, bias)
+    x = enter(x)
+    return _apply_fast(
+        lambda weight, bias: hwnc.convolve(x, weight, bias, spec),
+        lambda: hwnc.convolve_tangent(x, weight, spec),
+        weight,
+        bias,
+    )
+
+
+def _convolve_plainly(
+    spec: ConvolutionMap, x: paddle.Tensor, weight: paddle.Tensor
+) -> paddle.Tensor:
+    """Applies a weight by Paddle's own operators."""
+    if spec.resampling == "upsample":
+        weight = weight.transpose([1, 0, 2, 3])
+    if spec.resampling is not None:
+        weight = resampling.fold(weight, spec.resampling)
+    if spec.is_transposed:
+        return plain.convolve_transposed(x, weight, spec.padding, _is_differentiated_twice)
+    return plain.convolve(x, weight, spec.stride, spec.padding, _is_differentiated_twice)
 
 
 def linear(x: paddle.Tensor, layer: nn.Linear) -> paddle.Tensor:
     """Computes `layer(x)`."""
-    return _apply(paddle.matmul, x, layer.weight, layer.bias)
+    weight, bias = layer.weight, layer.bias
+    if x.ndim != 2 or not _is_fast(x):
+        return _apply(paddle.matmul, x, weight, bias)
+    return _apply_fast(
+        lambda weight, bias: hwnc.multiply(x, weight, bias),
+        lambda: hwnc.multiply_tangent(x, weight),
+        weight,
+        bias,
+    )
 
 
-def conv(x: paddle.Tensor, layer: nn.Conv2D) -> paddle.Tensor:
+def _pad(shape: List[int], layer: nn.Conv2D) -> Padding:
+    """A layer's padding as numbers of rows and columns."""
+    if layer._padding != "SAME":
+        both = layer._padding if isinstance(layer._padding, (list, tuple)) else [layer._padding] * 2
+        return tuple((number, number) for number in both)
+    around = []
+    for length, size, stride in zip(shape[2:], layer.weight.shape[2:], layer._stride):
+        # TensorFlow's rule: the larger half of what is lacking lies behind.
+        lacking = max((-(-length // stride) - 1) * stride + size - length, 0)
+        around.append((lacking // 2, lacking - lacking // 2))
+    return tuple(around)
+
+
+def conv(x: AnyPictures, layer: nn.Conv2D) -> AnyPictures:
     """Computes `layer(x)`."""
-
-    def function(x, weight):
-        return _convolve(x, weight, layer._stride[0], layer._padding)
-
-    return _apply(function, x, layer.weight, layer.bias)
+    return convolve(x, layer.weight, layer.bias, layer._stride[0], _pad(x.shape, layer))
 
 
-def conv_transpose(x: paddle.Tensor, layer: nn.Conv2DTranspose) -> paddle.Tensor:
-    """Computes `layer(x)` of a layer of stride 2 (`networks.layers.make_conv_transpose`)."""
-
-    def function(x, weight):
-        return _convolve_transposed(x, weight, layer._padding)
-
-    return _apply(function, x, layer.weight, layer.bias)
+def convolve(
+    x: AnyPictures, weight: paddle.Tensor, bias: paddle.Tensor, stride: int, padding: Padding
+) -> AnyPictures:
+    """Computes `F.conv2d`; the padding is (top, bottom), (left, right)."""
+    return _apply_convolution(x, weight, bias, ConvolutionMap(stride, padding))
 
 
-def conv_mean_pool(x: paddle.Tensor, layer: nn.Conv2D) -> paddle.Tensor:
-    """Computes `avg_pool2d(layer(x), 2)` with a quarter or 4/9 of the operations.
-
-    A 1x1 layer and the pool may change places. A 3x3 layer and the pool are one 4x4
-    convolution of stride 2. Its kernel is the mean of four shifted copies of the layer's.
+def conv_transpose(x: AnyPictures, layer: nn.Conv2DTranspose, crop: int = 0) -> AnyPictures:
+    """Computes `layer(x)` of a layer of stride 2 (`networks.layers.make_conv_transpose`).
 
     Args:
-        x: Pictures [N, C, H, W] of even height and width.
+        x: Pictures.
+        layer: The layer.
+        crop: Number of rows and columns that the output lacks at the bottom and at the right.
+    """
+    top, bottom, left, right = layer._padding
+    padding = ((top, bottom + crop), (left, right + crop))
+    spec = ConvolutionMap(2, padding, is_transposed=True)
+    return _apply_convolution(x, layer.weight, layer.bias, spec)
+
+
+def conv_mean_pool(x: AnyPictures, layer: nn.Conv2D) -> AnyPictures:
+    """Computes `avg_pool2d(layer(x), 2)` with a quarter or 4/9 of the operations.
+
+    A 1x1 layer and the pool may change places. For a 3x3 layer see `kernels.resampling`.
+
+    Args:
+        x: Pictures of even height and width.
         layer: A 1x1 or 3x3 convolution of stride 1 that keeps height and width.
     """
     if layer.weight.shape[2] == 1:
-        return conv(F.avg_pool2d(x, 2), layer)
-
-    def function(x, weight):
-        return _convolve(x, _fold_resampling(weight, "pool"), stride=2, padding=1)
-
-    return _apply(function, x, layer.weight, layer.bias)
+        return conv(mean_pool(x), layer)
+    return _apply_convolution(x, layer.weight, layer.bias, POOLING)
 
 
-def upsample_conv(x: paddle.Tensor, layer: nn.Conv2D) -> paddle.Tensor:
+def upsample_conv(x: AnyPictures, layer: nn.Conv2D) -> AnyPictures:
     """Computes `layer(upsample(x))` with a quarter or 4/9 of the operations.
 
-    A 1x1 layer and the upsampling may change places. The upsampling and a 3x3 layer are one
-    4x4 transposed convolution of stride 2.
+    A 1x1 layer and the upsampling may change places. For a 3x3 layer see `kernels.resampling`.
 
     Args:
-        x: Pictures [N, C, H, W].
+        x: Pictures.
         layer: A 1x1 or 3x3 convolution of stride 1 that keeps height and width.
     """
     if layer.weight.shape[2] == 1:
         return upsample(conv(x, layer))
     if not paddle.in_dynamic_mode():  # An exported program gets the plain operators.
         return conv(upsample(x), layer)
-
-    def function(x, weight):
-        kernel = _fold_resampling(weight.transpose([1, 0, 2, 3]), "upsample")
-        return _convolve_transposed(x, kernel, [1, 1, 1, 1])
-
-    return _apply(function, x, layer.weight, layer.bias)
+    return _apply_convolution(x, layer.weight, layer.bias, UPSAMPLING)
 
 
-def upsample(x: paddle.Tensor) -> paddle.Tensor:
-    """Doubles height and width of [N, C, H, W] by nearest neighbours, as `F.interpolate` does."""
+def mean_pool(x: AnyPictures) -> AnyPictures:
+    """Computes the mean of each 2x2 pixels."""
+    if isinstance(x, Pictures) and not (x.shape[2] % 2 or x.shape[3] % 2):
+        return hwnc.mean_pool(x)
+    return F.avg_pool2d(leave(x), 2)
+
+
+def max_pool(x: AnyPictures, size: int, stride: int, padding: int = 0) -> AnyPictures:
+    """Computes `F.max_pool2d`, for evaluation only."""
+    if isinstance(x, Pictures):
+        return hwnc.pool(x, Pool(onednn.MAX_POOL, size, stride, padding))
+    return F.max_pool2d(x, size, stride, padding)
+
+
+def average_pool(x: AnyPictures, size: int, stride: int, padding: int = 0) -> AnyPictures:
+    """Computes `F.avg_pool2d`, which does not count the padding, for evaluation only."""
+    if isinstance(x, Pictures):
+        return hwnc.pool(x, Pool(onednn.MEAN_POOL, size, stride, padding))
+    return F.avg_pool2d(x, size, stride, padding)
+
+
+def concat(parts: Sequence[AnyPictures]) -> AnyPictures:
+    """Pictures with the channels of all parts."""
+    return hwnc.concat(parts) if isinstance(parts[0], Pictures) else paddle.concat(parts, 1)
+
+
+def upsample(x: AnyPictures) -> AnyPictures:
+    """Doubles height and width by nearest neighbours, as `F.interpolate` does."""
+    if isinstance(x, Pictures):
+        return hwnc.upsample(x)
     count, channels, height, width = x.shape
     x = x.reshape([count, channels, height, 1, width, 1]).expand([-1, -1, -1, 2, -1, 2])
     return x.reshape([count, channels, 2 * height, 2 * width])
 
 
-@functools.cache
-def _folding_matrix(resampling: str) -> paddle.Tensor:
-    """The linear map, [9, 16], of flat 3x3 kernels to 4x4 ones that resample as well."""
-    along_an_axis = {
-        "pool": np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]]) / 2,
-        "upsample": np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]),
-    }[resampling]
-    return paddle.to_tensor(np.kron(along_an_axis, along_an_axis).T.astype("float32"))
-
-
-def _fold_resampling(weight: paddle.Tensor, resampling: str) -> paddle.Tensor:
-    """Folds a resampling into a convolution's kernel.
-
-    Args:
-        weight: The kernel, [A, B, 3, 3].
-        resampling: "pool" (2x2 mean pool after the convolution) or "upsample" (nearest
-            neighbours before it).
-
-    Returns:
-        The kernel of both maps in one, of stride 2, [A, B, 4, 4].
-    """
-    rows, columns = weight.shape[:2]
-    flat = weight.reshape([rows * columns, 9]) @ _folding_matrix(resampling).astype(weight.dtype)
-    return flat.reshape([rows, columns, 4, 4])
-
-
-def relu(x: paddle.Tensor, slope: float = 0.0) -> paddle.Tensor:
+def relu(x: AnyPictures, slope: float = 0.0) -> AnyPictures:
     """Applies a ReLU, or a leaky one if the slope on its negative side is not 0."""
-    if tape.current is not None:
-        return tape.current.relu(x, slope)
-    return F.leaky_relu(x, slope) if slope else F.relu(x)
+    current = tape.current
+    if current is not None and current.is_replaying:
+        return _mask(x, *current.next_relu())
+    if isinstance(x, Pictures):
+        entered = x = hwnc.relu(x, slope)
+    else:
+        entered, x = x, F.leaky_relu(x, slope) if slope else F.relu(x)
+    if current is not None:
+        current.add_relu(entered, slope)
+    return x
+
+
+def _mask(x: AnyPictures, entered: AnyPictures, slope: float) -> AnyPictures:
+    """Multiplies a tangent by the mask of a ReLU that was recorded."""
+    if isinstance(x, Pictures):
+        return hwnc.mask(entered, x, slope)
+    # On a CPU, Paddle's leaky ReLU has derivative 1 at 0, unlike its ReLU.
+    is_open = entered >= 0 if slope and is_on_cpu(entered) else entered > 0
+    is_open = is_open.astype(x.dtype)
+    return x.detach() * (is_open * (1 - slope) + slope if slope else is_open)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 from typing import Callable
 from typing import Iterator
 from typing import List
@@ -11,10 +12,6 @@ from typing import Optional
 from typing import Tuple
 
 import paddle
-import paddle.nn.functional as F
-
-from kernels.broadcast import add_bias
-from kernels.broadcast import is_on_cpu
 
 current: Optional[Tape] = None  # the tape that `maps` reports to
 
@@ -32,18 +29,21 @@ class Tape:
     Both are known, so first-order kernels compute it.
 
     Attributes:
-        outputs: Each map's output before its bias, in the order of the pass.
+        outputs: Each map's output, in the order of the pass.
         parameters: The weights and biases of the maps.
-        tangents: Each map's output in the tangents' pass; None while the tape records.
+        terms: For each map a function of the gradient at its output, which gives the term of the
+            derivative that depends on the map's weights; filled by the tangents' pass.
+        is_replaying: Whether the pass that runs is one of tangents.
     """
 
     def __init__(self):
         self.outputs: List[paddle.Tensor] = []
         self.parameters: List[paddle.Tensor] = []
-        self.tangents: Optional[List[paddle.Tensor]] = None
-        # A ReLU's input and slope, from which the second pass makes the mask.
-        self._relus: List[Tuple[paddle.Tensor, float]] = []
-        self._relus_left: Iterator[Tuple[paddle.Tensor, float]] = iter(())
+        self.terms: List[Callable[[paddle.Tensor], paddle.Tensor]] = []
+        self.is_replaying = False
+        # A ReLU's input or output, whose signs make the mask, and its slope
+        self._relus: List[Tuple[Any, float]] = []
+        self._relus_left: Iterator[Tuple[Any, float]] = iter(())
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
@@ -58,37 +58,22 @@ class Tape:
     @contextlib.contextmanager
     def replaying(self) -> Iterator[None]:
         """Makes a pass inside one of tangents, which repeats the recorded pass."""
-        self.tangents, self._relus_left = [], iter(self._relus)
+        self.is_replaying, self.terms, self._relus_left = True, [], iter(self._relus)
         with self.recording():
             yield
 
-    def linear_map(
-        self,
-        function: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor],
-        x: paddle.Tensor,
-        weight: paddle.Tensor,
-        bias: paddle.Tensor,
-    ) -> paddle.Tensor:
-        """Applies `function(x, weight)`, and adds the bias unless x is a tangent."""
-        if self.tangents is None:
-            output = function(x, weight)
-            self.outputs.append(output)
-            self.parameters += [weight, bias]
-            return add_bias(output, bias)
-        # Detached from the maps before it: each map has its own product with its own gradient.
-        self.tangents.append(function(x.detach(), weight))
-        return self.tangents[-1]
+    def add_map(self, output: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) -> None:
+        """Records a map's output and parameters."""
+        self.outputs.append(output)
+        self.parameters += [weight, bias]
 
-    def relu(self, x: paddle.Tensor, slope: float) -> paddle.Tensor:
-        """Applies a (leaky) ReLU, or multiplies a tangent by the recorded mask."""
-        if self.tangents is None:
-            self._relus.append((x, slope))
-            return F.leaky_relu(x, slope) if slope else F.relu(x)
-        entered, slope = next(self._relus_left)
-        # On a CPU, Paddle's leaky ReLU has derivative 1 at 0, unlike its ReLU.
-        is_open = entered >= 0 if slope and is_on_cpu(entered) else entered > 0
-        is_open = is_open.astype(x.dtype)
-        return x.detach() * (is_open * (1 - slope) + slope if slope else is_open)
+    def add_relu(self, x: Any, slope: float) -> None:
+        """Records a ReLU's input or output and its slope."""
+        self._relus.append((x, slope))
+
+    def next_relu(self) -> Tuple[Any, float]:
+        """What `add_relu` recorded of the ReLU that a tangent meets."""
+        return next(self._relus_left)
 
 
 # --8<-- [end:tape]

@@ -14,20 +14,20 @@ if __name__ == "__main__":
 
 import argparse
 from os import path as osp
+from typing import Callable
 from typing import Dict
 from typing import Optional
 from typing import Tuple
-from typing import Type
 from typing import Union
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 from ppsci.utils import logger
 from scipy.special import softmax
 
 import functions
+from kernels import maps
 from support import downloads
 from support import storage
 from support import torch_files
@@ -126,7 +126,7 @@ class _Unit(nn.Layer):
         self.conv.bias.set_value((offset - mean * factor).astype("float32"))
 
     def forward(self, x):
-        return F.relu(self.conv(x))
+        return maps.relu(maps.conv(x, self.conv))
 
 
 class _Parallel(nn.Layer):
@@ -137,7 +137,7 @@ class _Parallel(nn.Layer):
         self.branches = nn.LayerList(branches)
 
     def forward(self, x):
-        return paddle.concat([branch(x) for branch in self.branches], 1)
+        return maps.concat([branch(x) for branch in self.branches])
 
 
 def _chain(block: str, n_in: int, *units) -> nn.Sequential:
@@ -149,11 +149,22 @@ def _chain(block: str, n_in: int, *units) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+class _Pool(nn.Layer):
+    """A pool of 3x3 windows, by a function of `kernels.maps`."""
+
+    def __init__(self, function: Callable, stride: int, padding: int = 0):
+        super().__init__()
+        self.function, self.stride, self.padding = function, stride, padding
+
+    def forward(self, x):
+        return self.function(x, 3, self.stride, self.padding)
+
+
 def _pooled(
-    block: str, n_in: int, n_out: int, pool: Type[nn.Layer] = nn.AvgPool2D
+    block: str, n_in: int, n_out: int, function: Callable = maps.average_pool
 ) -> nn.Sequential:
     # Paddle's average does not count the padding, like TensorFlow's.
-    return nn.Sequential(pool(3, 1, 1), _chain(block, n_in, ("branch_pool", n_out, 1)))
+    return nn.Sequential(_Pool(function, 1, 1), _chain(block, n_in, ("branch_pool", n_out, 1)))
 
 
 def _block_a(block: str, n_in: int, n_pool: int) -> _Parallel:
@@ -175,7 +186,7 @@ def _block_b(block: str, n_in: int) -> _Parallel:
             *(block, n_in, ("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3)),
             ("branch3x3dbl_3", 96, 3, 2),
         ),
-        nn.MaxPool2D(3, 2),
+        _Pool(maps.max_pool, 2),
     )
 
 
@@ -203,11 +214,11 @@ def _block_d(block: str, n_in: int) -> _Parallel:
             *(block, n_in, ("branch7x7x3_1", 192, 1), ("branch7x7x3_2", 192, (1, 7))),
             *(("branch7x7x3_3", 192, (7, 1)), ("branch7x7x3_4", 192, 3, 2)),
         ),
-        nn.MaxPool2D(3, 2),
+        _Pool(maps.max_pool, 2),
     )
 
 
-def _block_e(block: str, n_in: int, pool: Type[nn.Layer]) -> _Parallel:
+def _block_e(block: str, n_in: int, pool: Callable) -> _Parallel:
     def fork(a: str, b: str) -> _Parallel:
         return _Parallel(
             _chain(block, 384, (a, 384, (1, 3))),
@@ -252,7 +263,8 @@ class Inception(nn.Layer):
         require(
             self.sha256 == sha256,
             f"{path} has the SHA-256 {self.sha256}, expected {sha256}. Scores with other weights "
-            "are not comparable. Remove the file; the next run downloads it again.",
+            "are not comparable. EVAL.inception_weights=PATH names another file. If this program "
+            "downloaded it, move it away, and the next run downloads it again.",
         )
         # The report must show that scores with other weights are not comparable.
         self.title = "Inception of 2015-12-05" if sha256 == SHA256 else "Inception, other weights"
@@ -260,10 +272,10 @@ class Inception(nn.Layer):
             _Unit("Conv2d_1a_3x3", 3, 32, 3, 2),
             _Unit("Conv2d_2a_3x3", 32, 32, 3, same=False),
             _Unit("Conv2d_2b_3x3", 32, 64, 3),
-            nn.MaxPool2D(3, 2),
+            _Pool(maps.max_pool, 2),
             _Unit("Conv2d_3b_1x1", 64, 80, 1),
             _Unit("Conv2d_4a_3x3", 80, 192, 3, same=False),
-            nn.MaxPool2D(3, 2),
+            _Pool(maps.max_pool, 2),
         )
         self.blocks = nn.Sequential(
             _block_a("Mixed_5b", 192, 32),
@@ -275,8 +287,8 @@ class Inception(nn.Layer):
             _block_c("Mixed_6d", 768, 160),
             _block_c("Mixed_6e", 768, 192),
             _block_d("Mixed_7a", 768),
-            _block_e("Mixed_7b", 1280, nn.AvgPool2D),
-            _block_e("Mixed_7c", 2048, nn.MaxPool2D),
+            _block_e("Mixed_7b", 1280, maps.average_pool),
+            _block_e("Mixed_7c", 2048, maps.max_pool),
         )
         self._load(torch_files.read_pth(path), path)
         self.eval()
@@ -298,7 +310,7 @@ class Inception(nn.Layer):
     def features(self, images: paddle.Tensor) -> paddle.Tensor:
         """Pictures [N, 3, H, W], whole numbers 0..255 in float32, to pool3 features [N, 2048]."""
         x = (resize(images) - 128) / 128
-        return self.blocks(self.stem(x)).mean([2, 3])
+        return maps.mean(self.blocks(self.stem(x)))
 
     @paddle.no_grad()
     def logits(self, features: paddle.Tensor) -> paddle.Tensor:

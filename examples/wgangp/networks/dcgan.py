@@ -47,10 +47,10 @@ class Dcgan64Generator(Generator):
         _initialise(self)
 
     def generate(self, noise, labels=None):
-        h = self.linear(noise).reshape([-1, 8 * self.dim, 4, 4])
+        h = maps.linear(noise, self.linear).reshape([-1, 8 * self.dim, 4, 4])
         for norm, deconv in zip(self.norms, self.deconvs):
-            h = maps.conv_transpose(F.relu(norm(h, labels)), deconv)
-        return F.tanh(h)
+            h = maps.conv_transpose(maps.relu(norm(h, labels)), deconv)
+        return F.tanh(maps.leave(h))
 
 
 class Dcgan64Discriminator(Critic):
@@ -83,7 +83,7 @@ class Dcgan64Discriminator(Critic):
         h = samples
         for layer, norm in zip(self.convs, self.norms):
             h = maps.relu(norm(maps.conv(h, layer)), 0.2)
-        h = h.mean([2, 3])
+        h = maps.mean(h)
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
         return maps.linear(h, self.linear).squeeze(1), logits
 

@@ -9,6 +9,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from kernels import hwnc
+from kernels import maps
 from kernels.broadcast import broadcast_channels
 from support.errors import UserError
 
@@ -50,18 +52,39 @@ class BatchNorm(nn.Layer):
         with_running = self.uses_running_averages and not self.training
         if not paddle.in_dynamic_mode():
             return self._exported(x, labels, with_running)
-        running = self.running_mean, self.running_variance
-        if not (self.training or with_running):
-            # The operator updates what it gets; only training may change the averages.
-            running = tuple(part.clone() for part in running)
-        affine = self.identity if self.conditional else (self.scale[0], self.offset[0])
+        # oneDNN's batch normalisation has no second derivative.
+        is_plain = with_running or maps.is_differentiated_twice()
+        if isinstance(x, hwnc.Pictures) and not is_plain:
+            return self._laid_out(x, labels)
+        x = maps.leave(x)
+        averages = self.running_mean, self.running_variance
+        # The operator updates what it gets, and keeps it for second derivatives: these are copies.
+        running = averages if with_running else tuple(part.clone() for part in averages)
+        affine = self.identity if self.conditional else self._parts(labels)
         h = F.batch_norm(
             x, *running, *affine, training=not with_running, momentum=0.9, epsilon=1e-5
         )
+        if self.training:
+            for average, found in zip(averages, running):
+                paddle.assign(found, average)
         return self._scale_by_label(h, labels) if self.conditional else h
 
+    def _laid_out(self, x, labels):
+        scale, offset = self._parts(labels)
+        h, *statistics = hwnc.batch_norm(x, scale, offset)
+        if self.training:
+            for average, found in zip((self.running_mean, self.running_variance), statistics):
+                paddle.assign(0.9 * average + 0.1 * found, average)
+        return h
+
+    def _parts(self, labels):
+        """Scale and offset, of each label if there are classes."""
+        if self.conditional:
+            return tuple(F.embedding(labels, rows) for rows in (self.scale, self.offset))
+        return self.scale[0], self.offset[0]
+
     def _scale_by_label(self, h, labels):
-        scale, offset = (F.embedding(labels, rows) for rows in (self.scale, self.offset))
+        scale, offset = self._parts(labels)
         return h * broadcast_channels(scale, h) + broadcast_channels(offset, h)
 
     def _exported(self, x, labels, with_running):
@@ -95,6 +118,9 @@ class LayerNorm(nn.Layer):
         self.offset = self.create_parameter(shape, is_bias=True)
 
     def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
+        if isinstance(x, hwnc.Pictures):
+            scale, offset = (part.reshape([1, -1]) for part in (self.scale, self.offset))
+            return hwnc.layer_norm(x, scale, offset)
         centred = x - x.mean([1, 2, 3], keepdim=True)
         variance = centred.square().mean([1, 2, 3], keepdim=True)
         return centred / paddle.sqrt(variance + 1e-5) * self.scale + self.offset

@@ -75,9 +75,10 @@ class UpBlock(nn.Layer):
 
     def forward(self, x, labels):
         h = x
-        for norm, layer in zip(self.norms, self.convs):
-            h = layer(F.relu(norm(h, labels)))
-        return h + self.shortcut(x)
+        for norm, layer in zip(self.norms[:2], self.convs[:2]):
+            h = maps.conv(maps.relu(norm(h, labels)), layer)
+        h = maps.conv_transpose(maps.relu(self.norms[2](h, labels)), self.convs[2])
+        return h + maps.conv_transpose(x, self.shortcut)
 
 
 class Resnet64Generator(Generator):
@@ -99,10 +100,11 @@ class Resnet64Generator(Generator):
         self.conv = make_conv(dim, 3, 3, he=False)
 
     def generate(self, noise, labels=None):
-        h = self.linear(noise).reshape([-1, WIDTHS[-1] * self.dim, 4, 4])
+        h = maps.linear(noise, self.linear).reshape([-1, WIDTHS[-1] * self.dim, 4, 4])
+        h = maps.enter(h)
         for block in self.blocks:
             h = block(h, labels)
-        return F.tanh(maps.conv(F.relu(self.norm(h)), self.conv))
+        return F.tanh(maps.leave(maps.conv(maps.relu(self.norm(h)), self.conv)))
 
 
 class Resnet64Discriminator(Critic):
@@ -127,7 +129,7 @@ class Resnet64Discriminator(Critic):
         h = maps.conv(samples, self.conv)
         for block in self.blocks:
             h = block(h)
-        h = maps.relu(h, 0.2).reshape([len(h), -1])
+        h = maps.flatten(maps.relu(h, 0.2))
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
         return maps.linear(h, self.linear).squeeze(1), logits
 

@@ -35,10 +35,10 @@ class WganLabGenerator(Generator):
         self.deconv_2 = make_conv_transpose(dim, 1, 4)
 
     def generate(self, noise, labels=None):
-        h = F.relu(self.norm_1(self.linear_1(noise)))
-        h = F.relu(self.norm_2(self.linear_2(h))).reshape([-1, 2 * self.dim, 7, 7])
-        h = F.relu(self.norm_3(maps.conv_transpose(h, self.deconv_1)))
-        return F.tanh(maps.conv_transpose(h, self.deconv_2))
+        h = F.relu(self.norm_1(maps.linear(noise, self.linear_1)))
+        h = F.relu(self.norm_2(maps.linear(h, self.linear_2))).reshape([-1, 2 * self.dim, 7, 7])
+        h = maps.relu(self.norm_3(maps.conv_transpose(h, self.deconv_1)))
+        return F.tanh(maps.leave(maps.conv_transpose(h, self.deconv_2)))
 
 
 class WganLabDiscriminator(Critic):
@@ -63,5 +63,5 @@ class WganLabDiscriminator(Critic):
     def score(self, samples):
         h = maps.relu(self.norm_1(maps.conv(samples, self.conv_1)), 0.2)
         h = maps.relu(self.norm_2(maps.conv(h, self.conv_2)), 0.2)
-        h = maps.relu(maps.linear(h.reshape([len(h), -1]), self.linear_1), 0.2)
+        h = maps.relu(maps.linear(maps.flatten(h), self.linear_1), 0.2)
         return maps.linear(h, self.linear_2).squeeze(1), None
