@@ -90,7 +90,7 @@ def test_rows_say_defaults_and_values_of_the_scripts():
         "`paper`, `published` (toy, CIFAR-10); `paper`, `wgan_lab`"
     )
     assert en["DATA.data_path"][2] == "path (MNIST, CIFAR-10); path, or `null` (64x64)"
-    assert en["DATA.data_path"][1].startswith("MNIST, CIFAR-10: file of the data set, downloaded")
+    assert en["DATA.data_path"][1].startswith("MNIST, CIFAR-10: file or folder of the data set")
 
 
 def test_a_page_that_is_not_current_is_refused_and_written_again(copy):

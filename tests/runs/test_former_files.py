@@ -148,4 +148,6 @@ def test_each_script_records_what_former_code_recorded(
         assert set(record) == set(expected)
         for figure in set(expected) - {"seconds", "evaluated", "best"}:
             # On the machine that wrote them, they are equal bit for bit.
-            assert record[figure] == pytest.approx(expected[figure], rel=5e-3, abs=2e-3), figure
+            # Rounding may move a picture or two of 60 to another class.
+            most = 2.5 / 60 if "accuracy" in figure else 2e-3
+            assert record[figure] == pytest.approx(expected[figure], rel=5e-3, abs=most), figure

@@ -266,6 +266,21 @@ def test_other_settings_are_named_in_a_warning(key, value, configure, monkeypatc
     assert text.endswith(f"uninterrupted one: {key} was {former} and is {value}.")
 
 
+def test_a_job_of_a_sweep_continues_no_other_job(configure, monkeypatch):
+    """Its folder is its number, and the same number can be another job in a changed sweep."""
+    cfg = configure("cifar10", "TRAIN.resume=auto")
+    checkpoint = make_checkpoint(cfg)
+    cfg.seed = 7
+    resume.check_settings(RunSettings.of(cfg), checkpoint)
+    monkeypatch.setattr(sweeps, "is_sweep", lambda: True)
+    with pytest.raises(UserError, match="is of another job: seed was 42 and is 7. .*sweep.dir="):
+        resume.check_settings(RunSettings.of(cfg), checkpoint)
+    cfg.TRAIN.resume = checkpoint.path  # Several jobs can continue one training.
+    resume.check_settings(RunSettings.of(cfg), checkpoint)
+    cfg.seed, cfg.TRAIN.resume, cfg.TRAIN.epochs, cfg.TRAIN.keep = 42, "auto", 10**6, 9
+    resume.check_settings(RunSettings.of(cfg), checkpoint)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

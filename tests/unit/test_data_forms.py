@@ -344,8 +344,8 @@ OTHERS = {
     "CSV": (b"label,a,b\n5,0,0\n0,0,1\n", "a table of text"),
     "compressed CSV": (gzip.compress(b"5,0,0\n0,0,1\n"), "a table of text"),
     "npy": (b"\x93NUMPY\1\0" + bytes(99), "a single NumPy array; put all four"),
-    "idx": (idx(DIGITS["train"]), "a single idx file; name the folder"),
-    "compressed idx": (gzip.compress(idx(DIGITS["train"])), "a single idx file; name the folder"),
+    "idx": (idx(DIGITS["train"]), "a single idx file; for MNIST, name the folder"),
+    "compressed idx": (gzip.compress(idx(DIGITS["train"])), "a single idx file; for MNIST, name"),
     "PNG": (PICTURE, "a single picture; wgangp_image64.py reads"),
     "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(99), "a 7z archive; unpack it first"),
     "RAR": (b"Rar!\x1a\x07\0" + bytes(99), "a RAR archive; unpack it first"),
@@ -382,6 +382,7 @@ SETS = {
     "CIFAR-100": (HUNDRED, "it may be CIFAR-100, which is not read"),
     "archive": ({"data.tar.gz": b"x"}, "name the file in it: data.tar.gz"),
     "other": ({"a.parquet": b"PAR1"}, "with a.parquet; convert it"),
+    "other npz": ({"a.npy": b"", "b.npy": b""}, "(a folder|an npz|a tar) with a.npy, b.npy; con"),
     "nothing": ({}, "name another place|can't be listed"),
 }
 

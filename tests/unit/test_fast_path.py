@@ -29,6 +29,7 @@ from kernels import maps
 from kernels import plain as plain_operators
 from kernels import tape
 from kernels.maps import Pictures
+from modes.export import enabled_to_static
 from networks import normalisation
 from networks.base import frozen
 from networks.layers import make_conv
@@ -333,10 +334,11 @@ def test_programs_take_paddles_operators():
 
     other = randomise(make_square(3, 2, 3))
     x = paddle.randn([2, 2, 6, 6])
-    program = paddle.jit.to_static(
-        function, input_spec=[paddle.static.InputSpec([None, 2, 6, 6])], full_graph=True
-    )
-    found = program(x)
+    with enabled_to_static():  # A Solver in the same process switches it off.
+        program = paddle.jit.to_static(
+            function, input_spec=[paddle.static.InputSpec([None, 2, 6, 6])], full_graph=True
+        )
+        found = program(x)
     assert entered and not any(isinstance(part, Pictures) for part in entered)
     assert_close(arrays([found]), arrays([function(x)]))
     assert isinstance(entered[-1], Pictures)

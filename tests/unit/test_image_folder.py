@@ -270,6 +270,8 @@ def test_places_without_pictures(tmp_path):
         assert f", .webp) in {place}. Left out: " in text
         assert "hidden or system files (1, such as .hidden.png)" in text
         assert "other files (1, such as .txt)" in text
+    (empty / "all.ZIP").write_bytes(b"x")
+    assert refusal(empty).endswith("An archive in it is not opened: name the archive itself.")
 
 
 BROKEN = {

@@ -105,6 +105,11 @@ FINAL = "model_generator.pdparams model_discriminator.pdparams"
             "checkpoints/iteration_9.npz checkpoints/iteration_10.npz checkpoints/best.npz",
             *("run", "discriminator", "run/checkpoints/iteration_10.npz"),
         ),
+        (
+            f"{FINAL} checkpoints/iteration_9.npz checkpoints/best.npz",
+            *("run/checkpoints", "generator", "run/checkpoints/iteration_9.npz"),
+        ),
+        ("checkpoints/best.npz", "run", "generator", "run/checkpoints/best.npz"),
     ],
 )
 def test_weights_are_found(find, files, source, role, found):

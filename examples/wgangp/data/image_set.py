@@ -88,7 +88,7 @@ def check_images(images: np.ndarray, labels: np.ndarray, classes: int, where: st
         UserError: For another type of pictures, no pictures, or labels that do not fit.
     """
     if images.dtype != np.uint8:
-        raise UserError(f"{where}: pictures are {images.dtype}, expected uint8.")
+        raise UserError(f"{where}: pictures are {images.dtype}, expected uint8, from 0 to 255.")
     if not len(images):
         raise UserError(f"{where}: there are no pictures inside.")
     if labels.shape != (len(images),):

@@ -12,7 +12,6 @@ import io
 import lzma
 import os
 import stat
-import struct
 import zipfile
 from os import path as osp
 from typing import BinaryIO
@@ -41,11 +40,9 @@ MAX_RATIO = 10  # An archive may unpack to this many times its own size in any c
 MEMBER_COST = 1 << 11  # Each member counts so many bytes more than its content.
 MAX_LINKS = 40  # links that lead from one to the next, as in Linux
 MAX_TARGET = 1 << 12  # bytes of what a link points to
-# What zipfile and the modules that unpack raise for a damaged archive.
-ARCHIVE_ERRORS = (
-    *(*DAMAGE_ERRORS, tar_files.TarError, zipfile.BadZipFile, struct.error),
-    *(ValueError, RuntimeError, LookupError, ArithmeticError),
-)
+# What a damaged archive raises.
+ARCHIVE_ERRORS = (*DAMAGE_ERRORS, *zip_files.ERRORS, tar_files.TarError)
+ARCHIVE_SUFFIXES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz"}  # for a hint only
 COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
 MODES = {  # of the members of a tar that are not links or folders
     **{kind: stat.S_IFREG for kind in tar_files.FILE},
@@ -117,6 +114,8 @@ def collect(
             raise UserError(text) from None
         omitted = f" Left out: {left_out.describe()}." if left_out.counts else ""
         kinds = ", ".join(list_suffixes())
+        if ARCHIVE_SUFFIXES & set(left_out.examples[picture_names.OTHER]):
+            omitted += " An archive in it is not opened: name the archive itself."
         text = f"DATA.data_path: there are no pictures ({kinds}) in {shown}.{omitted}"
         require(bool(found), text)
         left_out.log(shown)
@@ -329,7 +328,7 @@ def _list_zip(archive: zipfile.ZipFile, budget: _Budget) -> _Members:
         budget.spend(MEMBER_COST)
         mode = zip_files.find_kind(member)
         read = functools.partial(zip_files.read_member, archive, member)
-        if name.endswith(("/", "\\")) or stat.S_ISDIR(mode):
+        if zip_files.is_folder(name) or stat.S_ISDIR(mode):
             continue
         refusal = zip_files.find_refusal(member)
         if stat.S_ISLNK(mode) and not refusal and member.file_size <= MAX_TARGET:

@@ -134,7 +134,6 @@ class LeftOut:
             log(f"Left out of {shown}: {self.describe()}.")
 
 
-# --8<-- [start:classes]
 def find_classes(names: Sequence[str], level: Optional[int], shown: str) -> List[str]:
     """Finds the class of each picture: a folder that it is in. Logs which folders are classes.
 
@@ -196,9 +195,6 @@ def _find_level(folders: Set[Tuple[str, ...]]) -> Tuple[int, List[str]]:
     if parts:
         return (top + 1 if deepest > top else 0), parts
     return min(top + 1, deepest), parts
-
-
-# --8<-- [end:classes]
 
 
 def _describe(

@@ -105,7 +105,7 @@ def require_classes(experiment: Experiment, data: Any, generator: Generator) -> 
     Raises:
         UserError: Names the classes.
     """
-    names, kept = experiment.class_names(data), experiment.kept_classes()
+    names, kept = experiment.class_names(data), experiment.kept.classes
     where, count = experiment.kept.where, generator.num_classes
     if not names or not count:
         return

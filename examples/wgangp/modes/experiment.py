@@ -37,8 +37,8 @@ class Experiment:
         script: Name of the script's file in conf/.
         choices: Values of the script's own settings.
         has_pictures: Whether samples are pictures, so that INFER.frames can draw a strip.
-        kept: The generator's weights as they were read (modes/recognition.py), with what they
-            keep of their training; None in a training, and for exported files.
+        kept: The generator's weights or export as it was read (modes/recognition.py), with what
+            it keeps of the training; None in a training.
     """
 
     script: str
@@ -64,11 +64,6 @@ class Experiment:
     def class_names(self, data: Any) -> Sequence[str]:
         """The names of the data's classes, by number; empty if they have none."""
         return getattr(data, "class_names", ())
-
-    def kept_classes(self) -> Sequence[str]:
-        """The classes that the generator's weights were trained with; empty if not known."""
-        notes = None if self.kept is None else self.kept.notes
-        return () if notes is None else notes.classes
 
     def label_shares(self, data: Any, generator: Generator) -> Optional[np.ndarray]:
         """How likely each class is where labels are drawn; None for equal shares, or no labels."""

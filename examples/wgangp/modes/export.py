@@ -131,7 +131,7 @@ def require_space(generator: Generator, path: str) -> None:
 
 
 @contextlib.contextmanager
-def _static_enabled() -> Iterator[None]:
+def enabled_to_static() -> Iterator[None]:
     """Enables `to_static`, which a ppsci Solver disables for the whole process."""
     before = ProgramTranslator.get_instance().enable_to_static
     paddle.jit.enable_to_static(True)
@@ -146,7 +146,7 @@ def write_program(generator: Generator, path: str) -> None:
     spec = [InputSpec([None, generator.noise_dim], "float32", "noise")]
     if generator.num_classes:
         spec.append(InputSpec([None], "int64", "labels"))
-    with _static_enabled():
+    with enabled_to_static():
         program = paddle.jit.to_static(_Exported(generator), input_spec=spec, full_graph=True)
         paddle.jit.save(program, path)
 

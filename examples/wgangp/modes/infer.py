@@ -54,7 +54,7 @@ def infer(experiment: Experiment) -> None:
     else:
         generator = load_generator(experiment)
         sample = live_sampler(generator)
-    classes = experiment.kept_classes()
+    classes = experiment.kept.classes
     settings.label = find_label(settings.label, classes, generator.num_classes, "INFER.label")
     with replacing_samples(cfg.output_dir, sweeps.folder_key()) as folder:
         samples = draw_samples(generator, sample, settings, cfg.seed)

@@ -20,9 +20,9 @@ from ppsci.utils import logger
 
 from modes.experiment import Experiment
 from support.errors import UserError
-from support.errors import printable
 from support.errors import require
 from support.settings import CHOICES
+from support.settings import as_yaml
 from support.settings import check_value
 from support.settings import flatten
 from support.settings import list_given
@@ -76,7 +76,7 @@ def adopt_settings(experiment: Experiment, files: Files) -> None:
         if value != now[key] and _is_taken(key, value, now[key], given, f"{where} {verb}"):
             _check_value(key, value, experiment, where)
             OmegaConf.update(cfg, key, value)
-            taken.append(f"{key}={_show(value)} instead of {_show(now[key])}")
+            taken.append(f"{key}={as_yaml(value)} instead of {as_yaml(now[key])}")
     if taken and fits:
         logger.info(f"{where}: these settings are taken from it: {', '.join(taken)}.")
     if found and fits and files["generator"].notes is None:
@@ -110,10 +110,10 @@ def _is_taken(key: str, value: Any, current: Any, given: Set[str], source: str) 
         )
     require(
         key in FREE_KEYS,
-        f"{key}={_show(current)} was given, but {source} {key}={_show(value)}. Leave {key} out, or "
-        "name other weights.",
+        f"{key}={as_yaml(current)} was given, but {source} {key}={as_yaml(value)}. Leave "
+        f"{key} out, or name other weights.",
     )
-    logger.info(f"{source} {key}={_show(value)}; it is {_show(current)} here, as given.")
+    logger.info(f"{source} {key}={as_yaml(value)}; it is {as_yaml(current)} here, as given.")
     return False
 
 
@@ -129,7 +129,8 @@ def _join_notes(files: Files, known: Mapping[str, Any]) -> Dict[str, Any]:
             require(
                 key in FREE_KEYS or joined.setdefault(key, value) == value,
                 f"{saved.where} is of another training than the generator's weights: "
-                f"{key} was {_show(value)} there, and {_show(joined.get(key))} in the generator's.",
+                f"{key} was {as_yaml(value)} there, and {as_yaml(joined.get(key))} in the "
+                "generator's.",
             )
             joined.setdefault(key, value)
     return joined
@@ -139,8 +140,8 @@ def _require_agreement(kept: Mapping[str, Any], found: Mapping[str, Any], where:
     for key in kept.keys() & found.keys():
         require(
             kept[key] == found[key],
-            f"{where} contradicts itself: it says {key}={_show(kept[key])}, but its arrays are "
-            f"those of {key}={_show(found[key])}. Copy the file again.",
+            f"{where} contradicts itself: it says {key}={as_yaml(kept[key])}, but its arrays are "
+            f"those of {key}={as_yaml(found[key])}. Copy the file again.",
         )
 
 
@@ -148,7 +149,10 @@ def _check_value(key: str, value: Any, experiment: Experiment, where: str) -> No
     try:
         check_value(key, value, experiment.script, experiment.choices)
     except UserError as error:
-        raise UserError(f"{where} keeps a setting that is not valid here: {error}") from None
+        raise UserError(
+            f"{where} keeps a setting that is not valid here: {error} Do the weights belong to "
+            "another script?"
+        ) from None
 
 
 def _describe_unknown(experiment: Experiment, where: str) -> None:
@@ -157,7 +161,7 @@ def _describe_unknown(experiment: Experiment, where: str) -> None:
     if experiment.cfg.MODEL.arch == "published":  # Its networks have running statistics only.
         hidden = ("DATA.",)
     unknown = [
-        f"{key}={_show(value)}"
+        f"{key}={as_yaml(value)}"
         for key, value in _read_settings(experiment).items()
         if key.startswith(hidden) and key not in (*HARMLESS_KEYS, "DATA.data_path")
     ]
@@ -165,12 +169,6 @@ def _describe_unknown(experiment: Experiment, where: str) -> None:
         f"{where} does not say how it was trained; these settings are as configured: "
         f"{', '.join(unknown)}."
     )
-
-
-def _show(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return printable(value)
 
 
 def recognise(

@@ -13,7 +13,6 @@ from measures.evaluation import Evaluator
 from modes.experiment import Experiment
 from support import sweeps
 from support.errors import printable
-from support.errors import require
 from training import build
 from training import checkpoints
 from training import loop
@@ -38,10 +37,6 @@ def train(experiment: Experiment) -> Dict[str, Any]:
         UserError: If settings, data or the checkpoint are invalid, or the training diverges.
     """
     cfg = experiment.cfg
-    require(
-        cfg.MODEL.arch != "published",
-        "MODEL.arch=published is for mode=eval: those networks are not the paper's.",
-    )
     settings = RunSettings.of(cfg)
     if sweeps.is_sweep() and resume.is_finished(settings):
         logger.info(f"{printable(settings.output_dir)} holds this training, finished: skipped.")

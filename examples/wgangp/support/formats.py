@@ -30,7 +30,7 @@ STARTS = (
     (rb"ARROW1|FEA1", "an Arrow table", CONVERT),
     (rb"SQLite format 3\0", "an SQLite database", CONVERT),
     (rb"\x93NUMPY", "a single NumPy array", "put all four arrays into one npz"),
-    (rb"\0\0[\x08-\x0e][\x01-\x04]", "a single idx file", "name the folder of all four"),
+    (rb"\0\0[\x08-\x0e][\x01-\x04]", "a single idx file", "for MNIST, name the folder of all four"),
     (
         rb"\x89PNG|\xff\xd8\xff|GIF8|BM....\0\0\0\0|RIFF....WEBP",
         "a single picture",
@@ -80,7 +80,9 @@ def describe(path: str) -> str:
     if tar_files.is_head(start[: tar_files.BLOCK]):
         return _describe_members("a tar", _list_tar(path))
     if start.startswith((b"PK\3\4", b"PK\5\6")):
-        return _describe_members("a zip", _list_zip(path))
+        names = _list_zip(path)
+        is_npz = bool(names) and all(name.endswith(".npy") for name in names)
+        return _describe_members("an npz" if is_npz else "a zip", names)
     for pattern, name, advice in STARTS:
         if re.match(pattern, start, re.DOTALL):
             return f"{name}; {advice}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import zipfile
 from os import path as osp
 from typing import Dict
@@ -23,15 +22,6 @@ from support.errors import UserError
 from support.errors import printable
 
 COMPRESSED = (".gz", ".bz2", ".xz")  # suffixes that don't belong to the name of the content
-# What zipfile raises for a damaged archive.
-ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    struct.error,
-    ValueError,
-    RuntimeError,
-    LookupError,
-    ArithmeticError,
-)
 MAX_DEPTH = 3  # levels of folders that are searched
 Members = List[Tuple[str, bytes]]
 
@@ -66,7 +56,7 @@ def read_members(path: str, prefixes: Sequence[str], max_bytes: Optional[int] = 
             is_tar = tar_files.is_head(start[: tar_files.BLOCK])
             found = archives.read_tar(path, prefixes, limit) if is_tar else []
         return _unpack_members(found, path, limit)
-    except (*archives.DAMAGE_ERRORS, *ZIP_ERRORS) as error:
+    except (*archives.DAMAGE_ERRORS, *zip_files.ERRORS) as error:
         raise UserError(archives.damage_message(path, error)) from None
 
 

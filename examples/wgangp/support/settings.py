@@ -165,7 +165,7 @@ def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]
         )
     require(
         cfg.mode != "train" or cfg.MODEL.arch != "published",
-        "MODEL.arch=published is for mode=eval: those networks are not the paper's.",
+        "MODEL.arch=published is for mode=eval, export and infer: it can't be trained.",
     )
 
 
@@ -194,7 +194,7 @@ def check_value(key: str, value: Any, script: str, choices: Mapping[str, Sequenc
 def check_choice(key: str, value: Any, choices: Mapping[str, Sequence]) -> None:
     """Raises `UserError` if a setting's value, or a group's option, is not among its choices."""
     if key in choices and value not in choices[key]:
-        shown, *names = (_show(name) for name in (value, *choices[key]))
+        shown, *names = (as_yaml(name) for name in (value, *choices[key]))
         hint = "choose one of" if len(names) > 1 else "here it can only be"
         advice = _advise_device(str(value)) if key == "device" else ""
         raise UserError(f"{key}={shown} is unknown: {hint} {', '.join(names)}.{advice}")
@@ -278,7 +278,7 @@ def _check_setting(
     check_choice(key, value, choices)
     require(
         key != "DATA.class_level" or value is None or type(value) is int,
-        f"{key}={_show(value)} must be a whole number, such as 1 or -1, or null.",
+        f"{key}={as_yaml(value)} must be a whole number, such as 1 or -1, or null.",
     )
     expected = known[key]
     if isinstance(expected, str) and expected.startswith("${."):  # the value of a sibling
@@ -292,7 +292,8 @@ def _check_setting(
     # A bool is an int in Python, but not to a user.
     fits = isinstance(value, kind) and isinstance(value, bool) == isinstance(expected, bool)
     wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(expected)]
-    require(fits, f"{key}={_show(value)} is not {wanted}, such as the default, {_show(expected)}.")
+    default = as_yaml(expected)
+    require(fits, f"{key}={as_yaml(value)} is not {wanted}, such as the default, {default}.")
     if not isinstance(value, bool):
         _check_range(key, value)
 
@@ -318,15 +319,15 @@ def _check_range(key: str, value: float) -> None:
 def _check_text(key: str, value: Any) -> None:
     """Raises `UserError` if a setting is a path or a checksum, and its value is not one."""
     if paths.is_path(key):
-        paths.check_path(key, value, _show(value))
+        paths.check_path(key, value, as_yaml(value))
     if key.endswith("_sha256"):
         require(
             isinstance(value, str) and bool(re.fullmatch("[0-9a-fA-F]{64}", value)),
-            f"{key}={_show(value)} is not a SHA-256: give its 64 hexadecimal digits, in quotes.",
+            f"{key}={as_yaml(value)} is not a SHA-256: give its 64 hexadecimal digits, in quotes.",
         )
 
 
-def _show(value: Any) -> Any:
+def as_yaml(value: Any) -> Any:
     """Returns a value as YAML writes it."""
     if value is None:
         return "null"

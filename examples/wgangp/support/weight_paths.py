@@ -24,7 +24,9 @@ FINAL = {
     "generator": ("model_average_generator.pdparams", "model_generator.pdparams"),
     "discriminator": ("model_discriminator.pdparams",),
 }
-CHECKPOINT = re.compile(r"iteration_([0-9]+)\.npz")
+CHECKPOINTS = "checkpoints"  # the folder of checkpoints in that of a run
+BEST = "best.npz"
+CHECKPOINT = re.compile(r"iteration_([0-9]+)\.npz")  # the others
 
 
 def is_url(source: str) -> bool:
@@ -36,7 +38,7 @@ def weights_path(source: str, setting: str, role: Optional[str] = None) -> str:
     """Returns the local path of weights, and downloads them if `source` is a URL.
 
     A download is cached by its address. The folder of a run stands for its final weights, or for
-    its newest checkpoint while there are none.
+    its newest checkpoint while there are none; its folder checkpoints/ for the newest checkpoint.
 
     Args:
         source: A path or a URL, with or without its suffix, or the folder of a run.
@@ -64,9 +66,11 @@ def weights_path(source: str, setting: str, role: Optional[str] = None) -> str:
 
 def _find_in_folder(folder: str, setting: str, role: Optional[str]) -> str:
     """Finds the weights in a run's folder."""
-    finals = [osp.join(folder, name) for name in FINAL.get(role, ())]
-    checkpoints = _list_checkpoints(folder) if role in FINAL else []
-    for path in [*finals, *checkpoints]:
+    inner = folder if is_folder_of_checkpoints(folder) else osp.join(folder, CHECKPOINTS)
+    paths = [osp.join(folder, name) for name in FINAL.get(role, ())]
+    if role in FINAL:
+        paths += [*list_newest_first(inner), osp.join(inner, BEST)]
+    for path in paths:
         if osp.isfile(path):
             logger.info(f"{setting}: reading {osp.relpath(path, folder)} of {printable(folder)}.")
             return path
@@ -77,19 +81,34 @@ def _find_in_folder(folder: str, setting: str, role: Optional[str]) -> str:
     )
 
 
-def _list_checkpoints(folder: str) -> List[str]:
-    """Lists the checkpoints of a run, the newest first."""
-    folder = osp.join(folder, "checkpoints")
+def is_folder_of_checkpoints(path: str) -> bool:
+    """Whether a path is the checkpoints/ of a run, which stands for the run."""
+    return osp.basename(path) == CHECKPOINTS and not osp.isdir(osp.join(path, CHECKPOINTS))
+
+
+def list_newest_first(folder: str) -> List[str]:
+    """Paths in a folder with names of checkpoints of intervals, those of later iterations first.
+
+    Folders and broken links may be among them.
+
+    Raises:
+        UserError: If the folder can't be read.
+    """
     found = [name for name in _list_names(folder) if CHECKPOINT.fullmatch(name)]
-    found.sort(key=lambda name: int(CHECKPOINT.fullmatch(name)[1]), reverse=True)
-    return [osp.join(folder, name) for name in found]
+    return [osp.join(folder, name) for name in sorted(found, key=iteration_of, reverse=True)]
+
+
+def iteration_of(path: str) -> int:
+    """The iteration in the name of a checkpoint of an interval; -1 for other names."""
+    match = CHECKPOINT.fullmatch(osp.basename(path))
+    return -1 if match is None else int(match[1])
 
 
 def _list_names(folder: str) -> List[str]:
     try:
-        return os.listdir(folder)
-    except OSError:
-        return []
+        return os.listdir(folder) if osp.isdir(folder) else []
+    except OSError as error:
+        raise UserError(f"{printable(folder)} can't be read ({printable(error)}).") from None
 
 
 def _fetch_weights(url: str, setting: str) -> str:

@@ -20,6 +20,8 @@ ENCRYPTED, WITH_END_MARK, UTF8 = 1 << 0, 1 << 1, 1 << 11  # bits of a member's f
 UNIX = 3  # the system of an archive whose members have a mode
 UNICODE_PATH = 0x7075  # the extra field that holds a name in UTF-8
 MAX_LZMA_MEMORY = 1 << 28  # bytes
+# What zipfile raises for a damaged archive.
+ERRORS = (zipfile.BadZipFile, struct.error, ValueError, RuntimeError, LookupError, ArithmeticError)
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 OTHER_METHODS = {
     **{1: "Shrink", 6: "Implode", 9: "Deflate64", 10: "PKWARE DCL", 93: "Zstandard"},

@@ -9,12 +9,10 @@ import json
 import math
 import os
 import platform
-import re
 from os import path as osp
 from typing import Any
 from typing import Callable
 from typing import Dict
-from typing import List
 from typing import Optional
 from typing import Tuple
 
@@ -32,11 +30,12 @@ from support.errors import printable
 from support.errors import require
 from support.settings import RENAMED
 from support.settings import flatten
+from support.weight_paths import BEST
+from support.weight_paths import CHECKPOINTS
+from support.weight_paths import iteration_of
+from support.weight_paths import list_newest_first
 from training.run import Run
 
-FOLDER = "checkpoints"  # in the folder of a run
-BEST = "best.npz"
-NAME = re.compile(r"iteration_([0-9]+)\.npz")  # of the checkpoints of intervals
 # What a checkpoint says besides its arrays, with the types that it may have.
 CONTENTS = {
     "iteration": int,
@@ -190,7 +189,7 @@ def set_aside(run: Run) -> None:
     """
     folder = checkpoint_folder(run.settings.output_dir)
     for path in list_newest_first(folder):
-        if not osp.isfile(path) or _iteration_of(path) > run.iteration:
+        if not osp.isfile(path) or iteration_of(path) > run.iteration:
             _set_aside(path)
     best = osp.join(folder, BEST)
     if osp.lexists(best) and not osp.isfile(best):
@@ -212,32 +211,7 @@ def _set_aside(path: str) -> None:
 
 def checkpoint_folder(output_dir: str) -> str:
     """Where a run's checkpoints are."""
-    return osp.join(osp.abspath(output_dir), FOLDER)
-
-
-def is_folder_of_checkpoints(path: str) -> bool:
-    """Whether a path is the checkpoints/ of a run, which stands for the run."""
-    return osp.basename(path) == FOLDER and not osp.isdir(checkpoint_folder(path))
-
-
-def list_newest_first(folder: str) -> List[str]:
-    """Paths in a folder with names of checkpoints of intervals, those of later iterations first.
-
-    Folders and broken links may be among them.
-
-    Raises:
-        UserError: If the folder can't be read.
-    """
-    try:
-        names = os.listdir(folder) if osp.isdir(folder) else []
-    except OSError as error:
-        raise UserError(f"{printable(folder)} can't be read ({printable(error)}).") from None
-    found = [name for name in names if NAME.fullmatch(name)]
-    return [osp.join(folder, name) for name in sorted(found, key=_iteration_of, reverse=True)]
-
-
-def _iteration_of(path: str) -> int:
-    return int(NAME.fullmatch(osp.basename(path))[1])
+    return osp.join(osp.abspath(output_dir), CHECKPOINTS)
 
 
 def describe_machine() -> Dict[str, str]:
@@ -277,9 +251,8 @@ def read(path: str) -> Checkpoint:
     if "best_iteration" not in contents:
         contents["best_iteration"] = _find_best(contents["journal"])
     contents.setdefault("classes", [])
-    name = NAME.fullmatch(osp.basename(path))
     require(
-        name is None or int(name[1]) == contents["iteration"],
+        iteration_of(path) in (-1, contents["iteration"]),
         f"{where} is of iteration {contents['iteration']}, which is not that of its name.",
     )
     return Checkpoint(path, contents, arrays)

@@ -19,6 +19,7 @@ from support import sweeps
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
+from support.weight_paths import is_folder_of_checkpoints
 from training import checkpoints
 from training.checkpoints import Checkpoint
 from training.run import Run
@@ -58,7 +59,7 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
         require_free(settings.output_dir)
         return None
     path = osp.abspath(osp.expanduser(settings.output_dir if resume == "auto" else resume))
-    if resume != "auto" and checkpoints.is_folder_of_checkpoints(path):
+    if resume != "auto" and is_folder_of_checkpoints(path):
         path = osp.dirname(path)
     if osp.isdir(path):
         checkpoint = newest(path)
@@ -150,6 +151,9 @@ def newest(folder: str) -> Optional[Checkpoint]:
 def check_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:
     """Refuses a checkpoint of other networks, and warns about other settings.
 
+    In a sweep, a job's number is its folder's name. If the sweep's values have changed, the folder
+    is another job's: TRAIN.resume=auto continues only what differs in TRAIN.epochs at most.
+
     Raises:
         UserError: Names what differs.
     """
@@ -169,7 +173,14 @@ def check_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:
         f"{printable(checkpoint.path)} is of another training: {', '.join(networks)}. Repeat its "
         "settings (its config.yaml holds them), or start a new training in another folder.",
     )
-    others = [text for key, text in changes.items() if not key.startswith(HARMLESS_KEYS)]
+    changes = {k: text for k, text in changes.items() if not k.startswith(HARMLESS_KEYS)}
+    others = list(changes.values())
+    if sweeps.is_sweep() and settings.train.resume == "auto":
+        require(
+            changes.keys() <= {"TRAIN.epochs"},
+            f"{printable(checkpoint.path)} is of another job: {', '.join(others)}. Give a sweep of "
+            "other jobs a new folder: name it with hydra.sweep.dir=.",
+        )
     others += _machine_changes(checkpoint)
     if others:
         logger.warning(
