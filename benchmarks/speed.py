@@ -37,7 +37,7 @@ from operations import count_iteration
 
 DEFAULTS = (
     *("toy:512:256", "mnist:64:50", "cifar10:128:16", "cifar10:128:64"),
-    *("dcgan64:32:16", "resnet64:32:16", "inception:20"),
+    *("dcgan64:32:64", "resnet64:32:16", "inception:20"),
 )
 STEPS = ("critic", "generator", "iteration")
 PATHS = {"onednn": ["onednn"], "plain": ["plain"], "both": ["onednn", "plain"]}

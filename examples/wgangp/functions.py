@@ -324,7 +324,7 @@ def interpolate(real: paddle.Tensor, fake: paddle.Tensor, alpha: paddle.Tensor) 
         ValueError: For another number of alphas.
     """
     alpha = alpha.reshape([len(real)] + [1] * (real.ndim - 1))
-    return real + alpha * (fake - real)
+    return paddle.lerp(real, fake, alpha)  # real + alpha * (fake - real)
 
 
 def gradient_norm(critic: Critic, samples: paddle.Tensor) -> paddle.Tensor:

@@ -24,6 +24,10 @@ from kernels.convolutions import Geometry
 from kernels.convolutions import Kernel
 from kernels.convolutions import Padding
 
+NO_SECOND_DERIVATIVE = (
+    "kernels.maps: {} normalisation has no second derivative here (create_graph); run the forward "
+    "pass inside maps.twice_differentiable()"
+)
 _is_input_only = False
 
 
@@ -212,6 +216,8 @@ class Convolve(Map):
             results[0] = Convolve.apply(gradient, weight, None, call.turned())
         if len(needs) > 2 and needs[2]:
             results[2] = elementwise.sum_rows(gradient, gradient.shape[-1])
+        if not paddle.is_grad_enabled():
+            ctx.call = None  # and with it the kernel's copies
         return tuple(results)
 
 
@@ -310,45 +316,39 @@ class Relu(Map):
         return Linear.apply(gradient, mask, mask)
 
 
-class Scale(Map):
-    """x * scale, per picture and channel [N, C]."""
+class Affine(Map):
+    """x * scale + offset, per picture and channel [N, C]; either of them may be None.
+
+    The offset may be a weight, which `input_gradients` leaves out.
+    """
 
     @staticmethod
-    def compute(ctx, x, scale):
-        ctx.needs = not x.stop_gradient, not scale.stop_gradient
-        x, scale = x.contiguous(), scale.contiguous()
-        ctx.save_for_backward(x, scale)
-        return elementwise.affine(x, scale, None)
-
-    @staticmethod
-    def differentiate(ctx, gradient):
-        (x, scale), (needs_x, needs_scale) = _take(ctx), ctx.needs
-        gradient = gradient.contiguous()
-        size, shape = scale.size, scale.shape
-        return (
-            Scale.apply(gradient, scale) if needs_x else None,
-            elementwise.sum_rows(gradient * x, size).reshape(shape) if needs_scale else None,
-        )
-
-
-class Shift(Map):
-    """x + offset, per picture and channel [N, C]."""
-
-    @staticmethod
-    def compute(ctx, x, offset, is_weight):
-        ctx.shape, ctx.is_weight = offset.shape, is_weight
-        ctx.needs = not x.stop_gradient, not offset.stop_gradient
-        return elementwise.affine(x.contiguous(), None, offset.contiguous())
+    def compute(ctx, x, scale, offset):
+        parts = [part for part in (x, scale, offset) if part is not None]
+        ctx.needs = {name: not part.stop_gradient for name, part in zip("xab", parts)}
+        if scale is None:
+            ctx.needs["b"] = ctx.needs.pop("a")
+        x = x.contiguous()
+        scale, offset = (None if part is None else part.contiguous() for part in (scale, offset))
+        ctx.shape = parts[1].shape
+        ctx.save_for_backward(*((x, scale) if scale is not None else ()))
+        return elementwise.affine(x, scale, offset)
 
     @staticmethod
     def differentiate(ctx, gradient):
-        gradient, (needs_x, needs_offset) = gradient.contiguous(), ctx.needs
-        needs_offset = needs_offset and not (ctx.is_weight and _is_input_only)
+        saved, gradient = _take(ctx), gradient.contiguous()
+        x, scale = saved or (None, None)
         size = ctx.shape[0] * ctx.shape[1]
-        return (
-            gradient if needs_x else None,
-            elementwise.sum_rows(gradient, size).reshape(ctx.shape) if needs_offset else None,
-        )
+        results = []
+        for name, need in ctx.needs.items():
+            if not need or (name == "b" and scale is not None and _is_input_only):
+                results.append(None)
+            elif name == "x":
+                results.append(gradient if scale is None else Affine.apply(gradient, scale, None))
+            else:
+                product = gradient * x if name == "a" else gradient
+                results.append(elementwise.sum_rows(product, size).reshape(ctx.shape))
+        return tuple(results)
 
 
 class BatchNorm(Map):
@@ -367,10 +367,7 @@ class BatchNorm(Map):
     @staticmethod
     def differentiate(ctx, gradient, *_):
         if paddle.is_grad_enabled():
-            raise RuntimeError(
-                "kernels.maps: batch normalisation has no second derivative here (create_graph); "
-                "run the forward pass inside maps.twice_differentiable()"
-            )
+            raise RuntimeError(NO_SECOND_DERIVATIVE.format("batch"))
         (x, scale, mean, variance), gradient = _take(ctx), gradient.contiguous()
         needs_x, needs_scale, needs_offset = _needed(ctx)
         results = [None] * 3
@@ -384,4 +381,43 @@ class BatchNorm(Map):
         if needs_x:
             inner = elementwise.affine(gradient, scale, None)
             results[0] = elementwise.normalise_backward(x, inner, mean, variance)
+        return tuple(results)
+
+
+class LayerNorm(Map):
+    """Layer normalisation with a first derivative only; scale and offset are [1, C]."""
+
+    @staticmethod
+    def compute(ctx, x, scale, offset):
+        ctx.needs = [not part.stop_gradient for part in (x, scale, offset)]
+        x = x.contiguous()
+        centred, factor = elementwise.centre(x)
+        ctx.save_for_backward(centred, factor, scale)
+        ones = elementwise.constant(1.0, (x.shape[2], 1))
+        return elementwise.affine(centred, factor @ scale, ones @ offset)
+
+    @staticmethod
+    def differentiate(ctx, gradient):
+        if paddle.is_grad_enabled():
+            raise RuntimeError(NO_SECOND_DERIVATIVE.format("layer"))
+        (centred, factor, scale), gradient = _take(ctx), gradient.contiguous()
+        _, _, count, channels = centred.shape
+        needs_x, needs_scale, needs_offset = _needed(ctx)
+        sums = elementwise.sum_rows(gradient, count * channels).reshape([count, channels])
+        products = elementwise.sum_rows(gradient * centred, count * channels)
+        products = products.reshape([count, channels]) * factor
+        results = [None] * 3
+        if needs_scale:
+            results[1] = products.sum(0, keepdim=True)
+        if needs_offset:
+            results[2] = sums.sum(0, keepdim=True)
+        if needs_x:
+            # Each picture's mean of the gradient times scale, alone and times the normalised x
+            size = centred.size // count
+            alone, along = ((part * scale).sum(1, keepdim=True) / size for part in (sums, products))
+            row = elementwise.constant(1.0, (1, channels))
+            x_gradient = elementwise.affine(gradient, factor @ scale, -(factor * alone) @ row)
+            results[0] = x_gradient - elementwise.affine(
+                centred, (factor.square() * along) @ row, None
+            )
         return tuple(results)

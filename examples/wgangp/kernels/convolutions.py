@@ -245,7 +245,10 @@ def backward_kernel(x: paddle.Tensor, y: paddle.Tensor, geometry: Geometry) -> p
         geometry: The sizes.
     """
     gradient = empty(geometry.kernel_shape)
-    make = _make_dilated if _is_dilated(geometry) else _make_backward_weights
+    if geometry.n_in < NARROW:
+        make = _make_backward_weights_laid_out
+    else:
+        make = _make_dilated if _is_dilated(geometry) else _make_backward_weights
     make(geometry)(x, y, gradient)
     return gradient
 
@@ -288,6 +291,24 @@ class _Chain:
             self.reorders[self.output](
                 inner[self.output].data_ptr(), tensors[self.output].data_ptr()
             )
+
+
+@functools.cache
+def _make_backward_weights_laid_out(geometry: Geometry) -> _Chain:
+    """oneDNN's own primitive in the pictures' layout: few channels are not worth another one."""
+    own = onednn.library()
+    kernel = (*geometry.kernel_shape, 1)
+    x, y = _describe_pictures(geometry.x_shape), _describe_pictures(geometry.y_shape)
+    description = own.create(
+        "convolution_backward_weights_primitive_desc_create",
+        *(own.engine, onednn.DIRECT, x, onednn.describe_any(kernel), None, y),
+        *_slide(geometry),
+        _describe_forward(geometry, False, onednn.TRAINING),
+        None,
+    )
+    roles = (onednn.SRC, onednn.DIFF_DST, onednn.DIFF_WEIGHTS)
+    layouts = [x, y, onednn.describe(kernel)]
+    return _Chain(onednn.Primitive(description, roles), layouts, output=2)
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from kernels import elementwise
 from kernels import products
 from kernels.autograd import Call
 from kernels.autograd import ConvolutionMap
+from kernels.elementwise import constant
 
 
 class Pictures:
@@ -170,32 +171,30 @@ def batch_norm(
     return Pictures(y), mean, variance
 
 
-def layer_norm(x: Pictures, scale: paddle.Tensor, offset: paddle.Tensor) -> Pictures:
-    """Layer normalisation over channels, height and width, with second derivatives.
+def layer_norm(
+    x: Pictures, scale: paddle.Tensor, offset: paddle.Tensor, is_differentiated_twice: bool
+) -> Pictures:
+    """Layer normalisation over channels, height and width.
 
     Args:
         x: Pictures.
         scale: Factors per channel, [1, C].
         offset: Summands, of the same shape.
+        is_differentiated_twice: Whether it needs second derivatives, which take more passes.
     """
-    height, width, count, channels = x.pixels.shape
-    over_channels = paddle.full([channels, 1], 1 / (height * width * channels))
-    ones, to_channels = paddle.ones([count, 1]), paddle.ones([1, channels])
-
-    def average(pixels: paddle.Tensor) -> paddle.Tensor:
-        """The mean of each picture, [N, 1], as matrix products: Paddle's own is slow."""
-        sums = elementwise.sum_rows(pixels, count * channels).reshape([count, channels])
-        return sums @ over_channels
-
-    centred = autograd.Shift.apply(x.pixels, -average(x.pixels) @ to_channels, False)
-    factor = 1 / paddle.sqrt(average(centred.square()) + elementwise.EPSILON)
-    return Pictures(
-        autograd.Shift.apply(autograd.Scale.apply(centred, factor @ scale), ones @ offset, True)
-    )
+    if not is_differentiated_twice:
+        return Pictures(autograd.LayerNorm.apply(x.pixels, scale, offset))
+    _, _, count, channels = x.pixels.shape
+    means = elementwise.average(x.pixels) @ constant(1.0, (1, channels))
+    centred = autograd.Affine.apply(x.pixels, None, -means)
+    variance = elementwise.average(centred.square())
+    factor = 1 / paddle.sqrt(variance + elementwise.EPSILON)
+    offsets = constant(1.0, (count, 1)) @ offset
+    return Pictures(autograd.Affine.apply(centred, factor @ scale, offsets))
 
 
 def mean(x: Pictures) -> paddle.Tensor:
     """The mean over a picture's pixels, [N, C]."""
     height, width, count, channels = x.pixels.shape
-    weights = paddle.full([1, height * width], 1 / (height * width))
+    weights = constant(1 / (height * width), (1, height * width))
     return (weights @ x.pixels.reshape([height * width, -1])).reshape([count, channels])

@@ -120,7 +120,7 @@ class LayerNorm(nn.Layer):
     def forward(self, x: paddle.Tensor, labels: Optional[paddle.Tensor] = None) -> paddle.Tensor:
         if isinstance(x, hwnc.Pictures):
             scale, offset = (part.reshape([1, -1]) for part in (self.scale, self.offset))
-            return hwnc.layer_norm(x, scale, offset)
+            return hwnc.layer_norm(x, scale, offset, maps.is_differentiated_twice())
         centred = x - x.mean([1, 2, 3], keepdim=True)
         variance = centred.square().mean([1, 2, 3], keepdim=True)
         return centred / paddle.sqrt(variance + 1e-5) * self.scale + self.offset
