@@ -188,7 +188,7 @@ def _find_range(
 def _check_dark(largest: float) -> None:
     """Refuses a picture of 16 bits that seems to use at most 12."""
     _check(
-        largest >= DARK,
+        largest >= DARK or largest == 0,  # Black is black in either range.
         f"its numbers have 16 bits, but all are below {DARK}; scale them to 0 to 65535, or save it "
         "with 8 bits",
     )

@@ -10,6 +10,8 @@ import warnings
 
 PROCESSOR_VARIABLES = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE")
 
+LARGEST_KEPT = 32 << 20  # bytes; glibc admits no more
+
 
 def prepare() -> None:
     """Sets Paddle's threads and its path for matrices; call it before Paddle is imported.
@@ -42,14 +44,15 @@ def _keep_memory() -> None:
     Paddle's CPU allocator asks the C library for the memory of each tensor. By default glibc gets
     a large piece from the kernel and gives it back when it is freed, and the kernel clears its
     pages each time. Keeping them makes a training step 17% faster on MNIST and 6% on CIFAR-10
-    (two cores, glibc's malloc). A variable MALLOC_... in the environment turns this off.
+    (two cores, glibc's malloc). Pieces of LARGEST_KEPT bytes or more go back to the kernel: of
+    these a few would fragment the memory. A variable MALLOC_... in the environment turns this off.
     """
     if platform.system() != "Linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    mmap_max, trim_threshold, top_pad = -4, -1, -2  # names in malloc.h
+    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # names in malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_max, 0)
+        mallopt(mmap_threshold, LARGEST_KEPT)
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(top_pad, 64 << 20)
     except (OSError, AttributeError):
