@@ -25,7 +25,9 @@ import wgangp_cifar10
 import wgangp_toy
 from data import synthetic
 from kernels import availability
+from kernels import elementwise
 from kernels import maps
+from kernels import memory
 from kernels import plain as plain_operators
 from kernels import tape
 from kernels.maps import Pictures
@@ -315,6 +317,54 @@ def test_layer_normalisation_is_paddles(on_both):
 
     for found, expected in zip(*on_both(differentiate)):
         assert_close(arrays([found]), arrays([expected]))
+
+
+@pytest.mark.parametrize("shift", [0, 30])
+def test_layer_normalisation_has_second_derivatives(shift, on_both):
+    # Means that are large next to the deviations would show sums of squares that cancel.
+    samples, factor = 2 * paddle.randn([4, 5, 6, 3]) + shift, paddle.randn([4, 5, 6, 3])
+
+    def differentiate():
+        paddle.seed(2)
+        norm, x, outer = randomise(normalisation.LayerNorm(5)), samples.detach(), factor.detach()
+        for part in (x, outer):
+            part.stop_gradient = False
+        with maps.twice_differentiable():
+            y = maps.leave(norm(maps.enter(x)))
+            (slope,) = paddle.grad((y * outer).sum(), x, create_graph=True)
+        (slope * paddle.randn(y.shape)).sum().backward()
+        return [slope, x.grad, outer.grad, norm.scale.grad]
+
+    for found, expected in zip(*on_both(differentiate)):
+        assert_close(arrays([found]), arrays([expected]), 1e-3 if shift else 2e-5)
+
+
+def test_layer_normalisation_refuses_what_it_has_not():
+    norm, x = randomise(normalisation.LayerNorm(2)), paddle.randn([2, 2, 3, 3])
+    x.stop_gradient = False
+    y = maps.leave(norm(maps.enter(x)))
+    with pytest.raises(OSError, match="gradients in its weights have no derivative"):
+        paddle.grad(y.square().sum(), x, create_graph=True)
+    with maps.twice_differentiable():
+        y = maps.leave(norm(maps.enter(x)))
+        (slope,) = paddle.grad(y.square().sum(), x, create_graph=True)
+        with pytest.raises(OSError, match="no third derivative"):
+            paddle.grad(slope.square().sum(), x, create_graph=True)
+
+
+def test_scratch_memory_is_used_again_and_grows():
+    piece = memory.scratch(-1, 10)
+    assert memory.scratch(-1, 8).data_ptr() == piece.data_ptr()
+    assert memory.scratch(-1, 1000).size == 1000
+    assert memory.scratch(-2, 8).data_ptr() != memory.scratch(-1, 8).data_ptr()
+
+
+def test_large_results_are_whole(monkeypatch):
+    # So small a limit that all pieces ask for large pages
+    monkeypatch.setattr(memory, "LARGEST_KEPT", 0)
+    for size in (3, 1 << 20):
+        x = paddle.randn([size])
+        assert_close(arrays([elementwise.relu(x, 0.0)]), arrays([x.clip(0)]))
 
 
 # Cases that take Paddle's operators.

@@ -18,6 +18,7 @@ import paddle
 
 from kernels import convolutions
 from kernels import elementwise
+from kernels import kernel_gradients
 from kernels import products
 from kernels import resampling
 from kernels.convolutions import Geometry
@@ -25,8 +26,8 @@ from kernels.convolutions import Kernel
 from kernels.convolutions import Padding
 
 NO_SECOND_DERIVATIVE = (
-    "kernels.maps: {} normalisation has no second derivative here (create_graph); run the forward "
-    "pass inside maps.twice_differentiable()"
+    "kernels.maps: batch normalisation has no second derivative here (create_graph); run the "
+    "forward pass inside maps.twice_differentiable()"
 )
 _is_input_only = False
 
@@ -99,7 +100,7 @@ class ConvolutionMap(NamedTuple):
     def weight_gradient(self, x, y, geometry: Geometry) -> paddle.Tensor:
         """The gradient in the layer's weight, of the input and a gradient at the output."""
         pair = (y, x) if self.is_transposed else (x, y)
-        gradient = convolutions.backward_kernel(*pair, geometry)
+        gradient = kernel_gradients.backward_kernel(*pair, geometry)
         if self.resampling is not None:
             gradient = resampling.unfold_gradient(gradient, self.resampling)
         if self.resampling == "upsample":
@@ -132,7 +133,7 @@ class Call(NamedTuple):
         return self._replace(is_adjoint=not self.is_adjoint)
 
 
-def _take(ctx) -> Tuple[paddle.Tensor, ...]:
+def take(ctx) -> Tuple[paddle.Tensor, ...]:
     """Returns what a forward pass saved, and lets it go: Paddle would keep it to the last layer.
 
     It stays where the backward pass is differentiated again.
@@ -148,7 +149,7 @@ def _take(ctx) -> Tuple[paddle.Tensor, ...]:
     return saved
 
 
-def _needed(ctx) -> List[bool]:
+def needed(ctx) -> List[bool]:
     """Which of input, weight and bias need a gradient."""
     return [need and not (number and _is_input_only) for number, need in enumerate(ctx.needs)]
 
@@ -206,8 +207,8 @@ class Convolve(Map):
 
     @staticmethod
     def differentiate(ctx, gradient):
-        (x, weight), call, gradient = _take(ctx), ctx.call, gradient.contiguous()
-        needs, results = _needed(ctx), [None] * len(ctx.needs)
+        (x, weight), call, gradient = take(ctx), ctx.call, gradient.contiguous()
+        needs, results = needed(ctx), [None] * len(ctx.needs)
         if needs[1]:
             pair = (gradient, x) if call.is_adjoint else (x, gradient)
             results[1] = WeightGradient.apply(*pair, call)
@@ -233,7 +234,7 @@ class WeightGradient(Map):
 
     @staticmethod
     def differentiate(ctx, gradient):
-        (x, y), (needs_x, needs_y) = _take(ctx), ctx.needs
+        (x, y), (needs_x, needs_y) = take(ctx), ctx.needs
         kernel = ctx.call.spec.kernel(gradient.contiguous())
         call = Call(ctx.call.spec, kernel, ctx.call.geometry)
         return (
@@ -268,7 +269,7 @@ class Multiply(Map):
 
     @staticmethod
     def differentiate(ctx, gradient):
-        (a, b), gradient = _take(ctx), gradient.contiguous()
+        (a, b), gradient = take(ctx), gradient.contiguous()
         # The factors of the gradients in a and b, and which of them is transposed
         ways = {
             "": ((gradient, b, "b"), (a, gradient, "a")),
@@ -277,10 +278,10 @@ class Multiply(Map):
         }[ctx.transposed]
         results = [
             Multiply.apply(left, right, None, transposed) if need else None
-            for need, (left, right, transposed) in zip(_needed(ctx), ways)
+            for need, (left, right, transposed) in zip(needed(ctx), ways)
         ]
         if len(ctx.needs) > 2:
-            needs_bias = _needed(ctx)[2]
+            needs_bias = needed(ctx)[2]
             results.append(
                 elementwise.sum_rows(gradient, gradient.shape[-1]) if needs_bias else None
             )
@@ -312,43 +313,8 @@ class Relu(Map):
 
     @staticmethod
     def differentiate(ctx, gradient):
-        mask = functools.partial(elementwise.mask, *_take(ctx), slope=ctx.slope)
+        mask = functools.partial(elementwise.mask, *take(ctx), slope=ctx.slope)
         return Linear.apply(gradient, mask, mask)
-
-
-class Affine(Map):
-    """x * scale + offset, per picture and channel [N, C]; either of them may be None.
-
-    The offset may be a weight, which `input_gradients` leaves out.
-    """
-
-    @staticmethod
-    def compute(ctx, x, scale, offset):
-        parts = [part for part in (x, scale, offset) if part is not None]
-        ctx.needs = {name: not part.stop_gradient for name, part in zip("xab", parts)}
-        if scale is None:
-            ctx.needs["b"] = ctx.needs.pop("a")
-        x = x.contiguous()
-        scale, offset = (None if part is None else part.contiguous() for part in (scale, offset))
-        ctx.shape = parts[1].shape
-        ctx.save_for_backward(*((x, scale) if scale is not None else ()))
-        return elementwise.affine(x, scale, offset)
-
-    @staticmethod
-    def differentiate(ctx, gradient):
-        saved, gradient = _take(ctx), gradient.contiguous()
-        x, scale = saved or (None, None)
-        size = ctx.shape[0] * ctx.shape[1]
-        results = []
-        for name, need in ctx.needs.items():
-            if not need or (name == "b" and scale is not None and _is_input_only):
-                results.append(None)
-            elif name == "x":
-                results.append(gradient if scale is None else Affine.apply(gradient, scale, None))
-            else:
-                product = gradient * x if name == "a" else gradient
-                results.append(elementwise.sum_rows(product, size).reshape(ctx.shape))
-        return tuple(results)
 
 
 class BatchNorm(Map):
@@ -367,9 +333,9 @@ class BatchNorm(Map):
     @staticmethod
     def differentiate(ctx, gradient, *_):
         if paddle.is_grad_enabled():
-            raise RuntimeError(NO_SECOND_DERIVATIVE.format("batch"))
-        (x, scale, mean, variance), gradient = _take(ctx), gradient.contiguous()
-        needs_x, needs_scale, needs_offset = _needed(ctx)
+            raise RuntimeError(NO_SECOND_DERIVATIVE)
+        (x, scale, mean, variance), gradient = take(ctx), gradient.contiguous()
+        needs_x, needs_scale, needs_offset = needed(ctx)
         results = [None] * 3
         if needs_scale:
             # Normalised again, instead of kept since the forward pass.
@@ -381,43 +347,4 @@ class BatchNorm(Map):
         if needs_x:
             inner = elementwise.affine(gradient, scale, None)
             results[0] = elementwise.normalise_backward(x, inner, mean, variance)
-        return tuple(results)
-
-
-class LayerNorm(Map):
-    """Layer normalisation with a first derivative only; scale and offset are [1, C]."""
-
-    @staticmethod
-    def compute(ctx, x, scale, offset):
-        ctx.needs = [not part.stop_gradient for part in (x, scale, offset)]
-        x = x.contiguous()
-        centred, factor = elementwise.centre(x)
-        ctx.save_for_backward(centred, factor, scale)
-        ones = elementwise.constant(1.0, (x.shape[2], 1))
-        return elementwise.affine(centred, factor @ scale, ones @ offset)
-
-    @staticmethod
-    def differentiate(ctx, gradient):
-        if paddle.is_grad_enabled():
-            raise RuntimeError(NO_SECOND_DERIVATIVE.format("layer"))
-        (centred, factor, scale), gradient = _take(ctx), gradient.contiguous()
-        _, _, count, channels = centred.shape
-        needs_x, needs_scale, needs_offset = _needed(ctx)
-        sums = elementwise.sum_rows(gradient, count * channels).reshape([count, channels])
-        products = elementwise.sum_rows(gradient * centred, count * channels)
-        products = products.reshape([count, channels]) * factor
-        results = [None] * 3
-        if needs_scale:
-            results[1] = products.sum(0, keepdim=True)
-        if needs_offset:
-            results[2] = sums.sum(0, keepdim=True)
-        if needs_x:
-            # Each picture's mean of the gradient times scale, alone and times the normalised x
-            size = centred.size // count
-            alone, along = ((part * scale).sum(1, keepdim=True) / size for part in (sums, products))
-            row = elementwise.constant(1.0, (1, channels))
-            x_gradient = elementwise.affine(gradient, factor @ scale, -(factor * alone) @ row)
-            results[0] = x_gradient - elementwise.affine(
-                centred, (factor.square() * along) @ row, None
-            )
         return tuple(results)

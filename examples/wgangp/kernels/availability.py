@@ -14,6 +14,7 @@ import paddle.nn.functional as F
 from ppsci.utils import logger
 
 from kernels import convolutions
+from kernels import kernel_gradients
 from kernels import onednn
 from kernels import products
 from kernels.convolutions import Geometry
@@ -95,7 +96,7 @@ def _measure_differences(geometry: Geometry) -> List[float]:
         _share(
             convolutions.backward_data(y, arranged, geometry), x_gradient.transpose([2, 3, 0, 1])
         ),
-        _share(convolutions.backward_kernel(x, y, geometry), gradient),
+        _share(kernel_gradients.backward_kernel(x, y, geometry), gradient),
     ]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A convolution's three linear maps by oneDNN, on pictures laid out as [H, W, N, C].
+"""A convolution and its adjoint by oneDNN, on pictures laid out as [H, W, N, C].
 
 For oneDNN they are ONE sample of depth H, height W and width N. A kernel of width 1 slides over
 it. Long rows of N suit its matrix kernels, and it leaves out the products with padding.
@@ -17,13 +17,11 @@ import numpy as np
 import paddle
 
 from kernels import onednn
+from kernels.memory import empty
 
 Padding = Tuple[Tuple[int, int], Tuple[int, int]]  # (top, bottom), (left, right)
 CHANNELS_LAST = (0, 2, 3, 4, 1)
 OUTERMOST_SAMPLES = (2, 3, 0, 1)  # dims (N, C, H, W) in the memory of [H, W, N, C]
-# Up to so many output pixels, the kernel's gradient is computed as a dilated convolution, whose
-# cost grows with the square of the picture's size.
-MAX_DILATED_PIXELS = 64
 NARROW = 4  # oneDNN computes at least 16 channels; for fewer than so many there is another way.
 
 
@@ -69,10 +67,6 @@ class Geometry(NamedTuple):
         return [self.n_out, self.n_in, *self.size]
 
 
-def empty(shape) -> paddle.Tensor:
-    return paddle.empty(shape, "float32")
-
-
 class Kernel:
     """A convolution's kernel, and copies of it in the formats that oneDNN's primitives want.
 
@@ -106,12 +100,13 @@ def _make_arrangement(memory: int, shape: Tuple[int, ...]) -> onednn.Primitive:
     return onednn.make_reorder(onednn.describe((*shape, 1)), onednn.Handle(memory))
 
 
-def _describe_pictures(shape: List[int]):
+def describe_pictures(shape: List[int]) -> onednn.Handle:
+    """Describes [H, W, N, C] as one sample."""
     height, width, count, channels = shape
     return onednn.describe((1, channels, height, width, count), CHANNELS_LAST)
 
 
-def _slide(geometry: Geometry):
+def slide(geometry: Geometry):
     """Strides, dilations and paddings as oneDNN takes them."""
     (top, bottom), (left, right) = geometry.padding
     stride = geometry.stride
@@ -119,15 +114,15 @@ def _slide(geometry: Geometry):
     return [onednn.integers(part) for part in parts]
 
 
-def _describe_forward(geometry: Geometry, has_bias: bool, kind: int):
+def describe_forward(geometry: Geometry, has_bias: bool, kind: int):
     return onednn.library().create(
         "convolution_forward_primitive_desc_create",
         *(onednn.library().engine, kind, onednn.DIRECT),
-        _describe_pictures(geometry.x_shape),
+        describe_pictures(geometry.x_shape),
         onednn.describe_any((*geometry.kernel_shape, 1)),
         onednn.describe((geometry.n_out,)) if has_bias else None,
-        _describe_pictures(geometry.y_shape),
-        *_slide(geometry),
+        describe_pictures(geometry.y_shape),
+        *slide(geometry),
         None,
     )
 
@@ -135,7 +130,7 @@ def _describe_forward(geometry: Geometry, has_bias: bool, kind: int):
 @functools.cache
 def _make_forward(geometry: Geometry, has_bias: bool) -> onednn.Primitive:
     roles = (onednn.SRC, onednn.WEIGHTS, onednn.DST) + ((onednn.BIAS,) if has_bias else ())
-    return onednn.Primitive(_describe_forward(geometry, has_bias, onednn.INFERENCE), roles)
+    return onednn.Primitive(describe_forward(geometry, has_bias, onednn.INFERENCE), roles)
 
 
 def forward(
@@ -165,11 +160,11 @@ def _make_backward_data(geometry: Geometry) -> onednn.Primitive:
     description = onednn.library().create(
         "convolution_backward_data_primitive_desc_create",
         *(onednn.library().engine, onednn.DIRECT),
-        _describe_pictures(geometry.x_shape),
+        describe_pictures(geometry.x_shape),
         onednn.describe_any((*geometry.kernel_shape, 1)),
-        _describe_pictures(geometry.y_shape),
-        *_slide(geometry),
-        _describe_forward(geometry, False, onednn.TRAINING),
+        describe_pictures(geometry.y_shape),
+        *slide(geometry),
+        describe_forward(geometry, False, onednn.TRAINING),
         None,
     )
     return onednn.Primitive(description, (onednn.DIFF_SRC, onednn.WEIGHTS, onednn.DIFF_DST))
@@ -234,152 +229,3 @@ def _phase_matrix(height: int, width: int, top: int, left: int) -> paddle.Tensor
 def _make_interleaving(rows: int, columns: int, count: int, channels: int) -> onednn.Primitive:
     dims = (rows, columns, count, 2, 2, channels)
     return onednn.make_reorder(onednn.describe(dims), onednn.describe(dims, (0, 3, 1, 4, 2, 5)))
-
-
-def backward_kernel(x: paddle.Tensor, y: paddle.Tensor, geometry: Geometry) -> paddle.Tensor:
-    """The gradient in the kernel, [n_out, n_in, *size].
-
-    Args:
-        x: What the convolution got, [H, W, N, n_in].
-        y: The gradient at its output, [OH, OW, N, n_out].
-        geometry: The sizes.
-    """
-    gradient = empty(geometry.kernel_shape)
-    if geometry.n_in < NARROW:
-        make = _make_backward_weights_laid_out
-    else:
-        make = _make_dilated if _is_dilated(geometry) else _make_backward_weights
-    make(geometry)(x, y, gradient)
-    return gradient
-
-
-def _is_dilated(geometry: Geometry) -> bool:
-    """Whether `_make_dilated` computes the kernel's gradient."""
-    rows, columns = geometry.out
-    is_small = 1 < rows * columns <= MAX_DILATED_PIXELS and geometry.n_in > 1
-    return is_small and min(_missing_at_end(geometry)) >= 0
-
-
-class _Chain:
-    """A primitive, with reorders of its arguments from and to the layouts that are given.
-
-    Args:
-        primitive: The primitive.
-        layouts: For each argument a descriptor of what is given.
-        output: The argument that it computes.
-    """
-
-    def __init__(self, primitive: onednn.Primitive, layouts, output: int):
-        self.primitive, self.output = primitive, output
-        own = onednn.library()
-        self.sizes, self.reorders = [], []
-        for number, (layout, memory) in enumerate(zip(layouts, primitive.memories)):
-            same = own.is_equal(layout, memory)
-            pair = (memory, layout) if number == output else (layout, memory)
-            self.reorders.append(None if same else onednn.make_reorder(*pair))
-            self.sizes.append(own.size_of(memory) // 4)
-
-    def __call__(self, *tensors: paddle.Tensor) -> None:
-        inner = []
-        for number, tensor in enumerate(tensors):
-            reorder = self.reorders[number]
-            inner.append(tensor if reorder is None else empty([self.sizes[number]]))
-            if reorder is not None and number != self.output:
-                reorder(tensor.data_ptr(), inner[-1].data_ptr())
-        self.primitive(*(tensor.data_ptr() for tensor in inner))
-        if self.reorders[self.output] is not None:
-            self.reorders[self.output](
-                inner[self.output].data_ptr(), tensors[self.output].data_ptr()
-            )
-
-
-@functools.cache
-def _make_backward_weights_laid_out(geometry: Geometry) -> _Chain:
-    """oneDNN's own primitive in the pictures' layout: few channels are not worth another one."""
-    own = onednn.library()
-    kernel = (*geometry.kernel_shape, 1)
-    x, y = _describe_pictures(geometry.x_shape), _describe_pictures(geometry.y_shape)
-    description = own.create(
-        "convolution_backward_weights_primitive_desc_create",
-        *(own.engine, onednn.DIRECT, x, onednn.describe_any(kernel), None, y),
-        *_slide(geometry),
-        _describe_forward(geometry, False, onednn.TRAINING),
-        None,
-    )
-    roles = (onednn.SRC, onednn.DIFF_DST, onednn.DIFF_WEIGHTS)
-    layouts = [x, y, onednn.describe(kernel)]
-    return _Chain(onednn.Primitive(description, roles), layouts, output=2)
-
-
-@functools.cache
-def _make_backward_weights(geometry: Geometry) -> _Chain:
-    """oneDNN's own primitive for two-dimensional pictures, in its own formats."""
-    own = onednn.library()
-    height, width, count, n_in = geometry.x_shape
-    x, y = (count, n_in, height, width), (count, geometry.n_out, *geometry.out)
-    kernel = geometry.kernel_shape
-    wanted = [onednn.describe_any(dims) for dims in (x, kernel)]
-    wanted_y = onednn.describe_any(y)
-    (top, bottom), (left, right) = geometry.padding
-    stride = (geometry.stride, geometry.stride)
-    slide = [onednn.integers(part) for part in (stride, (0, 0), (top, left), (bottom, right))]
-    name = "convolution_{}_primitive_desc_create"
-    hint = own.create(
-        name.format("forward"),
-        *(own.engine, onednn.TRAINING, onednn.DIRECT, *wanted, None, wanted_y, *slide, None),
-    )
-    description = own.create(
-        name.format("backward_weights"),
-        *(own.engine, onednn.DIRECT, *wanted, None, wanted_y, *slide, hint, None),
-    )
-    roles = (onednn.SRC, onednn.DIFF_DST, onednn.DIFF_WEIGHTS)
-    layouts = [onednn.describe(dims, OUTERMOST_SAMPLES) for dims in (x, y)]
-    return _Chain(
-        onednn.Primitive(description, roles), [*layouts, onednn.describe(kernel)], output=2
-    )
-
-
-def _missing_at_end(geometry: Geometry) -> List[int]:
-    """Rows and columns that x lacks for y, dilated by the stride, to take the kernel's places."""
-    lengths = (geometry.height, geometry.width)
-    return [
-        size - length - before + (out - 1) * geometry.stride
-        for size, length, (before, _), out in zip(
-            geometry.size, lengths, geometry.padding, geometry.out
-        )
-    ]
-
-
-@functools.cache
-def _make_dilated(geometry: Geometry) -> _Chain:
-    """The gradient as a forward convolution: samples are its channels, n_in is its batch.
-
-    x with padding slides over y, whose pixels are as far apart as the stride.
-    """
-    own = onednn.library()
-    (height, width, count, n_in), (rows, columns) = geometry.x_shape, geometry.out
-    (top, _), (left, _) = geometry.padding
-    (size_v, size_h), step = geometry.size, geometry.stride
-    n_out = geometry.n_out
-    # What is missing at the end, so that the outcome has the kernel's size; it may be negative.
-    bottom = size_v - height - top + (rows - 1) * step
-    right = size_h - width - left + (columns - 1) * step
-    parts = ((1, 1, 1), (step - 1, step - 1, 0), (top, left, 0), (bottom, right, 0))
-    y = (n_out, count, rows, columns, 1)
-    description = own.create(
-        "convolution_forward_primitive_desc_create",
-        *(own.engine, onednn.INFERENCE, onednn.DIRECT),
-        onednn.describe((1, count, height, width, n_in), CHANNELS_LAST),
-        onednn.describe_any(y),
-        None,
-        onednn.describe((1, n_out, size_v, size_h, n_in), CHANNELS_LAST),
-        *(onednn.integers(part) for part in parts),
-        None,
-    )
-    primitive = onednn.Primitive(description, (onednn.SRC, onednn.WEIGHTS, onednn.DST))
-    layouts = (
-        onednn.describe((1, count, height, width, n_in), (0, 2, 3, 1, 4)),
-        onednn.describe(y, (2, 3, 1, 0, 4)),
-        onednn.describe((1, n_out, size_v, size_h, n_in), (0, 1, 4, 2, 3)),
-    )
-    return _Chain(primitive, layouts, output=2)

@@ -18,7 +18,7 @@ import paddle
 from kernels import onednn
 from kernels.convolutions import CHANNELS_LAST
 from kernels.convolutions import OUTERMOST_SAMPLES
-from kernels.convolutions import empty
+from kernels.memory import empty
 
 EPSILON = 1e-5  # added to variances in batch normalisation
 
@@ -90,6 +90,45 @@ def affine(
     return y
 
 
+@functools.cache
+def _make_accumulation(rows: int, columns: int) -> onednn.Primitive:
+    own, attributes = onednn.library(), onednn.make_sum()
+    whole, row = onednn.describe((rows, columns)), onednn.describe((1, columns))
+    name = "binary_primitive_desc_create"
+    description = own.create(name, own.engine, onednn.MULTIPLY, whole, row, whole, attributes)
+    return onednn.Primitive(description, (onednn.SRC, onednn.DST, onednn.SRC_1))
+
+
+def accumulate(y: paddle.Tensor, x: paddle.Tensor, scale: paddle.Tensor) -> paddle.Tensor:
+    """Adds x * scale to y in place; shapes as in `affine`. Returns y."""
+    columns = scale.size
+    primitive = _make_accumulation(x.size // columns, columns)
+    primitive(x.data_ptr(), y.data_ptr(), scale.data_ptr())
+    return y
+
+
+@functools.cache
+def _make_binary(operation: int, size: int) -> onednn.Primitive:
+    own, flat = onednn.library(), onednn.describe((size,))
+    name = "binary_primitive_desc_create"
+    description = own.create(name, own.engine, operation, flat, flat, flat, None)
+    return onednn.Primitive(description, (onednn.SRC, onednn.SRC_1, onednn.DST))
+
+
+def multiply(x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
+    """x * y, of one shape. Paddle's own runs on one thread."""
+    result = empty(x.shape)
+    _make_binary(onednn.MULTIPLY, x.size)(x.data_ptr(), y.data_ptr(), result.data_ptr())
+    return result
+
+
+def add(x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
+    """x + y, of one shape. Paddle's own runs on one thread."""
+    result = empty(x.shape)
+    _make_binary(onednn.ADD, x.size)(x.data_ptr(), y.data_ptr(), result.data_ptr())
+    return result
+
+
 @functools.lru_cache(maxsize=64)
 def constant(value: float, shape: Tuple[int, ...]) -> paddle.Tensor:
     """A tensor of equal numbers, which must not be changed."""
@@ -100,19 +139,6 @@ def sum_rows(x: paddle.Tensor, columns: int) -> paddle.Tensor:
     """Sums a tensor, seen as a matrix of so many columns, over its rows."""
     rows = x.reshape([-1, columns])
     return (constant(1.0, (1, rows.shape[0])) @ rows).reshape([columns])
-
-
-def average(x: paddle.Tensor) -> paddle.Tensor:
-    """The mean of each picture [H, W, N, C], [N, 1], as matrix products: Paddle's own is slow."""
-    height, width, count, channels = x.shape
-    sums = sum_rows(x, count * channels).reshape([count, channels])
-    return sums @ constant(1 / (height * width * channels), (channels, 1))
-
-
-def centre(x: paddle.Tensor) -> Tuple[paddle.Tensor, paddle.Tensor]:
-    """Pictures [H, W, N, C] less their means, and 1 / their standard deviations [N, 1]."""
-    centred = affine(x, None, -average(x) @ constant(1.0, (1, x.shape[3])))
-    return centred, 1 / paddle.sqrt(average(centred.square()) + EPSILON)
 
 
 @functools.cache

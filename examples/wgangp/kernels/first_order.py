@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from typing import Callable
+from typing import Optional
 from typing import Tuple
 
 import paddle
@@ -34,6 +35,7 @@ def first_order_penalty(
     samples: paddle.Tensor,
     penalty: Callable[[paddle.Tensor], paddle.Tensor],
     check: bool = False,
+    labels: Optional[paddle.Tensor] = None,
 ) -> Tuple[paddle.Tensor, paddle.Tensor]:
     """Computes `functions.penalised_norm`, with the same gradient, without second derivatives.
 
@@ -43,6 +45,7 @@ def first_order_penalty(
         penalty: Maps gradient norms [N] to a term of the loss.
         check: Whether to verify that `kernels.maps` applies all of the critic. This takes two
             more forward passes.
+        labels: Labels [N] for a critic that takes them.
 
     Returns:
         The gradient's norm at each sample, [N], and the term of the loss.
@@ -50,23 +53,24 @@ def first_order_penalty(
     Raises:
         UserError: If the check fails.
     """
+    given = () if labels is None else (labels,)
     samples = samples.detach()
     samples.stop_gradient = False
     tape = Tape()
     with tape.recording():
-        values, _ = critic.score(samples)
+        values, _ = critic.score(samples, *given)
     # Values do not depend on the map of a class head, so it has no gradient.
     with input_gradients():
         slope, *gradients = paddle.grad(values.sum(), [samples, *tape.outputs], allow_unused=True)
     norm = length(slope)
     if check:
-        _check(critic, tape, slope, norm)
+        _check(critic, tape, slope, norm, given)
     norm.stop_gradient = False
     term = penalty(norm)
     # The chain rule down to d norm = slope . d slope / norm.
     factor = paddle.grad(term, norm)[0] / norm
     with tape.replaying():
-        critic.score(slope * factor.reshape([-1] + [1] * (slope.ndim - 1)))
+        critic.score(slope * factor.reshape([-1] + [1] * (slope.ndim - 1)), *given)
     derivative = sum(
         term(gradient) for term, gradient in zip(tape.terms, gradients) if gradient is not None
     )
@@ -78,7 +82,13 @@ def first_order_penalty(
 
 
 @paddle.no_grad()
-def _check(critic: nn.Layer, tape: Tape, slope: paddle.Tensor, norm: paddle.Tensor) -> None:
+def _check(
+    critic: nn.Layer,
+    tape: Tape,
+    slope: paddle.Tensor,
+    norm: paddle.Tensor,
+    given: Tuple[paddle.Tensor, ...],
+) -> None:
     """Raises UserError unless the tape recorded everything that `critic.score` does.
 
     The pass of a tangent must give the slope times the tangent. It does not where an operation
@@ -92,7 +102,7 @@ def _check(critic: nn.Layer, tape: Tape, slope: paddle.Tensor, norm: paddle.Tens
     along = slope / norm.reshape([-1] + [1] * len(axes))
     for tangent in (along, -along):  # A ReLU would let one of them through.
         with tape.replaying():
-            values, _ = critic.score(tangent)
+            values, _ = critic.score(tangent, *given)
         size = (slope.square().sum(axes) * tangent.square().sum(axes)).sqrt()
         difference = (values - (slope * tangent).sum(axes)).abs()
         # This is False for NaN: that a training diverged is reported elsewhere.

@@ -21,6 +21,7 @@ from kernels import products
 from kernels.autograd import Call
 from kernels.autograd import ConvolutionMap
 from kernels.elementwise import constant
+from kernels.layer_norm import LayerNorm
 
 
 class Pictures:
@@ -171,26 +172,15 @@ def batch_norm(
     return Pictures(y), mean, variance
 
 
-def layer_norm(
-    x: Pictures, scale: paddle.Tensor, offset: paddle.Tensor, is_differentiated_twice: bool
-) -> Pictures:
+def layer_norm(x: Pictures, scale: paddle.Tensor, offset: paddle.Tensor) -> Pictures:
     """Layer normalisation over channels, height and width.
 
     Args:
         x: Pictures.
         scale: Factors per channel, [1, C].
         offset: Summands, of the same shape.
-        is_differentiated_twice: Whether it needs second derivatives, which take more passes.
     """
-    if not is_differentiated_twice:
-        return Pictures(autograd.LayerNorm.apply(x.pixels, scale, offset))
-    _, _, count, channels = x.pixels.shape
-    means = elementwise.average(x.pixels) @ constant(1.0, (1, channels))
-    centred = autograd.Affine.apply(x.pixels, None, -means)
-    variance = elementwise.average(centred.square())
-    factor = 1 / paddle.sqrt(variance + elementwise.EPSILON)
-    offsets = constant(1.0, (count, 1)) @ offset
-    return Pictures(autograd.Affine.apply(centred, factor @ scale, offsets))
+    return Pictures(LayerNorm.apply(x.pixels, scale, offset))
 
 
 def mean(x: Pictures) -> paddle.Tensor:

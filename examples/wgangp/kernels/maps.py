@@ -187,7 +187,7 @@ def _pad(shape: List[int], layer: nn.Conv2D) -> Padding:
         both = layer._padding if isinstance(layer._padding, (list, tuple)) else [layer._padding] * 2
         return tuple((number, number) for number in both)
     around = []
-    for length, size, stride in zip(shape[2:], layer.weight.shape[2:], layer._stride):
+    for length, size, stride in zip(shape[2:], layer._kernel_size, layer._stride):
         # TensorFlow's rule: the larger half of what is lacking lies behind.
         lacking = max((-(-length // stride) - 1) * stride + size - length, 0)
         around.append((lacking // 2, lacking - lacking // 2))
@@ -229,7 +229,7 @@ def conv_mean_pool(x: AnyPictures, layer: nn.Conv2D) -> AnyPictures:
         x: Pictures of even height and width.
         layer: A 1x1 or 3x3 convolution of stride 1 that keeps height and width.
     """
-    if layer.weight.shape[2] == 1:
+    if layer._kernel_size[0] == 1:
         return conv(mean_pool(x), layer)
     return _apply_convolution(x, layer.weight, layer.bias, POOLING)
 
@@ -243,7 +243,7 @@ def upsample_conv(x: AnyPictures, layer: nn.Conv2D) -> AnyPictures:
         x: Pictures.
         layer: A 1x1 or 3x3 convolution of stride 1 that keeps height and width.
     """
-    if layer.weight.shape[2] == 1:
+    if layer._kernel_size[0] == 1:
         return upsample(conv(x, layer))
     if not paddle.in_dynamic_mode():  # An exported program gets the plain operators.
         return conv(upsample(x), layer)

@@ -129,9 +129,13 @@ def describe(dims: Sequence[int], order: Optional[Sequence[int]] = None) -> Hand
     for axis in reversed(order or range(len(dims))):
         strides[axis] = step
         step *= dims[axis]
-    create = library().create
+    return describe_strided(dims, strides)
+
+
+def describe_strided(dims: Sequence[int], strides: Sequence[int]) -> Handle:
+    """Describes a float32 tensor by the numbers from one index of a dimension to the next."""
     name = "memory_desc_create_with_strides"
-    return create(name, len(dims), integers(dims), FLOAT32, integers(strides))
+    return library().create(name, len(dims), integers(dims), FLOAT32, integers(strides))
 
 
 def describe_any(dims: Sequence[int]) -> Handle:
@@ -172,6 +176,15 @@ class Primitive:
             status = own.run(self._primitive, own.stream, len(addresses), self._arguments)
         if status:
             raise RuntimeError(f"a primitive of oneDNN failed with status {status}")
+
+
+def make_sum() -> Handle:
+    """Attributes by which a primitive adds its result to what is there."""
+    own = library()
+    attributes, operations = own.create("primitive_attr_create"), own.create("post_ops_create")
+    own.call("post_ops_append_sum", operations, ctypes.c_float(1), 0, 0)
+    own.call("primitive_attr_set_post_ops", attributes, operations)
+    return attributes
 
 
 def make_reorder(source: Handle, target: Handle) -> Primitive:

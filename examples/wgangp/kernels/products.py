@@ -9,7 +9,7 @@ from typing import Optional
 import paddle
 
 from kernels import onednn
-from kernels.convolutions import empty
+from kernels.memory import empty
 
 
 @functools.cache
