@@ -40,6 +40,7 @@ class Setup:
         betas: Adam's beta1 and beta2.
         is_conditional: Whether there are labels, of ten classes.
         generator_batch_factor: The generator's batch, as a multiple of the critic's.
+        batch_norm_groups: Parts of a batch that the generator normalises one by one.
     """
 
     script: str
@@ -50,6 +51,7 @@ class Setup:
     betas: Tuple[float, float]
     is_conditional: bool = False
     generator_batch_factor: int = 1
+    batch_norm_groups: int = 1
 
 
 COLOR_64 = ((3, 64, 64), 128, 10.0, (0.0, 0.9))
@@ -57,7 +59,7 @@ SETUPS = {
     # preset=paper has five critic steps and equal batches.
     "toy": Setup("toy", ("preset=paper",), (2,), 2, 0.1, (0.5, 0.9)),
     "mnist": Setup("mnist", (), (1, 28, 28), 128, 10.0, (0.5, 0.9)),
-    "cifar10": Setup("cifar10", (), (3, 32, 32), 128, 10.0, (0.0, 0.9), True, 2),
+    "cifar10": Setup("cifar10", (), (3, 32, 32), 128, 10.0, (0.0, 0.9), True, 2, 2),
     "dcgan64": Setup("image64", ("MODEL.arch=dcgan",), *COLOR_64),
     "resnet64": Setup("image64", ("MODEL.arch=resnet",), *COLOR_64),
 }

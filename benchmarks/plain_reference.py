@@ -32,6 +32,7 @@ maps.upsample_conv = lambda x, layer: layer(F.interpolate(x, scale_factor=2))
 import functions  # noqa: E402
 from networks import dcgan  # noqa: E402
 from networks import resnet64  # noqa: E402
+from networks.normalisation import use_groups  # noqa: E402
 
 
 class Experiment(common.Reference):
@@ -49,6 +50,7 @@ class Experiment(common.Reference):
             "resnet64": (resnet64.Resnet64Generator, resnet64.Resnet64Discriminator),
         }[name]
         self.generator, self.critic = make_generator(dim), make_critic(dim)
+        use_groups(self.generator, self.setup.batch_norm_groups)
         self.real = paddle.rand([batch, *self.setup.shape])
         self.labels = paddle.randint(0, 10, [self.generator_batch])
         self.optimizers = {

@@ -293,10 +293,11 @@ class Experiment(common.Reference):
         }
 
     def draw_fakes(self, count: int) -> torch.Tensor:
-        noise = torch.randn(count, self.setup.noise_dim)
+        inputs = [torch.randn(count, self.setup.noise_dim)]
         if self.setup.is_conditional:
-            return self.generator(noise, self.labels[:count])
-        return self.generator(noise)
+            inputs.append(self.labels[:count])
+        parts = zip(*(values.chunk(self.setup.batch_norm_groups) for values in inputs))
+        return torch.cat([self.generator(*part) for part in parts])
 
     def critic_step(self) -> None:
         with torch.no_grad():

@@ -14,6 +14,7 @@ import wgangp_toy
 from data import synthetic
 from kernels import availability
 from kernels import maps
+from networks.normalisation import use_groups
 
 
 def toy_run(cfg):
@@ -29,11 +30,12 @@ CASES = {
     "conditional": ("cifar10", cifar10_run, f"{CIFAR10} MODEL.use_label=true"),
     "unconditional": ("cifar10", cifar10_run, f"{CIFAR10} MODEL.use_label=false"),
 }
+WITH_PROJECTION = ("cifar10", cifar10_run, f"{CIFAR10} MODEL.dis_net.projection=true")
 
 
 @pytest.fixture(params=CASES)
 def run(request, configure):
-    name, make, overrides = CASES[request.param]
+    name, make, overrides = CASES.get(request.param, WITH_PROJECTION)
     return make(configure(name, overrides, "TRAIN.epochs=1"))
 
 
@@ -63,13 +65,14 @@ def read_batch(player, number, size):
 
 def critic_objective(critic, data, fake, weight):
     """The critic's loss in plain Paddle."""
-    value_real, logits = critic.score(data["real"])
-    value_fake, _ = critic.score(fake)
+    value_real, logits = critic.judge(data["real"], data.get("labels"))
+    value_fake, _ = critic.judge(fake, data.get("labels"))
     shape = [-1] + [1] * (fake.ndim - 1)
     mixed = data["real"] + data["alpha"].reshape(shape) * (fake - data["real"])
     mixed.stop_gradient = False
     with maps.twice_differentiable():
-        (slope,) = paddle.grad(critic.score(mixed)[0].sum(), mixed, create_graph=True)
+        value, _ = critic.judge(mixed, data.get("labels"))
+        (slope,) = paddle.grad(value.sum(), mixed, create_graph=True)
     norm = slope.square().sum(list(range(1, slope.ndim))).sqrt()
     loss = value_fake.mean() - value_real.mean() + weight * ((norm - 1) ** 2).mean()
     if logits is not None:
@@ -79,13 +82,14 @@ def critic_objective(critic, data, fake, weight):
 
 def generator_objective(generator, critic, data):
     """The generator's loss in plain Paddle."""
-    value, logits = critic.score(generator(data)["fake"])
+    value, logits = critic.judge(generator(data)["fake"], data.get("labels"))
     loss = -value.mean()
     if logits is not None:
         loss += 0.1 * paddle.nn.functional.cross_entropy(logits, data["labels"])
     return loss
 
 
+@pytest.mark.parametrize("run", [*CASES, "projection"], indirect=True)
 def test_every_step_uses_the_gradients_of_a_clean_computation(run, monkeypatch):
     """Plain Paddle computes them from the same weights and batches; phases share nothing."""
     critic, generator = run.critic.network, run.generator.network
@@ -226,14 +230,36 @@ def test_both_networks_move(run):
     ],
 )
 def test_the_rate_falls_over_the_runs_own_length(configure, schedule, shares):
+    """All steps of an iteration have one rate; the authors' generator has the next one's."""
     length = f"TRAIN.epochs=2 TRAIN.iters_per_epoch=2 TRAIN.lr_schedule={schedule}"
     run = toy_run(configure("toy", TOY, length))
-    rates = [[player.rate for player in run.players]]
+    rates, used = [[player.rate for player in run.players]], {"critic": [], "generator": []}
+    for player in run.players:
+        watch_steps(player, lambda player=player: used[player.name].append(player.rate))
     for _ in range(4):
         run.step()
         rates.append([player.rate for player in run.players])
     expected = 1e-4 * np.array(shares)
     np.testing.assert_allclose(rates, np.stack([expected, expected], 1), rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(used["generator"], expected[:4], rtol=1e-6)
+    np.testing.assert_allclose(used["critic"], np.repeat(expected[:4], 5), rtol=1e-6)
+
+
+def test_fakes_are_normalised_in_groups(configure):
+    """In the steps of both networks, as the authors' generator runs on halves of each batch."""
+    run = cifar10_run(configure("cifar10", CIFAR10))
+    run.step()
+    generator = run.generator.network
+    inputs = {"noise": paddle.randn([8, 128]), "labels": paddle.randint(0, 10, [8])}
+    found = run.critic.constraint.output_expr["fake"](inputs), generator(inputs)["fake"]
+    use_groups(generator, 1)
+    halves = paddle.empty([8, 3, 32, 32])
+    for start in range(2):
+        part = {key: values[start::2] for key, values in inputs.items()}
+        halves[start::2] = generator(part)["fake"].detach()
+    for fakes in found:
+        np.testing.assert_allclose(fakes.numpy(), halves.numpy(), atol=1e-5)
+    assert float((generator(inputs)["fake"] - halves).abs().max()) > 1e-2
 
 
 def test_a_reading_error_ends_the_step(configure):

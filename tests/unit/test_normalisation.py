@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batch and layer normalisation against their formulas in NumPy."""
 
+import contextlib
+
 import numpy as np
 import paddle
 import pytest
 
+from kernels import maps
 from networks.normalisation import BatchNorm
 from networks.normalisation import LayerNorm
 from networks.normalisation import NoNorm
 from networks.normalisation import make_critic_norm
+from networks.normalisation import use_groups
 from networks.normalisation import use_statistics
 from support.errors import UserError
 
@@ -103,6 +107,63 @@ def static():
     paddle.jit.enable_to_static(before)
 
 
+def normalise_in_training(x, labels, weights, groups, is_twice):
+    """Results in training, a cost's gradients in x, scale and offset, and running averages.
+
+    Args:
+        x: Pictures.
+        labels: Their labels, or None.
+        weights: The cost is the results' product with them.
+        groups: The number of groups.
+        is_twice: Whether the cost has also the square of its gradient in x.
+    """
+    paddle.seed(1)
+    norm, x = BatchNorm(3, 0 if labels is None else 4), x.detach()
+    norm.scale.set_value(paddle.rand(norm.scale.shape))
+    norm.offset.set_value(paddle.rand(norm.offset.shape))
+    use_groups(norm, groups)
+    x.stop_gradient = False
+    with maps.twice_differentiable() if is_twice else contextlib.nullcontext():
+        y = maps.leave(norm(maps.enter(x), labels))
+        cost = (y * weights).sum()
+        if is_twice:
+            cost += paddle.grad(cost, x, create_graph=True)[0].square().sum()
+    gradients = paddle.grad(cost, [x, norm.scale, norm.offset])
+    return [y, *gradients, norm.running_mean, norm.running_variance]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])  # oneDNN computes in float32 only
+@pytest.mark.parametrize("is_twice", [False, True])
+@pytest.mark.parametrize("classes", [0, 4])
+def test_groups_of_a_training_batch_are_as_batches(classes, is_twice, dtype, float64):
+    paddle.set_default_dtype(dtype)
+    x, weights = 2 * paddle.randn([6, 3, 5, 4]) + 1, paddle.randn([6, 3, 5, 4])
+    labels = paddle.to_tensor([2, 0, 1, 2, 0, 0]) if classes else None
+    found = normalise_in_training(x, labels, weights, 2, is_twice)
+    parts = []
+    for start in range(2):  # interleaved halves
+        own = [None if part is None else part[start::2] for part in (x, labels, weights)]
+        parts.append(normalise_in_training(*own, 1, is_twice))
+    result, x_gradient, scale, offset, mean, variance = (paddle.stack(pair) for pair in zip(*parts))
+    expected = [part.transpose([1, 0, 2, 3, 4]).reshape(x.shape) for part in (result, x_gradient)]
+    expected += [scale.sum(0), offset.sum(0), mean.mean(0), variance.mean(0)]
+    size = 1e-12 if dtype == "float64" else 1e-5
+    for one, other in zip(found, expected):
+        scale = float(other.abs().max())
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=0, atol=size * scale)
+
+
+def test_groups_are_of_training_only():
+    norm, x = BatchNorm(3), paddle.to_tensor(draw(1.0, 5, 3, 4, 4))
+    use_groups(paddle.nn.Sequential(norm), 2)
+    norm.eval()
+    np.testing.assert_allclose(norm(x).numpy(), normalise(x.numpy(), (0, 2, 3)), atol=1e-5)
+    norm.train()
+    with pytest.raises(ValueError, match="A batch of 5 can't be split into 2 equal groups"):
+        norm(x)
+    assert norm(x[:4].mean([2, 3])).shape == [4, 3]
+
+
 @sizes
 def test_layer_norm_is_over_all_of_a_sample(size):
     norm, x = LayerNorm(3), draw(size, 5, 3, 4, 4)
@@ -116,7 +177,8 @@ def test_layer_norm_is_over_all_of_a_sample(size):
 def test_critics_norms_by_name():
     x = paddle.randn([2, 3, 4, 4])
     assert make_critic_norm(None, 3)(x) is x
-    for name, kind in ((None, NoNorm), ("layer", LayerNorm), ("batch", BatchNorm)):
+    kinds = {None: NoNorm, "spectral": NoNorm, "layer": LayerNorm, "batch": BatchNorm}
+    for name, kind in kinds.items():
         assert type(make_critic_norm(name, 3)) is kind
     with pytest.raises(UserError, match="MODEL.dis_net.norm='instance' is unknown: choose null"):
         make_critic_norm("instance", 3)

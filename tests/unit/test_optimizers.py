@@ -27,13 +27,17 @@ def test_rmsprop_is_tensorflows(configure):
         assert float(network.weight) == pytest.approx(weight, rel=1e-5)
 
 
-def test_adam_is_the_papers_with_the_configurations_betas(configure):
-    """Closed form of two steps: m = b1 m + (1 - b1) g, v likewise, both corrected for bias."""
+@pytest.mark.parametrize("size", [1.0, 1e-8])
+def test_adam_is_the_papers_with_the_configurations_betas(size, configure):
+    """Closed form of two steps: m = b1 m + (1 - b1) g, v likewise, both corrected for bias.
+
+    A gradient near epsilon shows its place: TensorFlow adds it before v is corrected.
+    """
     train = configure("cifar10", "TRAIN.beta1=0.3 TRAIN.beta2=0.8 TRAIN.lr_schedule=constant").TRAIN
     network = paddle.nn.Linear(1, 1, bias_attr=False)
     optimizer = optimizers.make_optimizer(network, "Adam", 0.1, train)
     weight, first, second = float(network.weight), 0.0, 0.0
-    for number, gradient in enumerate((2.0, -1.0), 1):
+    for number, gradient in enumerate((2.0 * size, -1.0 * size), 1):
         step(network, optimizer, gradient)
         first = 0.3 * first + 0.7 * gradient
         second = 0.8 * second + 0.2 * gradient**2
