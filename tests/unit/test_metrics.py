@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from scipy import linalg
+from scipy import stats
 
 from data import synthetic
 from measures import metrics
@@ -43,16 +44,26 @@ def test_mixture_metrics_of_a_collapsed_and_a_lost_model():
     assert lost == pytest.approx({"modes": 0, "high_quality": 0, "reverse_kl": np.log(8)})
 
 
-def test_wasserstein_distance_of_a_shift_and_of_a_line():
+@pytest.mark.parametrize("power", [1, 2])
+def test_wasserstein_distances_of_a_shift_and_of_a_line(power):
+    distance = getattr(metrics, f"wasserstein_{power}")
     rng = np.random.default_rng(0)
     points = rng.standard_normal((200, 2))
+    # A shift moves all points by its length.
     shifted = rng.permutation(points + np.array([3.0, 4.0]))
-    assert metrics.wasserstein_2(points, shifted) == pytest.approx(5)
-    assert metrics.wasserstein_2(points, rng.permutation(points)) == 0
-    # in one dimension the optimal assignment is by rank
+    assert distance(points, shifted) == pytest.approx(5)
+    assert distance(points, rng.permutation(points)) == 0
+    # In one dimension, the optimal assignment is by rank.
     left, right = rng.standard_normal((100, 1)), rng.random((100, 1))
-    by_rank = np.sqrt(((np.sort(left, 0) - np.sort(right, 0)) ** 2).mean())
-    assert metrics.wasserstein_2(left, right) == pytest.approx(by_rank)
+    by_rank = (np.abs(np.sort(left, 0) - np.sort(right, 0)) ** power).mean() ** (1 / power)
+    assert distance(left, right) == pytest.approx(by_rank)
+    # SciPy's distance between two distributions on a line
+    if power == 1:
+        expected = stats.wasserstein_distance(left[:, 0], right[:, 0])
+        assert distance(left, right) == pytest.approx(expected)
+    # Without the root, two points that move by 1 and by 7 tell the powers apart.
+    apart = distance(np.array([[0.0, 0], [0, 50]]), np.array([[1.0, 0], [0, 57]]))
+    assert apart == pytest.approx({1: 4, 2: 5}[power])
 
 
 def test_frechet_distance_of_known_distributions():

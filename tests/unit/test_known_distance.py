@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A critic near its optimum measures the exact distance, up to its slope."""
+
+import sys
+
+import numpy as np
+import paddle
+import pytest
+from helpers import ROOT
+
+import functions
+from measures import metrics
+from training import objectives
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import known_distance
+
+WASSERSTEIN = objectives.wasserstein_critic, objectives.wasserstein_generator
+OBJECTIVE = functions.Objective(
+    *WASSERSTEIN, functions.gradient_penalty, 0.1, optimal_estimate=functions.optimal_estimate
+)
+TINY = "MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 TRAIN.batch_size=8".split()
+
+
+def ring_and_centre(rng, count):
+    """Real points on a circle of radius 2, and generated points near its centre."""
+    angle = 2 * np.pi * rng.random(count)
+    real = 2 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return real.astype("float32"), 0.1 * rng.standard_normal((count, 2), "float32")
+
+
+def test_a_critic_near_its_optimum_measures_the_exact_distance():
+    paddle.seed(0)
+    rng = np.random.default_rng(0)
+    real, fake = ring_and_centre(rng, 64)
+    critic = functions.WganGpToyDiscriminator(32)
+
+    def draw():
+        # Interpolation takes random pairs of the same points.
+        arrays = {"real": real, "fake": rng.permutation(fake), "alpha": rng.random(64, "float32")}
+        return {key: paddle.to_tensor(array) for key, array in arrays.items()}
+
+    exact = metrics.wasserstein_1(real, fake)
+    start = known_distance.critic_distance(critic, draw())
+    assert start["distance"] < 0.9 * exact
+    figures = known_distance.train_critic(critic, OBJECTIVE, draw, 150)
+    found = known_distance.critic_distance(critic, draw())
+    assert found["distance"] == pytest.approx(exact, rel=0.03)
+    # The estimate alone is the distance times a slope that lambda = 0.1 lets grow to about 10:
+    # the n = 1 + W / (2 lambda) of a critic whose slope is the same everywhere.
+    assert found["norm"] == pytest.approx(1 + exact / 0.2, rel=0.05)
+    assert found["estimate"] > 5 * exact
+    assert figures["critic_balance"] == pytest.approx(1, abs=0.03)
+
+
+def test_the_picture_is_drawn_from_a_tiny_run(tmp_path):
+    settings = [*known_distance.SETTINGS, *TINY]
+    rows = known_distance.train(settings, iterations=3, most=2, count=20, more=2)
+    assert [row["step"] for row in rows] == [1, 3]
+    for row in rows:
+        assert row["distance"] == pytest.approx(row["estimate"] / row["norm"])
+        assert row["exact"] > 0 and row["trained_distance"] != row["distance"]
+    assert known_distance.train(settings, iterations=3, most=2, count=20, more=2) == rows
+    for row in rows:
+        row["gradient_norm"] = 2.0  # The logarithmic axis shows positive numbers only.
+    known_distance.draw_panels(rows, 0.1, 0.1, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
