@@ -154,3 +154,35 @@ def test_statistics_of_one_picture_are_refused(images):
     with pytest.raises(UserError, match="training set of 1 is too small.*at least 2 pictures"):
         features.reference_statistics(images[:1], Quadrants())
     features.reference_statistics(images[:2], Quadrants())
+
+
+def test_features_are_kept_until_data_or_weights_change(images):
+    network = Quadrants()
+    first = features.reference_features(images, network)
+    np.testing.assert_array_equal(first, features.read_features(images, Quadrants(), "pictures"))
+    again = features.reference_features(images, network)
+    assert len(network.seen) == 1
+    np.testing.assert_array_equal(first, again)
+    features.reference_features(images[:9], network)
+    assert len(network.seen) == 2
+    # Statistics are computed from them, and are the same.
+    mean, covariance = features.reference_statistics(images, network, first)
+    assert len(network.seen) == 2
+    np.testing.assert_allclose(covariance, np.cov(first.astype("float64"), rowvar=False))
+    np.testing.assert_allclose(mean, first.astype("float64").mean(0))
+
+
+def test_features_cut_short_are_computed_again(images, warnings, tmp_path):
+    network = Quadrants()
+    first = features.reference_features(images, network)
+    path = Path(features.statistics_path(images, network, ".npy"))
+    whole = path.read_bytes()
+    np.save(tmp_path / "fewer.npy", first[:9])
+    for content in (whole[:-7], whole[:20], b"", (tmp_path / "fewer.npy").read_bytes()):
+        path.write_bytes(content)
+        np.testing.assert_array_equal(features.reference_features(images, network), first)
+    assert len(network.seen) == 5 and len(warnings) == 4
+    assert all(str(path) in line and "computed again" in line for line in warnings)
+    path.unlink()
+    path.mkdir()
+    np.testing.assert_array_equal(features.reference_features(images, network), first)

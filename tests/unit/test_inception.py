@@ -5,6 +5,7 @@ import importlib.util
 import json
 import sys
 
+import features_reference
 import inception_reference as reference
 import numpy as np
 import paddle
@@ -124,6 +125,10 @@ def test_torch_fidelity_computes_the_same(network, outputs, tmp_path):
     expected = isc.isc_features_to_metric(torch.from_numpy(logits), splits=7, shuffle=False)
     score = functions.inception_score(softmax(logits), 7)
     assert score == pytest.approx(tuple(expected.values()), rel=1e-4)
+    sets, golden = features_reference.features(), features_reference.read_golden()
+    found = features_reference.torch_fidelity_figures(*sets)
+    for name, value in golden["torch_fidelity"].items():  # See test_neighbours.py.
+        assert found[name] == pytest.approx(value, rel=1e-9)
     left, right = rng.random((2, 300, 100), "float32") ** 2 * [[[1.0]], [[1.3]]]
     expected = fid.fid_statistics_to_metric(
         *(fid.fid_features_to_statistics(torch.from_numpy(part)) for part in (left, right)), False

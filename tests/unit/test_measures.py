@@ -408,7 +408,10 @@ def test_critic_measure_restores_the_critics_mode_after_an_error(generator, data
 
 def test_is_better_knows_the_direction_of_a_figure():
     higher = ("inception_score", "classifier_score", "modes", "high_quality")
-    lower = ("fid", "frechet_distance", "digit_kl", "reverse_kl", "wasserstein_2")
+    higher += ("precision", "recall", "density", "coverage")
+    higher += ("class_accuracy", "hue_entropy", "hue_entropy_min")
+    lower = ("fid", "frechet_distance", "digit_kl", "reverse_kl", "kid", "kernel_distance")
+    lower += ("wasserstein_1", "wasserstein_2", "class_frechet_distance")
     assert set(evaluation.BETTER) == {*higher, *lower}
     for name in higher:
         assert evaluation.BETTER[name] == "higher"

@@ -11,7 +11,7 @@ from typing import Callable
 from typing import Dict
 from typing import Iterator
 from typing import Optional
-from typing import Tuple
+from typing import Sequence
 
 import numpy as np
 import paddle
@@ -22,11 +22,12 @@ from ppsci.utils import logger
 import functions
 from data import streams
 from measures import inception
-from measures import metrics
+from measures import sampling
 from measures.features import FeatureNetwork
-from measures.features import classify
-from measures.features import read_features
-from measures.features import reference_statistics
+from measures.figures import CHEAP
+from measures.figures import SPLITS
+from measures.figures import FeatureFigures
+from measures.memorisation import Memorisation
 from networks.base import Critic
 from networks.base import Generator
 from networks.base import evaluating
@@ -35,12 +36,14 @@ from support import pictures
 from support.errors import require
 from support.progress import Progress
 
-SPLITS = 10  # number of splits of a score
 # The direction in which a figure is better. A figure without an entry has no direction.
 BETTER = {
     **dict.fromkeys(("inception_score", "classifier_score", "modes", "high_quality"), "higher"),
-    **dict.fromkeys(("fid", "frechet_distance", "digit_kl"), "lower"),
-    **dict.fromkeys(("reverse_kl", "wasserstein_2"), "lower"),
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), "higher"),
+    **dict.fromkeys(("class_accuracy", "hue_entropy", "hue_entropy_min"), "higher"),
+    "class_frechet_distance": "lower",
+    **dict.fromkeys(("fid", "frechet_distance", "kid", "kernel_distance", "digit_kl"), "lower"),
+    **dict.fromkeys(("reverse_kl", "wasserstein_1", "wasserstein_2"), "lower"),
 }
 
 
@@ -54,12 +57,15 @@ class Measure:
         measured_by: What the figures depend on, such as a network's title and checksum.
         real: The same figures of real samples, by name; empty where there are none.
         real_count: Number of real samples behind `real`.
+        draw_neighbours: Writes a picture of samples and their nearest training pictures to a
+            path; None if that was not chosen.
     """
 
     validator: ppsci.validate.SupervisedValidator
     measured_by: Optional[Dict[str, str]] = None
     real: Dict[str, float] = field(default_factory=dict)
     real_count: int = 0
+    draw_neighbours: Optional[Callable[[str], None]] = None
 
     @property
     def num_samples(self) -> int:
@@ -276,7 +282,7 @@ def _make_critic_expression(critic: Critic, key: str) -> Callable:
     def score(batch):
         # In training mode, batch normalisation would add these to its running averages.
         with evaluating(critic):
-            value, logits = critic.score(batch[key])
+            value, logits = critic.judge(batch[key], batch["labels"])
         columns = [value]
         if logits is not None:
             columns.append(functions.correct(logits, batch["labels"]))
@@ -302,31 +308,34 @@ def make_feature_measure(
     network: FeatureNetwork,
     images: np.ndarray,
     count: int,
-    names: Tuple[str, str],
+    names: Sequence[str],
     seed: int,
     batch_size: int,
     extra: Callable[[np.ndarray], Dict[str, float]] = lambda _: {},
     test_images: Optional[np.ndarray] = None,
     label_shares: Optional[np.ndarray] = None,
+    chosen: Sequence[str] = ("score", "frechet"),
 ) -> Measure:
-    """Makes a measure with a classifier: a score of its classes, a distance of its features.
+    """Makes a measure with a classifier: figures of its classes and of its features.
 
     It keeps the features of all samples: 0.4 GB for the Inception and 50,000 samples.
 
     Args:
         generator: The generator G.
         network: The classifier.
-        images: The training set at the other end of the distance, uint8 [N, C, H, W].
+        images: The training set that samples are compared with, uint8 [N, C, H, W].
         count: Number of samples.
-        names: Names of the score and of the distance.
+        names: Names of the score, of the Fréchet distance and of the kernel distance.
         seed: The run's seed.
         batch_size: Samples in a batch.
-        extra: Further figures, from the predicted classes [count].
+        extra: Further figures of the score, from the predicted classes [count].
         test_images: Real pictures, uint8 [M, C, H, W], for the same figures in the report.
         label_shares: How likely each class of a conditional generator is; None for equal shares.
+        chosen: The measures to compute, see `support.settings.MEASURES`.
 
     Raises:
-        UserError: If there are fewer samples than the score has splits.
+        UserError: If there are fewer samples than the score has splits, or fewer test pictures
+            where "memorisation" needs them.
     """
     require(
         count >= SPLITS,
@@ -334,33 +343,65 @@ def make_feature_measure(
         "EVAL.num_samples (in training, TRAIN.eval_num_samples).",
     )
     rng = np.random.default_rng((seed, streams.EVALUATION))
-    inputs = _draw_inputs(generator, count, rng, label_shares)
-    reference = reference_statistics(images, network)
-    metric = _make_feature_metric(network, reference, names, seed, extra)
-    real, real_count = {}, 0
-    if test_images is not None and len(test_images) >= SPLITS:
-        # As many as there are samples: the distance falls with the number.
-        shown = test_images[rng.permutation(len(test_images))[:count]]
-        real, real_count = metric(read_features(shown, network, "test pictures")), len(shown)
+    inputs = draw_inputs(generator, count, rng, label_shares)
+    if test_images is not None:
+        # As many as there are samples: the Fréchet distance falls with the number.
+        test_images = test_images[rng.permutation(len(test_images))[:count]]
+    figures = FeatureFigures(chosen, network, images, count, names, seed, extra, test_images)
     measured_by = {"network": network.title, "sha256": network.sha256}
     measured_by["reference"] = f"{len(images)} training pictures"
     if "labels" in inputs:
         measured_by["labels"] = "uniform" if label_shares is None else "as in the training set"
-    return make_measure(
+    return _make_generated_measure(generator, figures, inputs, seed, batch_size, measured_by)
+
+
+def _make_generated_measure(
+    generator: Generator,
+    figures: FeatureFigures,
+    inputs: Dict[str, np.ndarray],
+    seed: int,
+    batch_size: int,
+    measured_by: Dict[str, str],
+) -> Measure:
+    """Makes the measure of `make_feature_measure` from its figures and its inputs."""
+    expression = _make_feature_expression(generator, figures.network, len(inputs["noise"]))
+    output_expr = {"fake": expression}
+    if figures.memorisation is not None:
+        output_expr["levels"] = lambda batch: _levels(batch, generator).astype("uint8")
+    measure = make_measure(
         "generated",
         inputs,
-        {"fake": _make_feature_expression(generator, network, count)},
-        lambda outputs: metric(outputs["fake"]),
+        output_expr,
+        lambda outputs: figures(outputs["fake"], outputs.get("levels")),
         batch_size,
         measured_by,
-        real,
-        real_count,
+        figures.real,
+        figures.real_count,
     )
+    if figures.memorisation is not None:
+        measure.draw_neighbours = _make_neighbours_drawer(generator, figures.memorisation, seed)
+    return measure
 
 
-def _draw_inputs(
-    generator: Generator, count: int, rng: np.random.Generator, shares: Optional[np.ndarray]
+def _make_neighbours_drawer(
+    generator: Generator, memorisation: Memorisation, seed: int
+) -> Callable[[str], None]:
+    """Makes the function that draws the first row of samples.png with nearest pictures."""
+
+    def draw(path):
+        samples = sampling.sample(generator, sampling.grid_inputs(generator, 10, 10, seed))[:10]
+        memorisation.draw(pictures.to_uint8(samples, generator.low), path)
+
+    return draw
+
+
+def draw_inputs(
+    generator: Generator,
+    count: int,
+    rng: np.random.Generator,
+    shares: Optional[np.ndarray] = None,
 ) -> Dict[str, np.ndarray]:
+    """Draws "noise" [count, noise_dim], and for a conditional generator "labels" [count]."""
     inputs = {"noise": rng.standard_normal((count, generator.noise_dim), "float32")}
     if "labels" in generator.input_keys:
         inputs["labels"] = streams.draw_labels(rng, count, generator.num_classes, shares)
@@ -373,76 +414,58 @@ def _make_feature_expression(generator: Generator, network: FeatureNetwork, coun
 
     def features_of(batch):
         progress.add(len(batch["fake"]))
-        return network.features(pictures.to_levels(batch["fake"], generator.low).floor())
+        return network.features(_levels(batch, generator))
 
     return features_of
 
 
-def _make_feature_metric(
-    network: FeatureNetwork,
-    reference: Tuple[np.ndarray, np.ndarray],
-    names: Tuple[str, str],
-    seed: int,
-    extra: Callable[[np.ndarray], Dict[str, float]],
-) -> Callable[[np.ndarray], Dict[str, float]]:
-    """Makes the function from features [N, D] to score, distance and further figures.
-
-    Args:
-        network: The classifier.
-        reference: Mean [D] and covariance [D, D] of the training set's features.
-        names: Names of the score and of the distance.
-        seed: The run's seed.
-        extra: Further figures, from the predicted classes [N].
-    """
-
-    def metric(features):
-        probabilities = classify(network, features, seed)
-        score, deviation = functions.inception_score(probabilities, SPLITS)
-        distance = metrics.frechet_distance(metrics.mean_and_covariance(features), reference)
-        return {
-            names[0]: score,
-            f"{names[0]}_deviation": deviation,
-            names[1]: distance,
-            **extra(probabilities.argmax(1)),
-        }
-
-    return metric
+def _levels(batch: Dict[str, paddle.Tensor], generator: Generator) -> paddle.Tensor:
+    """The bytes of a batch's samples, as whole numbers in float32."""
+    return pictures.to_levels(batch["fake"], generator.low).floor()
 
 
 def make_inception_measure(
     generator: Generator,
     images: np.ndarray,
+    test_images: np.ndarray,
     count: int,
     seed: int,
     settings: DictConfig,
     label_shares: Optional[np.ndarray] = None,
 ) -> Measure:
-    """Makes a measure of Inception Score and FID with the Inception of 2015-12-05.
+    """Makes a measure with the Inception of 2015-12-05: Inception Score, FID, KID and others.
+
+    Test pictures are measured, too, if more is chosen than Inception Score and FID: those alone
+    are the common practice, and the Inception takes long on a CPU.
 
     Args:
         generator: The generator G.
-        images: The training set at the other end of FID, uint8 [N, 3, H, W].
+        images: The training set that samples are compared with, uint8 [N, 3, H, W].
+        test_images: Test pictures, uint8 [M, 3, H, W].
         count: Number of samples.
         seed: The run's seed.
-        settings: The section EVAL: `inception_weights` (a path; the file is downloaded if it
-            is absent), `inception_sha256` and `batch_size`.
+        settings: The section EVAL: `measures`, `inception_weights` (a path; the file is
+            downloaded if it is absent), `inception_sha256` and `batch_size`.
         label_shares: How likely each class of a conditional generator is; None for equal shares.
 
     Raises:
-        UserError: If the weights are not available, or there are too few samples.
+        UserError: If the weights are not available, or there are too few pictures.
     """
+    has_more = bool(set(settings.measures) - CHEAP)
     path = downloads.fetch(
         settings.inception_weights,
         inception.ADDRESSES,
         settings.inception_sha256,
-        "EVAL.inception=false leaves Inception Score and FID out.",
+        "EVAL.inception=false leaves Inception Score, FID and the like out.",
         "EVAL.inception_weights",
     )
     network = inception.Inception(path, settings.inception_sha256)
-    names = ("inception_score", "fid")
+    names = ("inception_score", "fid", "kid")
     return make_feature_measure(
         *(generator, network, images, count, names, seed, settings.batch_size),
+        test_images=test_images if has_more else None,
         label_shares=label_shares,
+        chosen=settings.measures,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from os import path as osp
+from typing import Optional
 from typing import Protocol
 from typing import Tuple
 
@@ -96,19 +97,51 @@ def read_features(
     return np.concatenate(parts)
 
 
-def statistics_path(images: np.ndarray, network: FeatureNetwork) -> str:
+def statistics_path(images: np.ndarray, network: FeatureNetwork, suffix: str = ".npz") -> str:
     """The file that keeps the statistics of a training set.
 
-    Its name depends on the pictures, the network's weights and the two version numbers.
+    Its name depends on the pictures, the network's weights and the two version numbers. With the
+    suffix ".npy", it is the file that keeps the features.
     """
     versions = f"{STATISTICS_VERSION} {network.version}"
     digest = hashlib.sha256(f"{versions} {network.sha256} {images.shape}".encode())
     digest.update(np.ascontiguousarray(images))
-    return osp.expanduser(f"{storage.CACHE}/statistics/wgangp/{digest.hexdigest()[:32]}.npz")
+    return osp.expanduser(f"{storage.CACHE}/statistics/wgangp/{digest.hexdigest()[:32]}{suffix}")
+
+
+def reference_features(images: np.ndarray, network: FeatureNetwork) -> np.ndarray:
+    """Features of all pictures of a training set, float32 [N, D].
+
+    They are computed once and kept on disk, see `statistics_path`: 0.4 GB for the Inception and
+    50,000 pictures.
+
+    Args:
+        images: The training set, uint8 [N, C, H, W].
+        network: The classifier.
+    """
+    path = statistics_path(images, network, ".npy")
+    if osp.exists(path):
+        try:
+            with open(path, "rb") as file:
+                features = npz.parse_npy(file.read())
+            require(len(features) == len(images), f"{path} holds {len(features)} features.")
+            return features
+        except (UserError, OSError, ValueError) as error:
+            logger.warning(f"{path} is not intact ({error}). The features are computed again.")
+    logger.info(f"Computing features of {len(images)} training pictures, to keep in {path}")
+    features = read_features(images, network, "training pictures")
+    try:
+        with storage.replacing(path) as file:
+            np.save(file, features)
+    except OSError as error:
+        logger.warning(
+            f"{path} can't be written ({error}). The next evaluation computes the features again."
+        )
+    return features
 
 
 def reference_statistics(
-    images: np.ndarray, network: FeatureNetwork
+    images: np.ndarray, network: FeatureNetwork, features: Optional[np.ndarray] = None
 ) -> Tuple[np.ndarray, np.ndarray]:
     """Mean [D] and covariance [D, D] of a training set's features, float64.
 
@@ -117,6 +150,7 @@ def reference_statistics(
     Args:
         images: The training set, uint8 [N, C, H, W].
         network: The classifier.
+        features: Its features, [N, D], if they are known already.
 
     Raises:
         UserError: If there are fewer than two pictures.
@@ -134,7 +168,8 @@ def reference_statistics(
         except (UserError, KeyError) as error:
             logger.warning(f"{error} The statistics are computed again.")
     logger.info(f"Computing statistics of {len(images)} training pictures, to keep in {path}")
-    features = read_features(images, network, "training pictures")
+    if features is None:
+        features = read_features(images, network, "training pictures")
     mean, covariance = metrics.mean_and_covariance(features)
     try:
         npz.write_npz(path, {"mean": mean, "covariance": covariance})

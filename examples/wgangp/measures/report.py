@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from os import path as osp
 from typing import Any
 from typing import Callable
 from typing import Dict
 from typing import Optional
 
+import paddle
 import paddle.distributed as dist
 from omegaconf import DictConfig
 from omegaconf import OmegaConf
@@ -20,6 +19,7 @@ from ppsci.utils import logger
 from measures.evaluation import BETTER
 from measures.evaluation import Evaluator
 from measures.evaluation import Measure
+from pages import origin
 from support import storage
 
 
@@ -31,9 +31,11 @@ def report(
     seed: int,
     weights: Dict[str, Dict[str, str]],
     config: DictConfig,
+    script: str,
 ) -> Dict[str, float]:
     """Evaluates a generator; logs a table, writes metrics.json, config_eval.yaml, samples.png.
 
+    It also writes neighbours.png where a measure draws it.
     With several processes all evaluate, and the first one writes.
 
     Args:
@@ -44,6 +46,7 @@ def report(
         weights: "source" (path or URL) and "sha256" of each file of weights that was loaded, by
             its key of EVAL.
         config: The whole configuration, to be saved.
+        script: Name of the script's file in conf/, without the suffix.
 
     Returns:
         The figures by name, in the first process.
@@ -54,8 +57,11 @@ def report(
     if dist.get_rank() > 0:
         return {}
     draw(osp.join(output_dir, "samples.png"))
+    for measure in evaluator.measures.values():
+        if measure.draw_neighbours is not None:
+            measure.draw_neighbours(osp.join(output_dir, "neighbours.png"))
     content = {
-        "command": shlex.join(["python", *sys.argv]),
+        **origin.describe(script, paddle.get_device(), dist.get_world_size()),
         "seed": seed,
         "weights": weights,
         "metrics": rows,
@@ -87,19 +93,36 @@ def log_report(
 
 def make_rows(figures: Dict[str, float], measure: Measure) -> Dict[str, Dict[str, Any]]:
     """Makes the rows of metrics.json, by figure: its value and what belongs to it."""
-    real = measure.real
     return {
         name: {
             "value": value,
             "deviation": figures.get(f"{name}_deviation"),
-            "num_samples": measure.num_samples,
-            "better": BETTER.get(name),
-            "real": real.get(name),
-            "real_deviation": real.get(f"{name}_deviation"),
-            "real_num_samples": measure.real_count if name in real else None,
-            "measured_by": measure.measured_by,
+            **describe_figure(name, measure),
         }
         for name, value in figures.items()
+        if not name.endswith("_deviation")
+    }
+
+
+def describe_figure(name: str, measure: Measure) -> Dict[str, Any]:
+    """Describes a figure: its direction, what measures it, and its value of real samples."""
+    real = measure.real
+    return {
+        "num_samples": measure.num_samples,
+        "better": BETTER.get(name),
+        "real": real.get(name),
+        "real_deviation": real.get(f"{name}_deviation"),
+        "real_num_samples": measure.real_count if name in real else None,
+        "measured_by": measure.measured_by,
+    }
+
+
+def describe_figures(measures: Dict[str, Measure]) -> Dict[str, Dict[str, Any]]:
+    """Describes the figures that measures have of real samples, by name."""
+    return {
+        name: describe_figure(name, measure)
+        for measure in measures.values()
+        for name in measure.real
         if not name.endswith("_deviation")
     }
 
