@@ -5,6 +5,8 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from networks.spectral import step_power_iterations
+
 
 def count(network):
     """The number of a network's weights and biases."""
@@ -27,6 +29,8 @@ def randomise(network, gain=1.0):
         fan_in = np.prod(weight.shape[1:]) if weight.ndim == 4 else weight.shape[0]
         scale = gain / np.sqrt(fan_in) if weight.ndim > 1 else 0.3 * gain
         weight.set_value(scale * paddle.randn(weight.shape))
+    for _ in range(20):
+        step_power_iterations(network)
     return network
 
 

@@ -18,11 +18,13 @@ from data.image_set import ImageSet
 from modes.train import train
 from networks.normalisation import make_critic_norm
 from support.errors import UserError
+from support.settings import CHOICES
 from training import build
 from training import objectives
 
 TINY = "MODEL.gen_net.dim=8 MODEL.dis_net.dim=8 TRAIN.batch_size=16"
-NAMES = ("wgan_gp", "wgan", "wgan_div", "gan")
+NAMES = CHOICES["LOSS.name"]
+PENALISED = ("wgan_gp", "wgan_lp", "wgan_div")
 
 
 def values(seed):
@@ -43,11 +45,20 @@ def test_terms_equal_the_papers_formulas(name, configure):
         expected = -np.log(sigmoid(real)).mean() - np.log(1 - sigmoid(fake)).mean()
         assert critic == pytest.approx(expected, rel=1e-6)
         assert generator == pytest.approx(-np.log(sigmoid(fake)).mean(), rel=1e-6)
+    elif name == "hinge":
+        expected = np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + fake).mean()
+        assert critic == pytest.approx(expected, rel=1e-6)
+        assert generator == pytest.approx(-fake.mean(), rel=1e-6)
     else:
         assert critic == pytest.approx(fake.mean() - real.mean(), rel=1e-6)
         assert generator == pytest.approx(-fake.mean(), rel=1e-6)
     assert objective.clip == (0.01 if name == "wgan" else None)
-    penalties = {"wgan_gp": (0.1, ((norm - 1) ** 2).mean()), "wgan_div": (2.0, (norm**6).mean())}
+    penalties = {
+        "wgan_gp": (0.1, ((norm - 1) ** 2).mean()),
+        "wgan_lp": (0.1, (np.maximum(norm - 1, 0) ** 2).mean()),
+        "wgan_div": (2.0, (norm**6).mean()),
+    }
+    assert set(penalties) == set(PENALISED)
     if name in penalties:
         weight, penalty = penalties[name]
         assert objective.penalty_weight == weight
@@ -55,6 +66,28 @@ def test_terms_equal_the_papers_formulas(name, configure):
         assert found == pytest.approx(penalty, rel=1e-6)
     else:
         assert objective.penalty is None
+
+
+@pytest.mark.parametrize("name", ["wgan_gp", "wgan_div"])
+def test_the_loss_of_a_scaled_critic_is_stationary_at_the_optimal_estimate(name, configure):
+    objective = objectives.make_objective(configure("toy", f"LOSS={name}").LOSS)
+    real, fake, norm = (paddle.to_tensor(values(seed)) for seed in range(3))
+    norm = norm.abs()
+
+    def loss(scale):
+        term = objective.critic_term(scale * real, scale * fake)
+        return float(term + objective.penalty_weight * objective.penalty(scale * norm))
+
+    slope = (loss(1 + 1e-5) - loss(1 - 1e-5)) / 2e-5
+    means = float(objective.penalty(norm)), float(norm.mean())
+    optimal = objective.optimal_estimate(*means, objective.penalty_weight)
+    assert slope == pytest.approx(optimal - float(real.mean() - fake.mean()), rel=1e-6)
+
+
+def test_a_critic_whose_scale_is_fixed_has_no_balance(configure):
+    for norm, has_balance in (("null", True), ("spectral", False)):
+        run = toy_run(configure("toy", TINY, f"MODEL.dis_net.norm={norm}"))
+        assert (run.critic.loss.objective.optimal_estimate is not None) == has_balance
 
 
 def test_large_logits_do_not_overflow():
@@ -71,8 +104,10 @@ def toy_run(cfg):
     ("name", "kind", "rate"),
     [
         ("wgan_gp", "Adam", 1e-2),
+        ("wgan_lp", "Adam", 1e-2),
         ("wgan", "RMSProp", 5e-5),
         ("wgan_div", "Adam", 2e-4),
+        ("hinge", "Adam", 2e-4),
         ("gan", "Momentum", 2e-4),
     ],
 )
@@ -84,12 +119,16 @@ def test_each_objective_sets_its_optimiser(name, kind, rate, configure):
         assert player.rate == pytest.approx(rate)
     if name == "wgan_div":
         assert (cfg.TRAIN.beta1, cfg.TRAIN.beta2) == (0.5, 0.999)
+    if name == "hinge":
+        assert (cfg.TRAIN.beta1, cfg.TRAIN.beta2, run.critic.steps) == (0.0, 0.9, 5)
+        assert cfg.MODEL.dis_net.norm == "spectral"
     if name == "gan":
         assert cfg.TRAIN.momentum == 0.9 and run.critic.steps == 1
 
 
 def test_the_papers_preset_is_the_authors_recipe(configure):
-    cfg = configure("toy", "preset=paper")
+    cfg = configure("toy", "preset=authors")
+    assert configure("toy", "preset=paper") == cfg  # its former name
     train = cfg.TRAIN
     assert (cfg.MODEL.gen_net.dim, cfg.MODEL.dis_net.dim) == (512, 512)
     assert (train.batch_size, train.generator_batch_factor, train.n_critic) == (256, 1, 5)
@@ -98,7 +137,7 @@ def test_the_papers_preset_is_the_authors_recipe(configure):
     assert not train.ema.use_ema
     assert train.epochs * train.iters_per_epoch == 100_000
     # LOSS= on the command line sets its own optimiser and steps.
-    train = configure("toy", "LOSS=gan", "preset=paper").TRAIN
+    train = configure("toy", "LOSS=gan", "preset=authors").TRAIN
     assert (train.optimizer, train.learning_rate, train.n_critic) == ("SGD", 2e-4, 1)
     assert train.batch_size == 256
 
@@ -146,10 +185,12 @@ def test_each_objective_trains(name, configure, tmp_path):
     length = "TRAIN.epochs=1 TRAIN.iters_per_epoch=3 TRAIN.eval_during_train=false log_freq=1"
     train(wgangp_toy.Toy(configure("toy", TINY, f"LOSS={name}", length)))
     last = read_records(tmp_path)[-1]
-    assert ("gradient_norm" in last) == (name in ("wgan_gp", "wgan_div"))
-    weight = {"wgan_gp": 0.1, "wgan_div": 2.0}.get(name, 0.0)
+    assert ("gradient_norm" in last) == (name in PENALISED)
+    weight = {"wgan_gp": 0.1, "wgan_lp": 0.1, "wgan_div": 2.0}.get(name, 0.0)
     loss = -last["wasserstein"] + weight * last.get("gradient_penalty", 0.0)
-    if name != "gan":
+    if name == "hinge":  # Fresh values are small, so that the hinges are open.
+        assert last["critic_loss"] == pytest.approx(2 - last["wasserstein"], rel=1e-5)
+    elif name != "gan":
         assert last["critic_loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
 
 
@@ -159,11 +200,12 @@ def test_batch_normalisation_with_a_penalty_is_warned_about(configure, monkeypat
     tiny = "DATA.source=digits MODEL.gen_net.dim=2 MODEL.dis_net.dim=2 MODEL.dis_net.norm=batch"
     images, labels = np.zeros((50, 1, 28, 28), "uint8"), np.zeros(50, "int64")
     data = ImageSet(images, labels, images, labels)
-    for loss, warns in (("wgan_gp", True), ("wgan_div", True), ("wgan", False), ("gan", False)):
+    for loss in NAMES:
         logged.clear()
         make_run(wgangp_mnist.Mnist(configure("mnist", tiny, f"LOSS={loss}")), data)
+        warns = loss in PENALISED
         assert any("ties samples together" in text for text in logged) == warns
-    with pytest.raises(UserError, match="choose null, layer or batch"):
+    with pytest.raises(UserError, match="choose null, layer, batch or spectral"):
         make_critic_norm("instance", 4)
 
 

@@ -88,5 +88,5 @@ def test_normalisation_follows_each_convolution_but_the_first():
         critic = dcgan.Dcgan64Discriminator(2, norm)
         assert [type(layer) for layer in critic.norms] == [NoNorm, kind, kind, kind]
     assert [type(layer) for layer in dcgan.Dcgan64Discriminator(2).norms][1] is LayerNorm
-    with pytest.raises(UserError, match="null, layer or batch"):
+    with pytest.raises(UserError, match="null, layer, batch or spectral"):
         dcgan.Dcgan64Discriminator(1, "instance")

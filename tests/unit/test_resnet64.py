@@ -104,5 +104,5 @@ def test_normalisation_precedes_each_convolution_of_the_blocks():
         found = [type(layer) for block in critic.blocks for layer in block.norms]
         assert found == [kind] * 12
     assert type(resnet64.Resnet64Discriminator(2).blocks[0].norms[0]) is LayerNorm
-    with pytest.raises(UserError, match="null, layer or batch"):
+    with pytest.raises(UserError, match="null, layer, batch or spectral"):
         resnet64.Resnet64Discriminator(1, "instance")

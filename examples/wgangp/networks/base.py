@@ -50,14 +50,16 @@ class Generator(ppsci.arch.Arch):
 class Critic(ppsci.arch.Arch):
     """A critic: one unbounded value per sample, and class logits if it has an AC-GAN head.
 
-    A subclass defines `score(samples)`.
+    A subclass defines `score(samples)`, or `score(samples, labels)` if its values depend on labels.
 
     Attributes:
+        takes_labels: Whether `score` takes labels, int64 [N].
         piecewise_linear: Whether the critic consists of linear maps and (leaky) ReLUs only,
             all of them applied by `kernels.maps`. Then the gradient penalty needs no second
             derivatives (`kernels.first_order`).
     """
 
+    takes_labels = False
     piecewise_linear = False
 
     input_keys = ("real",)
@@ -67,9 +69,15 @@ class Critic(ppsci.arch.Arch):
         """Samples [N, ...] to values [N], and logits [N, K] or None."""
         raise NotImplementedError
 
+    def judge(
+        self, samples: paddle.Tensor, labels: Optional[paddle.Tensor] = None
+    ) -> Tuple[paddle.Tensor, Optional[paddle.Tensor]]:
+        """`score` of samples, with their labels if it takes them."""
+        return self.score(samples, labels) if self.takes_labels else self.score(samples)
+
     def forward(self, inputs: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
         # The Solver asks for the gradient of every input. Nothing needs that of real samples.
-        value, logits = self.score(inputs["real"].detach())
+        value, logits = self.judge(inputs["real"].detach(), inputs.get("labels"))
         outputs = {"value_real": value}
         if logits is not None:
             outputs["logits_real"] = logits

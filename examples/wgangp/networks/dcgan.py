@@ -15,6 +15,7 @@ from networks.layers import make_conv_transpose
 from networks.layers import make_linear
 from networks.normalisation import BatchNorm
 from networks.normalisation import make_critic_norm
+from networks.spectral import normalise_weights
 
 
 # --8<-- [start:dcgan]
@@ -58,13 +59,14 @@ class Dcgan64Discriminator(Critic):
 
     Args:
         dim: Channels at 32x32; 8 times as many at 4x4.
-        norm: None, "layer" or "batch": normalisation after each convolution but the first.
+        norm: None, "spectral" (of all weights), "layer" or "batch" (after each convolution but the
+            first).
         num_classes: Classes of the AC-GAN head; 0 for no head.
     """
 
     def __init__(self, dim: int = 64, norm: Optional[str] = "layer", num_classes: int = 0):
         super().__init__()
-        self.piecewise_linear = norm is None
+        self.piecewise_linear = norm in (None, "spectral")
         widths = [dim, 2 * dim, 4 * dim, 8 * dim]
         self.convs = nn.LayerList(
             [nn.Conv2D(a, b, 4, stride=2, padding=1) for a, b in zip([3, *widths], widths)]
@@ -78,6 +80,7 @@ class Dcgan64Discriminator(Critic):
         self.linear = make_linear(8 * dim, 1)
         self.linear_class = make_linear(8 * dim, num_classes) if num_classes else None
         _initialise(self)
+        normalise_weights(self, norm)
 
     def score(self, samples):
         h = samples

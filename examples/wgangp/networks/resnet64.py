@@ -9,6 +9,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from kernels import maps
+from networks.attention import SelfAttention
 from networks.base import Critic
 from networks.base import Generator
 from networks.layers import make_conv
@@ -16,8 +17,10 @@ from networks.layers import make_conv_transpose
 from networks.layers import make_linear
 from networks.normalisation import BatchNorm
 from networks.normalisation import make_critic_norm
+from networks.spectral import normalise_weights
 
 WIDTHS = (1, 2, 4, 8, 8)  # channels at 64x64, 32x32, ..., 4x4 in units of `dim`
+ATTENTION_SIZE, ATTENTION_WIDTH = 16, 4  # where self-attention is, and the channels there
 
 
 # --8<-- [start:resnet64]
@@ -27,7 +30,8 @@ class DownBlock(nn.Layer):
     Args:
         n_in: Input channels.
         n_out: Output channels.
-        norm: None, "layer" or "batch": normalisation before each convolution of the block.
+        norm: "layer" or "batch": normalisation before each convolution of the block; None or
+            "spectral" for none.
     """
 
     def __init__(self, n_in: int, n_out: int, norm: Optional[str]):
@@ -88,9 +92,12 @@ class Resnet64Generator(Generator):
         dim: Channels at 64x64; 8 times as many at 4x4.
         noise_dim: Length of a noise vector.
         num_classes: Number of classes (conditional batch normalisation); 0 for no labels.
+        attention: Whether there is self-attention at 16x16.
     """
 
-    def __init__(self, dim: int = 64, noise_dim: int = 128, num_classes: int = 0):
+    def __init__(
+        self, dim: int = 64, noise_dim: int = 128, num_classes: int = 0, attention: bool = False
+    ):
         super().__init__(noise_dim, num_classes)
         self.dim = dim
         widths = [dim * width for width in reversed(WIDTHS)]
@@ -98,12 +105,15 @@ class Resnet64Generator(Generator):
         self.blocks = nn.LayerList([UpBlock(a, b, num_classes) for a, b in zip(widths, widths[1:])])
         self.norm = BatchNorm(dim)
         self.conv = make_conv(dim, 3, 3, he=False)
+        self.attention = SelfAttention(ATTENTION_WIDTH * dim) if attention else None
 
     def generate(self, noise, labels=None):
         h = maps.linear(noise, self.linear).reshape([-1, WIDTHS[-1] * self.dim, 4, 4])
         h = maps.enter(h)
         for block in self.blocks:
             h = block(h, labels)
+            if self.attention is not None and h.shape[2] == ATTENTION_SIZE:
+                h = self.attention(h)
         return F.tanh(maps.leave(maps.conv(maps.relu(self.norm(h)), self.conv)))
 
 
@@ -112,23 +122,34 @@ class Resnet64Discriminator(Critic):
 
     Args:
         dim: Channels at 64x64; 8 times as many at 4x4.
-        norm: None, "layer" or "batch": normalisation in the blocks.
+        norm: None, "spectral" (of all weights), "layer" or "batch" (in the blocks).
         num_classes: Classes of the AC-GAN head; 0 for no head.
+        attention: Whether there is self-attention at 16x16. It is not piecewise linear.
     """
 
-    def __init__(self, dim: int = 64, norm: Optional[str] = "layer", num_classes: int = 0):
+    def __init__(
+        self,
+        dim: int = 64,
+        norm: Optional[str] = "layer",
+        num_classes: int = 0,
+        attention: bool = False,
+    ):
         super().__init__()
-        self.piecewise_linear = norm is None
+        self.piecewise_linear = norm in (None, "spectral") and not attention
         widths = [dim * width for width in WIDTHS]
         self.conv = make_conv(3, dim, 3)
         self.blocks = nn.LayerList([DownBlock(a, b, norm) for a, b in zip(widths, widths[1:])])
         self.linear = make_linear(4 * 4 * widths[-1], 1)
         self.linear_class = make_linear(4 * 4 * widths[-1], num_classes) if num_classes else None
+        self.attention = SelfAttention(ATTENTION_WIDTH * dim) if attention else None
+        normalise_weights(self, norm)
 
     def score(self, samples):
         h = maps.conv(samples, self.conv)
         for block in self.blocks:
             h = block(h)
+            if self.attention is not None and h.shape[2] == ATTENTION_SIZE:
+                h = self.attention(h)
         h = maps.flatten(maps.relu(h, 0.2))
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
         return maps.linear(h, self.linear).squeeze(1), logits

@@ -15,6 +15,7 @@ from networks.layers import make_conv_transpose
 from networks.layers import make_linear
 from networks.normalisation import BatchNorm
 from networks.normalisation import make_critic_norm
+from networks.spectral import normalise_weights
 
 
 class WganLabGenerator(Generator):
@@ -46,12 +47,12 @@ class WganLabDiscriminator(Critic):
 
     Args:
         dim: Channels at 14x14; twice as many at 7x7.
-        norm: None, "layer" or "batch": normalisation after each convolution.
+        norm: None, "spectral" (of all weights), "layer" or "batch" (after each convolution).
     """
 
     def __init__(self, dim: int = 32, norm: Optional[str] = "batch"):
         super().__init__()
-        self.piecewise_linear = norm is None
+        self.piecewise_linear = norm in (None, "spectral")
         self.conv_1, self.norm_1 = make_conv(1, dim, 5, stride=2), make_critic_norm(norm, dim)
         self.conv_2, self.norm_2 = (
             make_conv(dim, 2 * dim, 5, stride=2),
@@ -59,6 +60,7 @@ class WganLabDiscriminator(Critic):
         )
         self.linear_1 = make_linear(2 * dim * 7 * 7, 32 * dim, "he")
         self.linear_2 = make_linear(32 * dim, 1)
+        normalise_weights(self, norm)
 
     def score(self, samples):
         h = maps.relu(self.norm_1(maps.conv(samples, self.conv_1)), 0.2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objectives: WGAN-GP, WGAN with weight clipping, WGAN-div, and the original GAN.
+"""Objectives: WGAN-GP, WGAN-LP, WGAN with weight clipping, WGAN-div, hinge, the original GAN.
 
 In all of them, the critic's values are high on real samples, and both losses are minimised.
 """
@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from functions import Objective
 from functions import gradient_penalty
+from functions import optimal_estimate
 from functions import wasserstein_estimate
 
 
@@ -37,6 +38,22 @@ def gan_generator(value_fake: paddle.Tensor) -> paddle.Tensor:
     return F.softplus(-value_fake).mean()
 
 
+def hinge_critic(value_real: paddle.Tensor, value_fake: paddle.Tensor) -> paddle.Tensor:
+    """E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))] (Miyato et al., arXiv 1802.05957, eq. 16)."""
+    return F.relu(1.0 - value_real).mean() + F.relu(1.0 + value_fake).mean()
+
+
+def one_sided_penalty(norm: paddle.Tensor) -> paddle.Tensor:
+    """E[max(0, ||grad D|| - 1)^2], which lets slopes be smaller than 1.
+
+    Section 4 of the paper names it; Petzka et al. (arXiv 1709.08894) call it WGAN-LP.
+
+    Args:
+        norm: Gradient norms, [N].
+    """
+    return F.relu(norm - 1.0).square().mean()
+
+
 def gradient_power(norm: paddle.Tensor, power: float) -> paddle.Tensor:
     """E[||grad D||^p], the penalty of WGAN-div (Wu et al., arXiv 1712.01026).
 
@@ -55,9 +72,22 @@ def make_objective(loss: DictConfig) -> Objective:
     """
     wasserstein = wasserstein_critic, wasserstein_generator
     return {
-        "wgan_gp": Objective(*wasserstein, gradient_penalty, loss.penalty_weight),
+        "wgan_gp": Objective(
+            *wasserstein,
+            gradient_penalty,
+            loss.penalty_weight,
+            optimal_estimate=optimal_estimate,
+        ),
+        "wgan_lp": Objective(*wasserstein, one_sided_penalty, loss.penalty_weight),
         "wgan": Objective(*wasserstein, clip=loss.clip),
-        "wgan_div": Objective(*wasserstein, lambda norm: gradient_power(norm, loss.p), loss.k),
+        "wgan_div": Objective(
+            *wasserstein,
+            lambda norm: gradient_power(norm, loss.p),
+            loss.k,
+            # The derivation of `optimal_estimate`, for the penalty E[g^p].
+            optimal_estimate=lambda penalty, norm, weight: loss.p * weight * penalty,
+        ),
+        "hinge": Objective(hinge_critic, wasserstein_generator),
         "gan": Objective(gan_critic, gan_generator),
     }[loss.name]
 
