@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import mmap
 import threading
 from typing import Callable
@@ -37,7 +38,7 @@ def empty(shape: Sequence[int]) -> paddle.Tensor:
     the first time. With 512 times as large pages this takes a fraction of the time.
     """
     tensor = paddle.empty(shape, "float32")
-    size = 4 * tensor.size
+    size = 4 * math.prod(shape)  # Paddle takes microseconds to say it.
     if size >= LARGEST_KEPT and _find_madvise() is not None:
         start = -(-tensor.data_ptr() // HUGE_PAGE) * HUGE_PAGE
         length = (tensor.data_ptr() + size - start) // HUGE_PAGE * HUGE_PAGE
