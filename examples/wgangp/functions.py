@@ -38,6 +38,8 @@ from networks.layers import make_conv_transpose
 from networks.layers import make_linear
 from networks.normalisation import BatchNorm
 from networks.normalisation import make_critic_norm
+from networks.spectral import normalise_weights
+from networks.spectral import step_power_iterations
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
@@ -52,6 +54,11 @@ from support.unpickling import unpickle
 
 IMAGE_SIZE = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28)}
 MNIST_COUNT, MNIST_USED = 60_000, 50_000  # MNIST's training digits, and those of mnist.pkl.gz
+MNIST_ADDRESSES = (
+    "https://www.iro.umontreal.ca/~lisa/deep/data/mnist/mnist.pkl.gz",
+    "https://figshare.com/ndownloader/files/25635053",
+)
+MNIST_MD5 = "a02cd19f81d51c426d7ca14024243ce9"
 
 Penalty = Callable[[paddle.Tensor], paddle.Tensor]  # gradient norms [N] to a term of the loss
 
@@ -93,13 +100,15 @@ class WganGpToyDiscriminator(Critic):
     Args:
         dim: Width of the hidden layers.
         hidden: Number of hidden layers.
+        norm: None or "spectral": normalisation of all weights.
     """
 
     piecewise_linear = True
 
-    def __init__(self, dim: int = 512, hidden: int = 3):
+    def __init__(self, dim: int = 512, hidden: int = 3, norm: Optional[str] = None):
         super().__init__()
         self.layers = _Mlp(2, dim, 1, hidden)
+        normalise_weights(self, norm)
 
     def score(self, samples):
         return self.layers(samples).squeeze(1), None
@@ -139,18 +148,20 @@ class WganGpMnistDiscriminator(Critic):
 
     Args:
         dim: Channels of the first convolution; the next have 2 and 4 times as many.
-        norm: None, "layer" or "batch": normalisation after the second and the third convolution.
+        norm: None, "spectral" (of all weights), "layer" or "batch" (after the second and the third
+            convolution).
     """
 
     def __init__(self, dim: int = 64, norm: Optional[str] = None):
         super().__init__()
-        self.piecewise_linear = norm is None
+        self.piecewise_linear = norm in (None, "spectral")
         self.conv_1 = make_conv(1, dim, 5, stride=2)
         self.conv_2 = make_conv(dim, 2 * dim, 5, stride=2)
         self.norm_2 = make_critic_norm(norm, 2 * dim)
         self.conv_3 = make_conv(2 * dim, 4 * dim, 5, stride=2)
         self.norm_3 = make_critic_norm(norm, 4 * dim)
         self.linear = make_linear(4 * 4 * 4 * dim, 1)
+        normalise_weights(self, norm)
 
     def score(self, samples):
         h = maps.relu(maps.conv(samples, self.conv_1), 0.2)
@@ -266,15 +277,27 @@ class WganGpCifar10Generator(Generator):
 class WganGpCifar10Discriminator(Critic):
     """Pictures [N, 3, 32, 32] -> values [N], logits [N, 10] (`gan_cifar_resnet.py`).
 
+    With a projection, the values are those of pairs, `D(x, y) = D(x) + <e_y, h(x)>`, with h(x) the
+    features of the last layer (Miyato and Koyama, arXiv 1802.05637). For each label that is a
+    critic of its own, linear in h(x), so the critic stays piecewise linear in x.
+
     Args:
         dim: Channels of every layer.
         use_label: Whether the critic has an AC-GAN head, which gives the logits.
-        norm: None, "layer" or "batch": normalisation in the blocks after the first.
+        norm: None, "spectral" (of all weights), "layer" or "batch" (in the blocks after the first).
+        projection: Whether values depend on labels; only with use_label.
     """
 
-    def __init__(self, dim: int = 128, use_label: bool = True, norm: Optional[str] = None):
+    def __init__(
+        self,
+        dim: int = 128,
+        use_label: bool = True,
+        norm: Optional[str] = None,
+        projection: bool = False,
+    ):
         super().__init__()
-        self.piecewise_linear = norm is None
+        self.piecewise_linear = norm in (None, "spectral")
+        self.takes_labels = use_label and projection
 
         def make_norm(channels: int) -> nn.Layer:
             return make_critic_norm(norm, channels)
@@ -285,14 +308,20 @@ class WganGpCifar10Discriminator(Critic):
         )
         self.linear = make_linear(dim, 1)
         self.linear_class = make_linear(dim, NUM_CLASSES) if use_label else None
+        self.linear_projection = make_linear(dim, NUM_CLASSES) if self.takes_labels else None
+        normalise_weights(self, norm)
 
-    def score(self, samples):
+    def score(self, samples, labels=None):
         h = self.first(samples)
         for block in self.blocks:
             h = block(h)
         h = maps.mean(maps.relu(h))
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
-        return maps.linear(h, self.linear).squeeze(1), logits
+        value = maps.linear(h, self.linear).squeeze(1)
+        if self.takes_labels:
+            chosen = F.one_hot(labels, NUM_CLASSES).astype(value.dtype)
+            value = value + (maps.linear(h, self.linear_projection) * chosen).sum(1)
+        return value, logits
 
 
 # --8<-- [end:cifar10_networks]
@@ -327,7 +356,9 @@ def interpolate(real: paddle.Tensor, fake: paddle.Tensor, alpha: paddle.Tensor) 
     return paddle.lerp(real, fake, alpha)  # real + alpha * (fake - real)
 
 
-def gradient_norm(critic: Critic, samples: paddle.Tensor) -> paddle.Tensor:
+def gradient_norm(
+    critic: Critic, samples: paddle.Tensor, labels: Optional[paddle.Tensor] = None
+) -> paddle.Tensor:
     """Length of the critic's gradient at each sample, over ALL of its dimensions.
 
     It is differentiable in the critic's weights, by second derivatives ("double backward").
@@ -335,6 +366,7 @@ def gradient_norm(critic: Critic, samples: paddle.Tensor) -> paddle.Tensor:
     Args:
         critic: The critic D.
         samples: Points x, [N, ...].
+        labels: Labels [N] for a critic that takes them.
 
     Returns:
         ||grad_x D(x)||_2, [N].
@@ -342,7 +374,7 @@ def gradient_norm(critic: Critic, samples: paddle.Tensor) -> paddle.Tensor:
     samples = samples.detach()
     samples.stop_gradient = False
     with maps.twice_differentiable():
-        value, _ = critic.score(samples)
+        value, _ = critic.judge(samples, labels)
         (gradient,) = paddle.grad(value.sum(), samples, create_graph=True)
     return length(gradient)
 
@@ -356,8 +388,27 @@ def gradient_penalty(norm: paddle.Tensor) -> paddle.Tensor:
     return (norm - 1.0).square().mean()
 
 
+def optimal_estimate(penalty: float, norm: float, weight: float) -> float:
+    """The Wasserstein estimate w that a WGAN-GP critic of these slopes has at its optimum.
+
+    Let the critic's output layer be scaled by s. With the slopes g = ||grad D||, the loss is
+    `-s w + weight * E[(s g - 1)^2]`. At an optimum its derivative is 0 at s = 1. It follows that
+    `w = 2 weight * E[g (g - 1)] = 2 weight * (E[(g - 1)^2] + E[g] - 1)`. The identity is
+    necessary, not sufficient: it says nothing about the critic's other weights.
+
+    Args:
+        penalty: E[(g - 1)^2], the mean penalty.
+        norm: E[g], the mean gradient norm.
+        weight: The penalty's factor lambda.
+    """
+    return 2 * weight * (penalty + norm - 1)
+
+
 def penalised_norm(
-    critic: Critic, samples: paddle.Tensor, penalty: Penalty
+    critic: Critic,
+    samples: paddle.Tensor,
+    penalty: Penalty,
+    labels: Optional[paddle.Tensor] = None,
 ) -> Tuple[paddle.Tensor, paddle.Tensor]:
     """The gradient's norm at each sample, [N], and a penalty of these norms.
 
@@ -368,8 +419,9 @@ def penalised_norm(
         critic: The critic D.
         samples: Points x, [N, ...].
         penalty: Maps gradient norms [N] to a term of the loss.
+        labels: Labels [N] for a critic that takes them.
     """
-    norm = gradient_norm(critic, samples)
+    norm = gradient_norm(critic, samples, labels)
     return norm, penalty(norm)
 
 
@@ -389,6 +441,8 @@ class Objective:
         penalty: Maps gradient norms, [N], to a further term of the critic; None for none.
         penalty_weight: The factor of that term.
         clip: The bound to which the critic's weights are cut after each step; None for none.
+        optimal_estimate: Maps mean penalty, mean gradient norm and penalty_weight to the
+            Wasserstein estimate of a critic at its optimum; None where no formula is known.
     """
 
     critic_term: Callable[[paddle.Tensor, paddle.Tensor], paddle.Tensor]
@@ -396,6 +450,7 @@ class Objective:
     penalty: Optional[Penalty] = None
     penalty_weight: float = 0.0
     clip: Optional[float] = None
+    optimal_estimate: Optional[Callable[[float, float, float], float]] = None
 
 
 class AdversarialLoss(ppsci.loss.FunctionalLoss):
@@ -477,28 +532,32 @@ class CriticLoss(AdversarialLoss):
         self.is_first_order = critic.piecewise_linear and penalty_gradient != "double_backward"
         self.is_checked = False
 
-    def _penalise(self, samples: paddle.Tensor) -> Tuple[paddle.Tensor, paddle.Tensor]:
+    def _penalise(
+        self, samples: paddle.Tensor, labels: Optional[paddle.Tensor]
+    ) -> Tuple[paddle.Tensor, paddle.Tensor]:
         """Gradient norms at samples [N, ...], [N], and the weighted penalty of them."""
 
         def penalty(norm: paddle.Tensor) -> paddle.Tensor:
             return self.objective.penalty_weight * self.objective.penalty(norm)
 
         if not self.is_first_order:
-            return penalised_norm(self.critic, samples, penalty)
+            return penalised_norm(self.critic, samples, penalty, labels)
         check, self.is_checked = not self.is_checked, True
-        return first_order_penalty(self.critic, samples, penalty, check)
+        return first_order_penalty(self.critic, samples, penalty, check, labels)
 
     def terms(self, output_dict, label_dict=None, weight_dict=None):
         real, fake = output_dict["real"], output_dict["fake"]
         value_real = output_dict["value_real"]
-        value_fake, logits_fake = self.critic.score(fake)
+        # A pair of a real and a fake sample has one label, which holds between them, too.
+        labels = output_dict["labels"] if self.critic.takes_labels else None
+        value_fake, logits_fake = self.critic.judge(fake, labels)
         terms = {"critic_term": self.objective.critic_term(value_real, value_fake)}
         if self.objective.penalty is not None:
             # Mixed precision is too coarse for the gradient of a gradient: float32 always.
             with paddle.amp.auto_cast(enable=False):
                 with paddle.no_grad():  # The penalty's graph begins at these points.
                     mixed = interpolate(real, fake, output_dict["alpha"]).astype("float32")
-                norm, terms["weighted_penalty"] = self._penalise(mixed)
+                norm, terms["weighted_penalty"] = self._penalise(mixed, labels)
             penalty = self.objective.penalty(norm.detach())
             self.keep(gradient_penalty=penalty, gradient_norm=norm.mean())
         if logits_fake is not None:
@@ -517,15 +576,28 @@ class CriticLoss(AdversarialLoss):
         )
         return terms
 
+    def mean_figures(self):
+        """The mean figures, and `critic_balance`: the estimate as a share of the optimal one.
+
+        It is 1 at the critic's optimum. It is left out where slopes are mostly below 1: an
+        optimal critic has no such slopes.
+        """
+        figures, objective = super().mean_figures(), self.objective
+        if objective.optimal_estimate is not None and figures:
+            slopes = figures["gradient_penalty"], figures["gradient_norm"]
+            optimal = objective.optimal_estimate(*slopes, objective.penalty_weight)
+            if optimal > 0:
+                figures["critic_balance"] = figures["wasserstein"] / optimal
+        return figures
+
     @paddle.no_grad()
     def after_step(self) -> None:
-        """Clips the critic's weights if the objective says so."""
-        if self.objective.clip is None:
-            return
-        for weight in self.critic.parameters():
+        """Clips the critic's weights if the objective says so, and moves its spectral norms on."""
+        clip = self.objective.clip
+        for weight in self.critic.parameters() if clip is not None else ():
             # 0 * weight is NaN for a weight that is not finite: clipping must not hide that.
-            clipped = weight.clip(-self.objective.clip, self.objective.clip) + 0 * weight
-            paddle.assign(clipped, weight)
+            paddle.assign(weight.clip(-clip, clip) + 0 * weight, weight)
+        step_power_iterations(self.critic)
 
 
 class GeneratorLoss(AdversarialLoss):
@@ -543,7 +615,7 @@ class GeneratorLoss(AdversarialLoss):
         self.class_weight = class_weight
 
     def terms(self, output_dict, label_dict=None, weight_dict=None):
-        value, logits = self.critic.score(output_dict["fake"])
+        value, logits = self.critic.judge(output_dict["fake"], output_dict.get("labels"))
         terms = {"generator_term": self.objective.generator_term(value)}
         if logits is not None:
             class_loss = F.cross_entropy(logits, output_dict["labels"])

@@ -5,10 +5,18 @@ from support import launch
 
 NAME = "wgangp_mnist"
 CHOICES = {
-    "preset": (None, "wgan_lab"),
+    "preset": (None, "authors", "wgan_lab"),
     "DATA.source": ("mnist", "digits"),
     "MODEL.arch": ("paper", "wgan_lab", "published"),
-    "TRAIN.best_metric": ("frechet_distance", "classifier_score"),
+    "TRAIN.best_metric": (
+        "frechet_distance",
+        "classifier_score",
+        "kernel_distance",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    ),
 }
 if __name__ == "__main__":  # before Paddle is imported: it reads processor settings only once
     launch.begin(NAME, CHOICES)
@@ -24,15 +32,10 @@ from modes.experiment import Experiment
 from modes.runner import run_mode
 from networks import published
 from networks import wgan_lab
+from networks.normalisation import use_groups
 from networks.normalisation import use_statistics
 from support import downloads
 from support import jobs
-
-ADDRESSES = (
-    "https://www.iro.umontreal.ca/~lisa/deep/data/mnist/mnist.pkl.gz",
-    "https://figshare.com/ndownloader/files/25635053",
-)
-MD5 = "a02cd19f81d51c426d7ca14024243ce9"
 
 
 class Mnist(Experiment):
@@ -49,6 +52,7 @@ class Mnist(Experiment):
         if model.arch == "wgan_lab":
             generator = wgan_lab.WganLabGenerator(dim, noise_dim)
             use_statistics(generator, model.gen_net.batch_norm_statistics)
+            use_groups(generator, model.gen_net.batch_norm_groups)
             critic = wgan_lab.WganLabDiscriminator(model.dis_net.dim, model.dis_net.norm)
             return generator, critic
         generator = functions.WganGpMnistGenerator(dim, noise_dim)
@@ -59,7 +63,13 @@ class Mnist(Experiment):
         if self.cfg.DATA.source == "digits":
             return synthetic.digits_set()
         without = "DATA.source=digits trains on scikit-learn's own digits."
-        path = downloads.fetch(self.cfg.DATA.data_path, ADDRESSES, MD5, without, folder=True)
+        path = downloads.fetch(
+            self.cfg.DATA.data_path,
+            functions.MNIST_ADDRESSES,
+            functions.MNIST_MD5,
+            without,
+            folder=True,
+        )
         return functions.read_mnist(path, self.cfg.DATA.max_unpacked)
 
     def make_real_streams(self, data, generator, length, seed):
@@ -77,11 +87,12 @@ class Mnist(Experiment):
                 digit_classifier.load(self.cfg.EVAL.classifier_weights),
                 data.train_images,
                 count,
-                ("classifier_score", "frechet_distance"),
+                ("classifier_score", "frechet_distance", "kernel_distance"),
                 seed,
                 batch_size,
                 digit_classifier.digit_shares,
                 data.test_images,
+                chosen=self.cfg.EVAL.measures,
             )
         }
         if critic is not None:

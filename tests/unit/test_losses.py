@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Formulas and losses: closed forms, finite differences, and the classic mistakes."""
 
+import dataclasses
+
 import numpy as np
 import paddle
 import pytest
@@ -258,9 +260,9 @@ def test_first_order_is_refused_for_critics_that_are_not_piecewise_linear(case):
 def test_only_the_first_penalty_is_checked(monkeypatch):
     checks = []
 
-    def watched(critic, samples, penalty, check=False):
+    def watched(critic, samples, penalty, check=False, labels=None):
         checks.append(check)
-        return first_order_penalty(critic, samples, penalty, check)
+        return first_order_penalty(critic, samples, penalty, check, labels)
 
     monkeypatch.setattr(functions, "first_order_penalty", watched)
     critic = CRITICS["toy"].make()
@@ -284,6 +286,27 @@ def test_a_critic_that_bypasses_the_maps_is_refused_in_its_first_step():
         axis=1,
     )
     assert loss.mean_figures()["gradient_norm"] == pytest.approx(norm.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("length", [0.5, 1.5])
+def test_balance_compares_the_mean_estimate_with_the_optimal_one(length):
+    objective = dataclasses.replace(WGAN_GP, optimal_estimate=functions.optimal_estimate)
+    critic = LinearCritic(np.array([length, 0], "float32"))
+    loss = functions.CriticLoss(critic, objective, penalty_gradient="double_backward")
+    for shift in (1.0, 4.0):  # Two batches, as between two records
+        outputs = make_outputs(critic, (2,))
+        outputs["fake"] = outputs["real"] - paddle.to_tensor([shift, 7.0])
+        loss(outputs)
+    figures = loss.mean_figures()
+    assert figures["wasserstein"] == pytest.approx(2.5 * length, rel=1e-4)
+    if length < 1:  # An optimal critic has no such slope.
+        assert "critic_balance" not in figures
+    else:
+        expected = 2.5 * length / (2 * 10 * length * (length - 1))
+        assert figures["critic_balance"] == pytest.approx(expected, rel=1e-4)
+    plain = functions.CriticLoss(critic, WGAN_GP, penalty_gradient="double_backward")
+    plain(make_outputs(critic, (2,)))
+    assert "critic_balance" not in plain.mean_figures()
 
 
 def test_clipping_does_not_hide_weights_that_are_not_finite():

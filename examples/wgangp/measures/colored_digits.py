@@ -67,7 +67,7 @@ def hue_entropy(hue: np.ndarray) -> float:
     """
     shares, _ = metrics.class_shares((hue * HUE_BINS).astype("int64") % HUE_BINS, HUE_BINS)
     shares = shares[shares > 0]
-    return float(-(shares * np.log(shares)).sum() / np.log(HUE_BINS))
+    return float((shares * np.log(1 / shares)).sum() / np.log(HUE_BINS))
 
 
 def class_figures(
