@@ -108,7 +108,7 @@ def run_script(tmp_path):
     """Runs a script as a user does, in its folder; returns the finished process.
 
     `run_script("toy", "mode=eval seed=1", status=2)` runs an experiment on the CPU; other names
-    are those of a program, such as "animate", or of a module, such as "-m measures.inception".
+    are those of a program, such as "toy_critics", or of a module, such as "-m measures.inception".
     """
 
     def run(name, *arguments, status=0):

@@ -9,7 +9,6 @@ import http.server
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,12 +18,8 @@ import yaml
 from helpers import ROOT
 
 pytest.importorskip("mkdocs", reason="mkdocs is absent: `make docs` installs it")
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is absent: `make docs`")
 if not (ROOT / "node_modules").is_dir():
     pytest.skip("node_modules is absent: `make docs`", allow_module_level=True)
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-if not (CHROMIUM and DRIVER):
-    pytest.skip("Chromium is absent: `make browser`", allow_module_level=True)
 
 LANGUAGES = {"zh": "", "en": "en/"}  # each with the beginning of its pages' addresses
 TUTORIAL = "examples/wgangp.md"
@@ -85,23 +80,6 @@ def site(folder):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *("--disable-dev-shm-usage", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"),
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(30)
-    yield driver
-    driver.quit()
 
 
 class Page:

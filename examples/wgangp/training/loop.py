@@ -82,6 +82,7 @@ def train(run: Run, evaluator: Optional[Evaluator], draw: Callable[[str], None])
             if due.epoch_end and not due.end:
                 run.seek()  # A data stream is as long as an epoch.
         records.save_final_networks(run)
+        records.write_page(run)
 
 
 def record_iteration(
@@ -248,6 +249,7 @@ def writing(run: Run) -> Iterator[None]:
 
 def leave(run: Run, signals: List[int]) -> None:
     """Ends a training that was stopped and is saved, with the status that shells expect."""
+    records.write_page(run)
     folder = sweeps.name_folder(run.settings.output_dir)
     logger.info(
         f"Stopped after iteration {run.iteration}; saved {run.checkpoint}. To continue, repeat "

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from measures.evaluation import BETTER
+from pages import page
 from support import pictures
 from support import storage
 from support import weight_files
@@ -128,6 +129,12 @@ def save_final_networks(run: Run) -> None:
     if run.average.is_kept:
         save_networks(run, "model_average", run.average.network)
     save_networks(run, "model", run.generator.network, run.critic.network)
+
+
+def write_page(run: Run) -> None:
+    """Writes report.html, a page about the run so far; the first process does."""
+    if dist.get_rank() == 0:
+        page.write_or_warn(run.settings.output_dir)
 
 
 def format_record(record: Record, iterations: int) -> str:

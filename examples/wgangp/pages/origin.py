@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a run comes from: its command, the versions of its packages, the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+import shlex
+import sys
+import time
+from os import path as osp
+from pathlib import Path
+from typing import Any
+from typing import Dict
+
+from support import storage
+from support.errors import printable
+
+NAME = "run.json"  # the file of a training; metrics.json holds the same of an evaluation
+PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "paddlesci", "numpy")
+
+
+def describe(script: str, device: str, processes: int) -> Dict[str, Any]:
+    """Describes the process that runs.
+
+    Args:
+        script: Name of the script's file in conf/, without the suffix.
+        device: Paddle's name of the device that is used.
+        processes: Number of processes.
+    """
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "script": script,
+        "command": shlex.join(["python", *sys.argv]),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "versions": versions,
+        "machine": {
+            "processor": _name_processor(),
+            "cores": len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count(),
+            "threads": os.environ.get("MKL_NUM_THREADS"),
+            "system": f"{platform.system()} {platform.machine()}",
+            "device": device,
+            "processes": processes,
+        },
+    }
+
+
+def save(folder: str, content: Dict[str, Any], figures: Dict[str, Dict[str, Any]]) -> None:
+    """Writes run.json; a failure is a warning, since only pages read the file.
+
+    Args:
+        folder: The run's folder.
+        content: What `describe` returned.
+        figures: What is known of the figures of evaluations during the training, by name: those
+            of real data, and what measures them.
+    """
+    path = osp.join(osp.abspath(folder), NAME)
+    text = json.dumps({**content, "figures": figures}, indent=2, allow_nan=False)
+    try:
+        with storage.replacing(path) as file:
+            file.write(f"{text}\n".encode())
+    except OSError as error:
+        logger = logging.getLogger("ppsci")
+        logger.warning(f"{printable(path)} was not written ({printable(error)}).")
+
+
+def _name_processor() -> str:
+    """The processor's name, from /proc/cpuinfo where Linux has one."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"model name\s*: (.*)", text)
+    return found[1].strip() if found else platform.processor() or platform.machine()
