@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 from typing import Dict
 
+import paddle.distributed as dist
 from omegaconf import DictConfig
 from ppsci.utils import logger
 
@@ -17,9 +18,11 @@ from modes.recognition import ROLES
 from modes.recognition import adopt_settings
 from modes.recognition import load_all
 from networks.base import Generator
+from pages import page
 from support import weight_files
 from support.errors import printable
 from support.errors import require
+from support.shipped_weights import advise
 from support.weight_files import SavedWeights
 
 KEYS = {"generator": "pretrained_gen_model_path", "discriminator": "pretrained_dis_model_path"}
@@ -27,7 +30,7 @@ KEYS = {"generator": "pretrained_gen_model_path", "discriminator": "pretrained_d
 
 # --8<-- [start:evaluate]
 def evaluate(experiment: Experiment) -> Dict[str, float]:
-    """Evaluates trained weights; prints a table, writes metrics.json and a picture.
+    """Evaluates trained weights; prints a table, writes metrics.json, a picture and a page.
 
     Args:
         experiment: EVAL.pretrained_gen_model_path names the generator's weights,
@@ -39,8 +42,9 @@ def evaluate(experiment: Experiment) -> Dict[str, float]:
             not fit.
     """
     cfg = experiment.cfg
-    files = read_files(cfg.EVAL)
+    files = read_files(cfg.EVAL, experiment.script)
     adopt_settings(experiment, files)
+    experiment.kept = files["generator"]
     networks = dict(zip(ROLES, experiment.make_networks()))
     load_all(files, networks)
     generator, critic = (networks[role] if role in files else None for role in ROLES)
@@ -56,14 +60,18 @@ def evaluate(experiment: Experiment) -> Dict[str, float]:
         KEYS[role]: {"source": saved.source, "sha256": saved.sha256}
         for role, saved in files.items()
     }
-    return report(evaluator, draw, cfg.output_dir, cfg.seed, weights, cfg)
+    figures = report(evaluator, draw, cfg.output_dir, cfg.seed, weights, cfg, experiment.script)
+    if dist.get_rank() == 0:
+        page.write_or_warn(cfg.output_dir)
+    return figures
 
 
-def read_files(settings: DictConfig) -> Dict[str, SavedWeights]:
+def read_files(settings: DictConfig, script: str) -> Dict[str, SavedWeights]:
     """Reads the weights that the section EVAL names.
 
     Args:
         settings: The section EVAL.
+        script: The script, whose weights may be named.
 
     Returns:
         The weights by role. Those of the critic are absent where they are not named: then figures
@@ -77,7 +85,7 @@ def read_files(settings: DictConfig) -> Dict[str, SavedWeights]:
     require(
         generator is not None,
         f"mode=eval evaluates trained weights: name them with EVAL.{KEYS['generator']}=PATH_OR_URL "
-        f"(and EVAL.{KEYS['discriminator']} for the figures that need a critic).",
+        f"(and EVAL.{KEYS['discriminator']} for the figures that need a critic)." + advise(script),
     )
     roles = ROLES
     if critic is None:
@@ -94,6 +102,7 @@ def read_files(settings: DictConfig) -> Dict[str, SavedWeights]:
             f"EVAL.{KEYS[role]}",
             role,
             settings[KEYS[role].replace("_model_path", "_sha256")],
+            script,
         )
         for role in roles
     }

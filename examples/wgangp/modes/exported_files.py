@@ -179,7 +179,8 @@ def _require_files(path: str, files: Sequence[str], checksums: Optional[bytes]) 
         require(
             is_there,
             f"there is no {file}. Write it with mode=export INFER.pretrained_model_path=PATH, name "
-            "another with INFER.export_path=, or name weights with INFER.pretrained_model_path=.",
+            "another with INFER.export_path=, or name weights with INFER.pretrained_model_path= "
+            "(--help lists those that ship).",
         )
         require(
             osp.getsize(file) <= MAX_BYTES,

@@ -48,7 +48,8 @@ def infer(experiment: Experiment) -> None:
             "have their checksums in a file next to them.",
         )
         path = export_base(settings.export_path, experiment.script)
-        adopt_settings(experiment, {"generator": read_export(path, settings.engine)})
+        experiment.kept = read_export(path, settings.engine)
+        adopt_settings(experiment, {"generator": experiment.kept})
         generator, _ = experiment.make_networks()
         sample = exported_sampler(path, settings.engine)
     else:

@@ -42,27 +42,31 @@ NO_NETWORK = (
 )
 
 
-def adopt_settings(experiment: Experiment, files: Files) -> None:
+def adopt_settings(
+    experiment: Experiment, files: Files, sections: Sequence[str] = ("MODEL", "DATA")
+) -> None:
     """Sets the settings that weights bring along, and says so in one line.
 
     What weights keep of their training comes first; names and shapes of their arrays tell the
     rest. A setting that the user has given stays as it is.
 
     Args:
-        experiment: Its networks do not exist yet. Gets `kept`.
-        files: The weights to load; the generator's are among them.
+        experiment: Its networks do not exist yet.
+        files: The weights to load, of one network or both.
+        sections: The sections to set. A training that starts from weights has its own data.
 
     Raises:
         UserError: If a setting that was given is not that of the weights, or the generator and
             the critic are of different trainings.
     """
     cfg, script = experiment.cfg, experiment.script
-    now = _read_settings(experiment)
+    now = flatten({section: cfg[section] for section in sections})
     given = list_given(cfg, script)
     kept = _join_notes(files, now)
-    where = files["generator"].where
+    first = next(iter(files.values()))
+    where = first.where
     found, fits = {}, True
-    if files["generator"].arrays is not None:
+    if first.arrays is not None:
         found, fits = recognise(experiment, files, {**now, **kept}, given)
     if fits:
         _require_agreement(kept, found, where)
@@ -79,19 +83,14 @@ def adopt_settings(experiment: Experiment, files: Files) -> None:
             taken.append(f"{key}={as_yaml(value)} instead of {as_yaml(now[key])}")
     if taken and fits:
         logger.info(f"{where}: these settings are taken from it: {', '.join(taken)}.")
-    if found and fits and files["generator"].notes is None:
-        _describe_unknown(experiment, where)
-    experiment.kept = files["generator"]
+    if found and fits and first.notes is None:
+        _describe_unknown(experiment, where, sections)
 
 
 def load_all(files: Files, networks: Mapping[str, Any]) -> None:
     """Loads weights into the networks of the same roles, all of their arrays or none."""
     for role, saved in files.items():
         saved.load_into(networks[role], NO_NETWORK)
-
-
-def _read_settings(experiment: Experiment) -> Dict[str, Any]:
-    return flatten({"MODEL": experiment.cfg.MODEL, "DATA": experiment.cfg.DATA})
 
 
 def _is_taken(key: str, value: Any, current: Any, given: Set[str], source: str) -> bool:
@@ -155,20 +154,22 @@ def _check_value(key: str, value: Any, experiment: Experiment, where: str) -> No
         ) from None
 
 
-def _describe_unknown(experiment: Experiment, where: str) -> None:
+def _describe_unknown(experiment: Experiment, where: str, sections: Sequence[str]) -> None:
     """Logs settings that names and shapes do not show, so that they stay as configured."""
     hidden: Tuple[str, ...] = ("DATA.", "MODEL.gen_net.batch_norm_statistics")
     if experiment.cfg.MODEL.arch == "published":  # Its networks have running statistics only.
         hidden = ("DATA.",)
+    settings = flatten({section: experiment.cfg[section] for section in sections})
     unknown = [
         f"{key}={as_yaml(value)}"
-        for key, value in _read_settings(experiment).items()
+        for key, value in settings.items()
         if key.startswith(hidden) and key not in (*HARMLESS_KEYS, "DATA.data_path")
     ]
-    logger.info(
-        f"{where} does not say how it was trained; these settings are as configured: "
-        f"{', '.join(unknown)}."
-    )
+    if unknown:
+        logger.info(
+            f"{where} does not say how it was trained; these settings are as configured: "
+            f"{', '.join(unknown)}."
+        )
 
 
 def recognise(

@@ -21,6 +21,7 @@ from support import weight_files
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
+from support.shipped_weights import advise
 
 # Inputs by key, [N, ...] each, to samples [N, ...].
 Inputs = Dict[str, np.ndarray]
@@ -39,10 +40,14 @@ def load_generator(experiment: Experiment) -> Generator:
     source = cfg.INFER.pretrained_model_path
     require(
         source is not None,
-        f"mode={cfg.mode} needs a trained generator: name its weights with {key}=PATH_OR_URL.",
+        f"mode={cfg.mode} needs a trained generator: name its weights with {key}=PATH_OR_URL."
+        + advise(experiment.script),
     )
-    saved = weight_files.read_weights(source, key, "generator", cfg.INFER.pretrained_sha256)
+    saved = weight_files.read_weights(
+        source, key, "generator", cfg.INFER.pretrained_sha256, experiment.script
+    )
     adopt_settings(experiment, {"generator": saved})
+    experiment.kept = saved
     generator, _ = experiment.make_networks()
     load_all({"generator": saved}, {"generator": generator})
     logger.info(f"Loaded {source} ({key}), SHA-256 {saved.sha256}")

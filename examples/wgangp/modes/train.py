@@ -7,10 +7,15 @@ import dataclasses
 from typing import Any
 from typing import Dict
 
+import paddle
+import paddle.distributed as dist
 from ppsci.utils import logger
 
 from measures.evaluation import Evaluator
+from measures.report import describe_figures
+from modes import start_weights
 from modes.experiment import Experiment
+from pages import origin
 from support import sweeps
 from support.errors import printable
 from training import build
@@ -23,7 +28,7 @@ from training.run_settings import RunSettings
 
 # --8<-- [start:train]
 def train(experiment: Experiment) -> Dict[str, Any]:
-    """Trains both networks, from the start or from the checkpoint of TRAIN.resume.
+    """Trains both networks, from the start, from weights or from the checkpoint of TRAIN.resume.
 
     A job of a sweep that is finished already is skipped.
 
@@ -34,9 +39,11 @@ def train(experiment: Experiment) -> Dict[str, Any]:
         The newest figures, by name.
 
     Raises:
-        UserError: If settings, data or the checkpoint are invalid, or the training diverges.
+        UserError: If settings, data, weights or the checkpoint are invalid, or the training
+            diverges.
     """
     cfg = experiment.cfg
+    start = start_weights.read(experiment)
     settings = RunSettings.of(cfg)
     if sweeps.is_sweep() and resume.is_finished(settings):
         logger.info(f"{printable(settings.output_dir)} holds this training, finished: skipped.")
@@ -46,6 +53,7 @@ def train(experiment: Experiment) -> Dict[str, Any]:
     generator, critic = experiment.make_networks()
     data = experiment.read_data()
     settings = dataclasses.replace(settings, classes=experiment.class_names(data))
+    start_weights.load(start, generator, critic, settings.classes, checkpoint is not None)
     run = build.make_run(
         settings,
         generator,
@@ -54,7 +62,7 @@ def train(experiment: Experiment) -> Dict[str, Any]:
         experiment.fingerprint(data),
         experiment.label_shares(data, generator),
     )
-    network, evaluator = run.average.network, None
+    network, evaluator, measures = run.average.network, None, {}
     if cfg.TRAIN.eval_during_train:
         measures = experiment.make_measures(data, network, critic, cfg.TRAIN.eval_num_samples)
         evaluator = Evaluator(network, measures, cfg.output_dir, cfg.seed, cfg.device)
@@ -64,6 +72,9 @@ def train(experiment: Experiment) -> Dict[str, Any]:
         logger.info(f"Resuming from {printable(checkpoint.path)}, after iteration {run.iteration}.")
     if cfg.TRAIN.resume is not None:
         resume.require_same(run)
+    if dist.get_rank() == 0:
+        content = origin.describe(experiment.script, paddle.get_device(), dist.get_world_size())
+        origin.save(cfg.output_dir, content, describe_figures(measures))
     loop.train(run, evaluator, draw)
     return records.final_figures(run.journal)
 

@@ -14,6 +14,7 @@ from typing import List
 from typing import Mapping
 from typing import Optional
 from typing import Sequence
+from typing import Tuple
 
 import hydra
 import yaml
@@ -106,7 +107,7 @@ def check(script: str, choices: Mapping[str, Sequence], arguments: Sequence[str]
 
 
 def only_prints(arguments: Sequence[str]) -> bool:
-    """Whether Hydra prints something, such as --help, and runs nothing."""
+    """Whether Hydra prints something, such as --cfg, and runs nothing."""
     return _read_flags(arguments) is None
 
 
@@ -135,22 +136,34 @@ def check_folder(folder: str, resumes: bool, key: str) -> None:
     check_writable(place, f"Name another output folder by {key}=.")
 
 
-def _read_flags(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
-    """Separates Hydra's flags from overrides; None where Hydra only prints something."""
+def find_topic(arguments: Sequence[str]) -> Optional[str]:
+    """Returns what --help or --help=TOPIC asks for: "" for an overview; None without the flag."""
+    topic = _parse(arguments)[0].topic
+    return None if topic is None else topic.partition("=")[0].lstrip("+~")
+
+
+def _parse(arguments: Sequence[str]) -> Tuple[argparse.Namespace, List[str]]:
+    """Reads the flags; returns them, with overrides, and what is unknown."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("overrides", nargs="*")
     for name, short in (("name", "cn"), ("path", "cp"), ("dir", "cd")):
         parser.add_argument(f"--config-{name}", f"-{short}")
     for name, short in (("multirun", "m"), ("run", "r")):
         parser.add_argument(f"--{name}", f"-{short}", action="store_true")
-    for names in (["--help", "-h"], ["--shell-completion", "-sc"], ["--hydra-help"], ["--version"]):
+    parser.add_argument("--help", "-h", nargs="?", const="", dest="topic")
+    for names in (["--shell-completion", "-sc"], ["--hydra-help"], ["--version"]):
         parser.add_argument(*names, action="store_true", dest="prints")
     for names in (["--cfg", "-c"], ["--experimental-rerun"]):
         parser.add_argument(*names, dest="shows")
     parser.add_argument("--info", "-i", nargs="?", const="all", dest="shows")
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--package", "-p")
-    flags, unknown = parser.parse_known_args(arguments)
+    return parser.parse_known_args(arguments)
+
+
+def _read_flags(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
+    """Separates Hydra's flags from overrides; None where something is only printed."""
+    flags, unknown = _parse(arguments)
     stray = next((text for text in unknown if not text.startswith("-") and "=" in text), None)
     require(
         stray is None,
@@ -160,7 +173,8 @@ def _read_flags(arguments: Sequence[str]) -> Optional[argparse.Namespace]:
     # Hydra itself refuses what is unknown. Configurations in a Python package (pkg://) are
     # checked when they run.
     in_package = (flags.config_path or "").startswith("pkg://")
-    return None if flags.prints or flags.shows or unknown or in_package else flags
+    prints = flags.prints or flags.shows or flags.topic is not None
+    return None if prints or unknown or in_package else flags
 
 
 def _check_options(overrides: Sequence[Override], choices: Mapping[str, Sequence]) -> None:
@@ -282,7 +296,8 @@ def _explain(error: Exception, script: str, overrides: Sequence[Override]) -> st
         )
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group}={option} is unknown: choose one of {', '.join(error.options)}."
+        hint = f" --help={group} explains them." if osp.isdir(osp.join(CONF, group)) else ""
+        return f"{group}={option} is unknown: choose one of {', '.join(error.options)}.{hint}"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name} can't be read: {error.problem} in line {mark.line + 1}."

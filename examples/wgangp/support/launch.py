@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def begin(script: str, choices: Mapping[str, Sequence]) -> None:
     """Prepares a script's process, before Paddle is imported: it takes seconds to load.
 
-    Sets the variables that libraries read while they are imported, and refuses a wrong command
-    line: exits with status 2 after one line that says what is wrong. SIGTERM is held back from
-    here on, until `jobs.run` handles it.
+    Sets the variables that libraries read while they are imported, answers --help, and refuses a
+    wrong command line: exits with status 2 after one line that says what is wrong. SIGTERM is held
+    back from here on, until `jobs.run` handles it.
 
     Args:
         script: Name of the script's file in conf/, without the suffix.
@@ -34,6 +34,7 @@ def begin(script: str, choices: Mapping[str, Sequence]) -> None:
     import threading
 
     from support import command_line
+    from support import help_pages
     from support.errors import UserError
     from support.errors import fail
     from support.processor import prepare
@@ -43,6 +44,10 @@ def begin(script: str, choices: Mapping[str, Sequence]) -> None:
     try:
         if command_line.only_prints(sys.argv[1:]):
             signals.end_on_broken_pipe()
+        topic = command_line.find_topic(sys.argv[1:])
+        if topic is not None:
+            print(help_pages.write_help(script, choices, topic))
+            sys.exit()
         command_line.check(script, choices, sys.argv[1:])
     except UserError as error:
         fail(str(error))

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 
 from support.errors import require
 
-ENDINGS = ("_dir", "_path", "_weights", ".resume")  # of the keys of paths
+ENDINGS = ("_dir", ".dir", "_path", "_weights", ".resume")  # of the keys of paths
 # The beginnings of keys that take URLs, too.
-URL_KEYS = ("EVAL.pretrained_", "INFER.pretrained_", "EVAL.classifier_weights")
+URL_KEYS = ("TRAIN.pretrained_", "EVAL.pretrained_", "INFER.pretrained_", "EVAL.classifier_weights")
 
 
 def is_path(key: str) -> bool:

@@ -23,9 +23,10 @@ PANELS = {
     "losses": ["critic_loss", "generator_loss"],
     "gradient norm (1 is the goal of wgan_gp)": ["gradient_norm"],
     "class losses": ["critic_class_loss", "generator_class_loss"],
-    "class accuracy": ["accuracy_real", "accuracy_fake"],
+    "class accuracy": ["accuracy_real", "accuracy_fake", "class_accuracy"],
     "scores (higher is better)": ["inception_score", "classifier_score", "high_quality"],
-    "distances (lower is better)": ["fid", "frechet_distance", "wasserstein_2"],
+    "shares (higher is better)": ["precision", "recall", "density", "coverage", "hue_entropy"],
+    "distances (lower is better)": ["fid", "frechet_distance", "wasserstein_1", "wasserstein_2"],
 }
 
 
@@ -81,6 +82,30 @@ def save_grid(images: np.ndarray, path: str, low: float, enlarge: int = 2) -> No
     """
     grid = make_grid(to_uint8(images, low))
     mpl_image.imsave(path, grid.repeat(enlarge, 0).repeat(enlarge, 1))
+
+
+def save_rows(blocks: Dict[str, np.ndarray], rows: int, path: str) -> None:
+    """Writes blocks of pictures next to each other to a PNG file, each under its title.
+
+    Args:
+        blocks: Pictures by title, uint8 [rows * columns, C, H, W]; C is 1 or 3.
+        rows: Rows of each block.
+        path: The file.
+    """
+    edge = max(images.shape[-1] for images in blocks.values())
+    enlarge, top, left = -(-64 // edge), 24, 0
+    grids = {title: make_grid(images, len(images) // rows) for title, images in blocks.items()}
+    grids = {title: grid.repeat(enlarge, 0).repeat(enlarge, 1) for title, grid in grids.items()}
+    width = sum(grid.shape[1] for grid in grids.values()) + 24 * (len(grids) - 1)
+    height = top + max(len(grid) for grid in grids.values())
+    figure = plt.figure(figsize=(width / 100, height / 100), dpi=100)
+    for title, grid in grids.items():
+        figure.figimage(grid, left, height - top - len(grid))
+        middle = (left + grid.shape[1] / 2) / width
+        figure.text(middle, 1 - top / 2 / height, title, ha="center", va="center")
+        left += grid.shape[1] + 24
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 def read_picture(path: str) -> np.ndarray:

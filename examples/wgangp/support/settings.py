@@ -22,6 +22,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from omegaconf import ListConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from omegaconf.errors import OmegaConfBaseException
@@ -36,12 +37,12 @@ CONF = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), "conf")
 # Values of settings and options of groups, for every script; a script adds its own.
 CHOICES: Dict[str, Sequence] = {
     "mode": ("train", "eval", "export", "infer"),
-    "preset": (None,),
+    "preset": (None, "authors"),
     "device": (None, "cpu", "gpu", "xpu", "sdaa"),
     "DATA.label_distribution": ("uniform", "data"),
     "MODEL.arch": ("paper", "published"),
     "MODEL.gen_net.batch_norm_statistics": ("batch", "running"),
-    "MODEL.dis_net.norm": (None, "layer", "batch"),
+    "MODEL.dis_net.norm": (None, "layer", "batch", "spectral"),
     "LOSS.name": tuple(sorted(name[: -len(".yaml")] for name in os.listdir(f"{CONF}/LOSS"))),
     "LOSS.penalty_gradient": ("auto", "first_order", "double_backward"),
     "TRAIN.optimizer": ("Adam", "RMSProp", "SGD"),
@@ -50,6 +51,15 @@ CHOICES: Dict[str, Sequence] = {
     "TRAIN.on_nan": ("stop", "roll_back"),
     "INFER.engine": ("native", "onnx"),
 }
+# What EVAL.measures may hold, and those of each one's figures that TRAIN.best_metric may be.
+MEASURES: Dict[str, Tuple[str, ...]] = {
+    "score": ("inception_score", "classifier_score"),
+    "frechet": ("fid", "frechet_distance"),
+    "kid": ("kid", "kernel_distance"),
+    "prdc": ("precision", "recall", "density", "coverage"),
+    "memorisation": (),
+}
+CHOICES["EVAL.measures"] = tuple(MEASURES)
 # The smallest value of a number, and the bound below which it must be (None: there is none).
 RANGES: Dict[str, Tuple[float, Optional[float]]] = {
     "seed": (0, 2**32),
@@ -60,6 +70,7 @@ RANGES: Dict[str, Tuple[float, Optional[float]]] = {
     "MODEL.num_classes": (1, None),
     "MODEL.gen_net.dim": (1, None),
     "MODEL.gen_net.noise_dim": (1, None),
+    "MODEL.gen_net.batch_norm_groups": (1, None),
     "MODEL.dis_net.dim": (1, None),
     "LOSS.penalty_weight": (0, None),
     "LOSS.clip": (1e-12, None),
@@ -101,6 +112,13 @@ RENAMED: Dict[str, str] = {
     "TRAIN.generator_class_weight": "LOSS.generator_class_weight",
     "EVAL.batch_norm": "MODEL.gen_net.batch_norm_statistics",
 }
+# What a setting was before it had a key, by a key that earlier versions have in its place.
+FORMER_VALUES: Dict[str, Tuple[str, Any]] = {
+    "DATA.label_distribution": ("MODEL.use_label", "uniform"),
+    "MODEL.gen_net.batch_norm_groups": ("MODEL.gen_net.noise_dim", 1),
+    "EVAL.measures": ("MODEL.gen_net.noise_dim", ["score", "frechet"]),
+    "MODEL.attention": ("MODEL.num_classes", False),
+}
 
 
 def load_defaults(script: str) -> Dict[str, Any]:
@@ -135,6 +153,15 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
     return flat
 
 
+def flatten_current(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """Flattens settings that may be of an earlier version; their keys become the present ones."""
+    flat = {RENAMED.get(key, key): value for key, value in flatten(settings).items()}
+    for key, (other, value) in FORMER_VALUES.items():
+        if other in flat:
+            flat.setdefault(key, value)
+    return flat
+
+
 def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]) -> None:
     """Checks a composed configuration: names, kinds, ranges and choices.
 
@@ -164,8 +191,23 @@ def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]
             f"{key}=true needs the package {package}: pip install {package}.",
         )
     require(
+        not cfg.MODEL.dis_net.get("projection") or cfg.MODEL.use_label,
+        "MODEL.dis_net.projection=true needs MODEL.use_label=true.",
+    )
+    require(
         cfg.mode != "train" or cfg.MODEL.arch != "published",
         "MODEL.arch=published is for mode=eval, export and infer: it can't be trained.",
+    )
+    require(
+        cfg.mode != "train" or not cfg.MODEL.get("attention") or cfg.MODEL.arch == "resnet",
+        f"MODEL.attention=true is for MODEL.arch=resnet, not for {cfg.MODEL.arch}.",
+    )
+    _check_best_metric(cfg)
+    groups, batch_size = cfg.MODEL.gen_net.get("batch_norm_groups", 1), cfg.TRAIN.batch_size
+    require(
+        cfg.mode != "train" or batch_size % groups == 0,
+        f"TRAIN.batch_size={batch_size} can't be split into MODEL.gen_net.batch_norm_groups="
+        f"{groups} equal groups: set a multiple of {groups}, or MODEL.gen_net.batch_norm_groups=1.",
     )
 
 
@@ -196,7 +238,8 @@ def check_choice(key: str, value: Any, choices: Mapping[str, Sequence]) -> None:
     if key in choices and value not in choices[key]:
         shown, *names = (as_yaml(name) for name in (value, *choices[key]))
         hint = "choose one of" if len(names) > 1 else "here it can only be"
-        advice = _advise_device(str(value)) if key == "device" else ""
+        advice = f" --help={key} explains {'them' if len(names) > 1 else 'it'}."
+        advice = _advise_device(str(value)) if key == "device" else advice
         raise UserError(f"{key}={shown} is unknown: {hint} {', '.join(names)}.{advice}")
 
 
@@ -237,7 +280,8 @@ def describe_unknown(key: str, known: Mapping[str, Any]) -> str:
     group = key.rpartition(".")[0]
     while group and group not in groups:
         group = group.rpartition(".")[0]
-    return f"unknown setting {key}.{hint} Valid here: {_list_names(group, known)}."
+    flag = f"--help={group}" if group else "--help"
+    return f"unknown setting {key}.{hint} Valid here: {_list_names(group, known)}. See {flag}."
 
 
 def _resolve(node: DictConfig, prefix: str = "") -> Dict[str, Any]:
@@ -275,6 +319,9 @@ def _check_setting(
         UserError: Says what is wrong and what would be right.
     """
     require(key in known, describe_unknown(key, known))
+    if isinstance(known[key], list):
+        _check_list(key, value, choices[key])
+        return
     check_choice(key, value, choices)
     require(
         key != "DATA.class_level" or value is None or type(value) is int,
@@ -296,6 +343,34 @@ def _check_setting(
     require(fits, f"{key}={as_yaml(value)} is not {wanted}, such as the default, {default}.")
     if not isinstance(value, bool):
         _check_range(key, value)
+
+
+def _check_list(key: str, value: Any, choices: Sequence[str]) -> None:
+    """Raises `UserError` if a setting is not a list of at least one of its choices."""
+    names, example = ", ".join(choices), f"{key}=[{','.join(choices[:2])}]"
+    require(
+        isinstance(value, (list, ListConfig)) and len(value) > 0,
+        f"{key}={as_yaml(value)} must be a list of some of {names}, such as {example}.",
+    )
+    for name in value:
+        require(
+            name in choices,
+            f"{key} has {as_yaml(name)}, which is unknown: choose among {names}, as in {example}.",
+        )
+
+
+def _check_best_metric(cfg: DictConfig) -> None:
+    """Raises `UserError` if a training chooses its best generator by what it does not measure."""
+    metric, chosen = cfg.TRAIN.best_metric, cfg.EVAL.get("measures")
+    if cfg.mode != "train" or not cfg.TRAIN.eval_during_train or chosen is None:
+        return
+    needed = next((name for name, figures in MEASURES.items() if metric in figures), None)
+    wanted = ",".join([*chosen, str(needed)])
+    require(
+        needed is None or needed in chosen,
+        f"TRAIN.best_metric={metric} is a figure of {needed}, which is not among EVAL.measures: "
+        f"give EVAL.measures=[{wanted}], or another TRAIN.best_metric.",
+    )
 
 
 def _check_range(key: str, value: float) -> None:

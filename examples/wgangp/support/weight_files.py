@@ -21,6 +21,7 @@ from paddle import nn
 from ppsci.utils import logger
 
 from support import archives
+from support import shipped_weights
 from support import storage
 from support import weight_notes
 from support.errors import UserError
@@ -113,7 +114,11 @@ def load_weights(
 
 
 def read_weights(
-    source: str, setting: str, role: Optional[str] = None, sha256: Optional[str] = None
+    source: str,
+    setting: str,
+    role: Optional[str] = None,
+    sha256: Optional[str] = None,
+    script: Optional[str] = None,
 ) -> SavedWeights:
     """Reads the weights of a network.
 
@@ -121,18 +126,24 @@ def read_weights(
     `.pdparams` is read as it is, and the log names the moving average next to it.
 
     Args:
-        source: Where the weights are; see `weight_paths.weights_path`.
+        source: Where the weights are; see `weight_paths.weights_path`. With `script`, also the
+            name of weights that ship.
         setting: The configuration key that names the source, for messages.
         role: Which network of a checkpoint to read: the prefix of its arrays, such as "generator".
         sha256: The SHA-256 that the file must have, in hexadecimal; None for any.
+        script: The script that asks; None if names are not accepted.
 
     Raises:
-        UserError: If the file is absent or damaged, or has another SHA-256.
+        UserError: If the file is absent or damaged, or has another SHA-256, or the name is unknown
+            or of another script.
     """
-    path = weights_path(source, setting, role)
+    shipped = None if script is None else shipped_weights.find(source, script, setting, role)
+    path = weights_path(source, setting, role) if shipped is None else shipped.path
     where = f"{setting}: {printable(path)}"
     if is_url(source):
         where += f" (downloaded from {printable(source)}; move it away, and it is downloaded again)"
+    if shipped is not None:
+        _check_sha256(path, where, shipped.sha256, shipped_weights.TABLE)
     digest = _check_sha256(path, where, sha256, setting.replace("_model_path", "_sha256"))
     if path.endswith(".npz"):
         return SavedWeights(source, where, digest, *_read_checkpoint(path, where, role))

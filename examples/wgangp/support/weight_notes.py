@@ -21,7 +21,7 @@ FORMAT = 1
 # Settings that weights do not keep: neither networks nor evaluations depend on them.
 HARMLESS_KEYS = (
     *("DATA.on_error", "DATA.max_pixels", "DATA.max_unpacked"),
-    *("DATA.flip", "DATA.jitter"),
+    *("DATA.flip", "DATA.jitter", "MODEL.gen_net.batch_norm_groups"),
 )
 # Settings that weights keep, but that a user may choose otherwise for an evaluation.
 FREE_KEYS = (

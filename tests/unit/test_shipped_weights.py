@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that ship: their table and files, their names, and how an entry is made."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from helpers import ROOT
+from omegaconf import OmegaConf
+
+import wgangp_toy
+from modes import exported_files
+from modes.evaluate import evaluate
+from modes.export import export
+from modes.infer import infer
+from support import shipped_weights
+from support import storage
+from support import weight_files
+from support.errors import UserError
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import common
+import ship_weights
+import tables
+
+TABLE = shipped_weights.read_table(shipped_weights.FOLDER)
+KEY = "EVAL.pretrained_gen_model_path"
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """A folder of weights with one entry, `points` of the toy script, without a critic."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    entry = json.loads(json.dumps(TABLE["toy_8gaussians"]))
+    del entry["files"]["discriminator"]
+    shutil.copy(f"{shipped_weights.FOLDER}/{entry['files']['generator']['file']}", folder)
+    (folder / "weights.json").write_text(json.dumps({"points": entry}))
+    monkeypatch.setattr(shipped_weights, "FOLDER", str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_the_table_has_what_ships():
+    files = {}
+    for entry in TABLE.values():
+        assert entry["command"].startswith(f"python {entry['script']}.py")
+        for file in entry["files"].values():
+            path = f"{shipped_weights.FOLDER}/{file['file']}"
+            assert storage.sha256(path) == file["sha256"]
+            files[file["file"]] = file["bytes"]
+    assert sum(files.values()) < ship_weights.MAX_BYTES
+
+
+def test_each_name_draws_evaluates_and_exports(configure, tmp_path, monkeypatch):
+    monkeypatch.setattr(wgangp_toy.Toy, "make_drawer", lambda *_: lambda path: None)
+    monkeypatch.setattr(wgangp_toy.pictures, "save_toy_picture", lambda *_: None)
+    words = "INFER.pretrained_model_path=toy_8gaussians INFER.num_samples=20 EVAL.num_samples=200"
+    words += f" INFER.export_path={tmp_path}/e/toy"
+    for role in ("gen", "dis"):
+        words += f" EVAL.pretrained_{role}_model_path=toy_8gaussians"
+    infer(wgangp_toy.Toy(configure("toy", words, "mode=infer")))
+    assert len((tmp_path / "points.csv").read_text().splitlines()) == 21
+    evaluate(wgangp_toy.Toy(configure("toy", words, "mode=eval")))
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["weights"]["pretrained_dis_model_path"] == {
+        "source": "toy_8gaussians",
+        "sha256": TABLE["toy_8gaussians"]["files"]["discriminator"]["sha256"],
+    }
+    assert written["metrics"]["modes"]["value"] == 8
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # without ONNX
+    export(wgangp_toy.Toy(configure("toy", words, "mode=export")))
+    assert exported_files.read_export(f"{tmp_path}/e/toy", "native").classes == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "script", "role", "message"),
+    [
+        ("point", "wgangp_toy", "generator", "file or folder point. Weights that ship with wgangp"),
+        ("points", "wgangp_mnist", "generator", "points belong to wgangp_toy.py. No weights ship"),
+        ("points", "wgangp_toy", "discriminator", "points ships without a critic. Leave the set"),
+    ],
+)
+def test_a_wrong_name_is_refused(folder, source, script, role, message):
+    with pytest.raises(UserError) as error:
+        shipped_weights.find(source, script, KEY, role)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["./points", "points.pdparams", "https://a/points", "~points"])
+def test_paths_and_urls_are_not_names(folder, source):
+    assert shipped_weights.find(source, "wgangp_toy", KEY, "generator") is None
+
+
+def test_a_path_comes_before_a_name(folder, tmp_path):
+    assert shipped_weights.find("points", "wgangp_toy", KEY, "generator") is not None
+    (tmp_path / "points").mkdir()
+    assert shipped_weights.find("points", "wgangp_toy", KEY, "generator") is None
+
+
+def test_a_script_without_weights_says_nothing_of_names(folder):
+    assert shipped_weights.advise("wgangp_mnist") == ""
+    with pytest.raises(UserError, match="there is no file .*/nothing.pdparams or"):
+        weight_files.read_weights("nothing", KEY, "generator", script="wgangp_mnist")
+
+
+def test_a_damaged_file_of_a_name_is_refused(folder):
+    (path,) = folder.glob("*.pdparams")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match="but weights.json demands"):
+        weight_files.read_weights("points", KEY, "generator", script="wgangp_toy")
+    path.unlink()
+    with pytest.raises(UserError, match="can't be read"):
+        weight_files.read_weights("points", KEY, "generator", script="wgangp_toy")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a training whose average was evaluated, with its settings and records."""
+    run = tmp_path / "run"
+    run.mkdir()
+    words = "preset=authors LOSS=wgan MODEL.gen_net.dim=3 seed=7 output_dir=/somewhere"
+    cfg = OmegaConf.to_container(common.compose("wgangp_toy", words.split()), resolve=True)
+    (run / "config.yaml").write_text(json.dumps(cfg))
+    (run / "metrics.jsonl").write_text('{"step": 4, "seconds": 8.6}\n')
+    entry = TABLE["toy_8gaussians"]["files"]["generator"]
+    shutil.copy(
+        f"{shipped_weights.FOLDER}/{entry['file']}", run / "model_average_generator.pdparams"
+    )
+    figure = {"value": 8.0, "deviation": None, "real": 8.0, "num_samples": 9, "better": "higher"}
+    written = {
+        "script": "wgangp_toy",
+        "versions": {"paddlepaddle": "3.2.2"},
+        "weights": {"pretrained_gen_model_path": {"source": "x", "sha256": entry["sha256"]}},
+        "metrics": {"modes": figure},
+    }
+    (run / "metrics.json").write_text(json.dumps(written))
+    return run
+
+
+def test_an_entry_is_made_of_a_run(run, folder, capsys):
+    ship_weights.main(["small", str(run), f"--folder={folder}"])
+    entry = json.loads(capsys.readouterr().out)
+    table = json.loads((folder / "weights.json").read_text())
+    assert list(table) == ["points", "small"] and table["small"] == entry
+    assert entry["command"] == (
+        "python wgangp_toy.py preset=authors LOSS=wgan seed=7 MODEL.gen_net.dim=3"
+    )
+    assert (entry["seed"], entry["iterations"], entry["seconds"]) == (7, 4, 9)
+    assert entry["weights"] == "model_average_generator.pdparams"
+    assert entry["figures"]["modes"]["value"] == 8.0
+    (file,) = entry["files"].values()
+    assert storage.sha256(str(folder / file["file"])) == file["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("large", "MB of weights, and at most 4 MB ship"),
+        ("other", "has no .pdparams with the evaluated SHA-256"),
+        ("no evaluation", "has no metrics.json: evaluate its weights by mode=eval"),
+    ],
+)
+def test_what_cannot_ship_is_refused(run, folder, change, message):
+    if change == "large":
+        (folder / "others.pdparams").write_bytes(bytes(ship_weights.MAX_BYTES))
+    elif change == "other":
+        (run / "model_average_generator.pdparams").write_bytes(b"other")
+    else:
+        (run / "metrics.json").unlink()
+    with pytest.raises(SystemExit, match=message):
+        ship_weights.ship("small", run, folder)
+    assert list(json.loads((folder / "weights.json").read_text())) == ["points"]
+
+
+def test_the_pages_table_has_every_name():
+    head, *lines = tables.TABLES["shipped_weights"](TABLE)
+    assert [line[0] for line in lines] == [f"`{name}`" for name in TABLE]
+    assert all(len(line) == len(head) for line in lines)
