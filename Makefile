@@ -59,11 +59,11 @@ else
 endif
 	touch "$@"
 
-# The CPU build is enough; this version has none for Python 3.9. The Inception of torch-fidelity
-# works without the package's own dependencies.
+# The CPU build is enough; this version has none for Python 3.9. What the tests use of torch-fidelity
+# and prdc works without the packages' own dependencies.
 torch: setup
 	$(RUN) -m pip install --quiet "torch==2.13.0; python_version >= '3.10'" pillow
-	$(RUN) -m pip install --quiet --no-deps torch-fidelity==0.4.0
+	$(RUN) -m pip install --quiet --no-deps torch-fidelity==0.4.0 prdc==0.2
 
 # paddle2onnx needs these old releases of numpy and protobuf, but does not ask for them.
 onnx: setup
@@ -79,7 +79,7 @@ demo: setup
 		EVAL.pretrained_gen_model_path=../../$(DEMO)/model_generator \
 		EVAL.pretrained_dis_model_path=../../$(DEMO)/model_discriminator \
 		hydra.run.dir=../../$(DEMO)/eval
-	@echo "Look at $(CURDIR)/$(DEMO): samples/, losses.png, metrics.jsonl, eval/metrics.json"
+	@echo "Open $(CURDIR)/$(DEMO)/report.html (the training) and $(CURDIR)/$(DEMO)/eval/report.html"
 
 lint: setup
 	$(RUN) -m ruff check .

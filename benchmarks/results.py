@@ -27,7 +27,7 @@ from groups import GROUPS
 from groups import Row
 
 from support.settings import RENAMED
-from support.settings import flatten
+from support.settings import flatten_current
 
 # The sections that determine a training, together with the seed
 TRAINING_SECTIONS = ("DATA", "MODEL", "LOSS", "TRAIN")
@@ -170,7 +170,7 @@ def training_settings(config) -> Dict[str, Any]:
     nested: Dict[str, Any] = {"seed": config.seed}
     for section in (*TRAINING_SECTIONS, "EVAL"):  # A key of EVAL has moved to MODEL.
         nested[section] = OmegaConf.to_container(config[section], resolve=True)
-    flat = {RENAMED.get(key, key): value for key, value in flatten(nested).items()}
+    flat = flatten_current(nested)
     return {key: flat[key] for key in flat if key.split(".")[0] in ("seed", *TRAINING_SECTIONS)}
 
 

@@ -34,6 +34,14 @@ Lines = List[List[str]]  # The cells of a table, with its head first
 TOY_FORMATS = {"modes": ".1f", "high_quality": ".1%", "reverse_kl": ".4f", "wasserstein_2": ".3f"}
 MNIST_FORMATS = {"classifier_score": ".2f", "frechet_distance": ".3g", "digit_kl": ".4f"}
 DIGIT_FORMATS = {f"digit_{digit}": ".1%" for digit in range(10)}
+CLASS_FORMATS = {
+    "class_accuracy": ".1%",
+    "hue_entropy": ".3f",
+    "hue_entropy_min": ".3f",
+    "class_frechet_distance": ".3g",
+    "classifier_score": ".2f",
+    "frechet_distance": ".3g",
+}
 EMOJI_FORMATS = {
     "test_wasserstein": ".2f",
     "test_accuracy_real": ".1%",
@@ -62,7 +70,6 @@ class Headline:
         label: Text of the cell that names the figure.
         figure: Key of the figure.
         form: Format of the figure.
-        real: Key of the same figure of real data, where it has a key of its own.
     """
 
     experiment: str
@@ -71,12 +78,11 @@ class Headline:
     label: str
     figure: str
     form: str
-    real: Optional[str] = None
 
 
 _SHARE = ("within 3σ", "high_quality", ".1%")
 _SCORE = ("classifier score", "classifier_score", ".2f")
-_ACCURACY = ("accuracy of the critic", "test_accuracy_fake", ".1%", "test_accuracy_real")
+_CLASS = ("right digits", "class_accuracy", ".1%")
 HEADLINES = (
     Headline("8 Gaussians", "toy", r"8gaussians_\d+", *_SHARE),
     Headline("25 Gaussians", "toy", r"25gaussians_\d+", *_SHARE),
@@ -84,8 +90,8 @@ HEADLINES = (
     Headline("Swiss roll", "toy", r"swissroll_\d+", "2-Wasserstein", "wasserstein_2", ".3f"),
     Headline("MNIST, `wgan_gp`", "mnist", "wgan_gp", *_SCORE),
     Headline("MNIST, `wgan_gp_bn_long`", "mnist", "wgan_gp_bn_long", *_SCORE),
-    Headline("emoji, `conditional`", "emoji", "conditional", *_ACCURACY),
-    Headline("emoji, `conditional_weight_1`", "emoji", "conditional_weight_1", *_ACCURACY),
+    Headline("coloured digits, `weight_0.1`", "colored_digits", r"weight_0\.1", *_CLASS),
+    Headline("coloured digits, `projection_long`", "colored_digits", "projection_long", *_CLASS),
 )
 
 
@@ -105,21 +111,19 @@ def format_minutes(rows: Sequence[Rows]) -> str:
     return f"{statistics.mean(row['seconds'] for row in rows) / 60:.0f}"
 
 
-def headline_table(toy: Rows, mnist: Rows, emoji: Rows) -> Lines:
+def headline_table(toy: Rows, mnist: Rows, colored_digits: Rows) -> Lines:
     """The results that a reader wants first.
 
     The deviation is over the runs; that of a single run is over groups of its samples, where the
     figure has one.
     """
-    files = {"toy": toy, "mnist": mnist, "emoji": emoji}
+    files = {"toy": toy, "mnist": mnist, "colored_digits": colored_digits}
     columns = ["experiment", "runs", "figure", "generated", "real"]
     lines = [[*columns, "iterations", "minutes", "measured on"]]
     for entry in HEADLINES:
         rows = [r for name, r in files[entry.group].items() if re.fullmatch(entry.rows, name)]
         figures = [row["metrics"][entry.figure] for row in rows]
         values, real = [figure["value"] for figure in figures], [f["real"] for f in figures]
-        if entry.real is not None:
-            real = [row["metrics"][entry.real]["value"] for row in rows]
         cells = [format_mean(values, entry.form), format_mean(real, entry.form)]
         if len(rows) == 1:
             deviations = figures[0]["deviation"], figures[0]["real_deviation"]
@@ -163,19 +167,28 @@ def toy_table(rows: Rows) -> Lines:
     return lines
 
 
-def mnist_table(rows: Rows) -> Lines:
-    """A line for each figure, with a column for each run and one for as many real test digits."""
+def digits_table(rows: Rows, formats: Dict[str, str]) -> Lines:
+    """A line for each figure, with a column for each run and one for as many real test digits.
+
+    The first run has all figures.
+    """
     runs = list(rows.values())
     real = runs[0]["metrics"]
     lines = [["figure", *(f"`{name}`" for name in rows), "real"]]
     lines.append(["iterations", *(f"{run['iterations']:,}" for run in runs), "–"])
     lines.append(["minutes", *(format_minutes([run]) for run in runs), "–"])
-    for key, form in {**MNIST_FORMATS, **DIGIT_FORMATS}.items():
-        cells = [format_figure(run, key, form) for run in runs]
-        deviations = [run["metrics"][key]["deviation"] for run in runs]
+    for key, form in formats.items():
+        figures = [run["metrics"].get(key) for run in runs]
+        cells = ["–" if figure is None else f"{figure['value']:{form}}" for figure in figures]
+        deviations = [figure and figure["deviation"] for figure in figures]
         cells = [c if d is None else f"{c} ± {d:{form}}" for c, d in zip(cells, deviations)]
         lines.append([f"`{key}`", *cells, f"{real[key]['real']:{form}}"])
     return lines
+
+
+def mnist_table(rows: Rows) -> Lines:
+    """The figures of MNIST, with the shares of the digits."""
+    return digits_table(rows, {**MNIST_FORMATS, **DIGIT_FORMATS})
 
 
 def emoji_table(rows: Rows) -> Lines:
@@ -263,10 +276,28 @@ def stress_table(rows: Rows) -> Lines:
     return lines
 
 
+def shipped_weights_table(rows: Rows) -> Lines:
+    """A line for each name of weights that ship; figures stand before those of real data."""
+    formats = {**TOY_FORMATS, **MNIST_FORMATS, **CLASS_FORMATS}
+    lines = [["name", "kB", "iterations", "minutes", "figures (real)", "command"]]
+    for name, row in rows.items():
+        size = sum(file["bytes"] for file in row["files"].values()) / 1000
+        figures = [
+            f"`{key}` {row['figures'][key]['value']:{form}} ({row['figures'][key]['real']:{form}})"
+            for key, form in formats.items()
+            if key in row["figures"]
+        ]
+        length = [f"{row['iterations']:,}", format_minutes([row])]
+        command = f"`{row['command']}`"
+        lines.append([f"`{name}`", f"{size:.0f}", *length, "<br>".join(figures), command])
+    return lines
+
+
 TABLES: Dict[str, Callable[..., Lines]] = {
     "headline": headline_table,
     "toy": toy_table,
     "mnist": mnist_table,
+    "colored_digits": lambda rows: digits_table(rows, CLASS_FORMATS),
     "emoji": emoji_table,
     "lab": mnist_table,
     "cifar10": cifar10_table,
@@ -279,20 +310,29 @@ TABLES: Dict[str, Callable[..., Lines]] = {
     "speed_steps": speed_tables.speed_steps_table,
     "speed_machine": speed_tables.speed_machine_table,
     "processes": speed_tables.processes_table,
+    "shipped_weights": shipped_weights_table,
 }
 # Commands that make a file of results which `make results` does not make
 MAKERS = {name: f"`make {name}`" for name in ("fuzz", "stress")}
+MAKERS["weights"] = "`python benchmarks/ship_weights.py`"
 MAKERS.update(dict.fromkeys(("speed", "processes"), "`make bench`"))
 # Files of results that a table is made from, where it is not the one of the same name
 SOURCES = {
-    "headline": ("toy", "mnist", "emoji"),
+    "headline": ("toy", "mnist", "colored_digits"),
     "speed_steps": ("speed",),
     "speed_machine": ("speed",),
+    "shipped_weights": ("weights",),
 }
+# Folders of files that are not in docs/results
+FOLDERS = {"weights": common.SUITE / "weights"}
 
 
 CHINESE = {
     "set": "数据集",
+    "name": "名称",
+    "figures (real)": "指标（真实数据）",
+    "command": "命令",
+    "kB": "kB",
     "method": "方法",
     "runs": "训练次数",
     "minutes": "分钟",
@@ -388,6 +428,17 @@ CHINESE = {
 }
 
 
+def list_sources(name: str, results: Path) -> List[Path]:
+    """Lists the files that a table is made from.
+
+    Args:
+        name: A key of TABLES.
+        results: The folder of the files of results.
+    """
+    sources = SOURCES.get(name, (name,))
+    return [FOLDERS.get(source, results) / f"{source}.json" for source in sources]
+
+
 def make_table(name: str, results: Path, chinese: bool = False) -> str:
     """A table in Markdown; exits with a message if its results are missing or damaged.
 
@@ -398,7 +449,7 @@ def make_table(name: str, results: Path, chinese: bool = False) -> str:
     """
     if name not in TABLES:
         sys.exit(f"There is no table {name!r}; there are {', '.join(TABLES)}.")
-    paths = [results / f"{source}.json" for source in SOURCES.get(name, (name,))]
+    paths = list_sources(name, results)
     for path in paths:
         if not path.exists():
             group = path.stem

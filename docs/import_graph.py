@@ -30,7 +30,7 @@ LAYERS = (
     ("modes",),
     ("training", "measures"),
     ("functions",),
-    ("networks", "data"),
+    ("networks", "data", "pages"),
     ("kernels",),
     ("support",),
 )
@@ -117,6 +117,7 @@ COLOURS = {
     "functions": "#66701f",
     "networks": "#2f7a4f",
     "data": "#1f7a6b",
+    "pages": "#54606e",
     "kernels": "#1f6f8f",
     "support": "#3f5fae",
 }

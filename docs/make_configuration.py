@@ -29,6 +29,13 @@ SUITE = ROOT / "examples" / "wgangp"
 sys.path.insert(0, str(SUITE))
 
 from support import settings  # noqa: E402
+from support.meanings import KINDS as ENGLISH_KINDS  # noqa: E402
+from support.meanings import read_comments  # noqa: E402
+from support.meanings import read_head  # noqa: E402
+from support.meanings import read_shared_comments  # noqa: E402
+from support.meanings import show_default  # noqa: E402
+from support.meanings import show_value  # noqa: E402
+from support.meanings import show_values  # noqa: E402
 
 LANGUAGES = ("en", "zh")
 SCRIPTS = {
@@ -43,61 +50,29 @@ WORDS = {
     "options": {"en": ("option", "sets", "meaning"), "zh": ("选项", "设定", "含义")},
     "general": {"en": "General", "zh": "通用"},
     "options title": {"en": "Presets and objectives", "zh": "预设与目标函数"},
-    "bool": {"en": "{} or {}", "zh": "{} 或 {}"},
-    "int": {"en": "whole number", "zh": "整数"},
-    "float": {"en": "number", "zh": "数"},
-    "path": {"en": "path", "zh": "路径"},
-    "text": {"en": "text", "zh": "文本"},
-    "and null": {"en": "{}, or {}", "zh": "{}，或 {}"},
-    "class": {"en": "name or number of a class, or {}", "zh": "类别名称或编号，或 {}"},
     "default": {"en": "{text} ({names})", "zh": "{text}（{names}）"},
     "values": {"en": "{text} ({names})", "zh": "{text}（{names}）"},
     "meaning": {"en": "{names}: {text}", "zh": "{names}：{text}"},
     "between scripts": {"en": "; ", "zh": "；"},
     "between names": {"en": ", ", "zh": "、"},
 }
+KINDS = {
+    "en": ENGLISH_KINDS,
+    "zh": {
+        "bool": "{} 或 {}",
+        "int": "整数",
+        "float": "数",
+        "path": "路径",
+        "text": "文本",
+        "and null": "{}，或 {}",
+        "class": "类别名称或编号，或 {}",
+    },
+}
 MARK = "<!-- settings: docs/make_configuration.py writes what follows -->"
 
 
 class Incomplete(Exception):
     """A meaning is missing, or stands in the wrong place."""
-
-
-def read_comments(path: Path) -> Dict[str, str]:
-    """Reads the comments of a file's keys, behind a key or above it, by the keys' full names."""
-    comments, above, parents = {}, [], []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip().startswith("#"):
-            above.append(line.strip()[1:].strip())
-            continue
-        match = re.match(r"( *)(\w+):(?: [^#]*)?(?:# (.*))?$", line)
-        if match:
-            indent, name, behind = match.groups()
-            parents[len(indent) // 2 :] = [name]
-            comment = " ".join(above) or behind
-            if comment:
-                comments[".".join(parents)] = comment
-        above = []
-    return comments
-
-
-def read_shared_comments() -> Dict[str, str]:
-    """Reads the comments of the files that several scripts share."""
-    comments = {}
-    for path in sorted((SUITE / "conf").glob("*.yaml")):
-        if path.stem not in SCRIPTS:
-            comments.update(read_comments(path))
-    return comments
-
-
-def read_head(path: Path) -> str:
-    """Reads the comment at a file's beginning."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines += [] if line.startswith("# @") else [line[1:].strip()]
-    return " ".join(lines)
 
 
 def read_chinese() -> Dict[str, Dict[str, Any]]:
@@ -131,7 +106,7 @@ def read_meanings(defaults: Mapping[str, Mapping]) -> Dict[str, Dict[str, Dict[s
     Raises:
         Incomplete: If a key lacks a meaning, or a meaning has no key.
     """
-    shared = read_shared_comments()
+    shared = read_shared_comments(SUITE / "conf")
     own = {script: read_comments(SUITE / "conf" / f"{script}.yaml") for script in SCRIPTS}
     chinese = read_chinese()
     meanings = {}
@@ -175,41 +150,6 @@ def by_script(texts: Mapping[str, str], form: str, language: str) -> str:
     return WORDS["between scripts"][language].join(parts)
 
 
-def show_default(key: str, value: Any) -> str:
-    """Writes a default as one types it; a reference as the key that it names."""
-    if isinstance(value, str) and value.startswith("${"):
-        sibling = f"{key.rpartition('.')[0]}.{value[3:-1]}"
-        return f"= `{sibling if value.startswith('${.') else 'hydra.run.dir'}`"
-    return f"`{show_value(value)}`"
-
-
-def show_value(value: Any) -> str:
-    """Writes a value as YAML does, but numbers without an exponent as far as they stay short."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float) and (value == 0 or value >= 1e-6):
-        return f"{value:.6f}".rstrip("0").rstrip(".")
-    return str(value)
-
-
-def show_values(key: str, default: Any, choices: Mapping[str, Sequence], language: str) -> str:
-    """Writes what a setting may be: its choices, its range, or its kind."""
-    if key in choices:
-        return ", ".join(f"`{show_value(choice)}`" for choice in choices[key])
-    if isinstance(default, bool):
-        return WORDS["bool"][language].format("`true`", "`false`")
-    if key in settings.RANGES:
-        least, bound = settings.RANGES[key]
-        kind = WORDS["float" if isinstance(default, float) or "rate" in key else "int"][language]
-        upper = "" if bound is None else f", < {bound}"
-        return f"{kind} ≥ {show_value(least)}{upper}"
-    if key == "INFER.label":
-        return WORDS["class"][language].format("`null`")
-    is_path = key.endswith(("_path", "_weights", ".resume", "_dir"))
-    kind = WORDS["path" if is_path else "text"][language]
-    return WORDS["and null"][language].format(kind, "`null`") if default is None else kind
-
-
 def mark_code(text: str, choices: Sequence) -> str:
     """Marks names in a meaning as code: keys, files, assignments, and the setting's choices."""
     names = [re.escape(str(choice)) for choice in ("auto", "null", *choices)]
@@ -240,11 +180,11 @@ def write_section(
         if key.partition(".")[0] != section and (section or "." in key):
             continue
         shown, texts, allowed = {}, {}, {}
+        every = [choice for script in values for choice in choices[script].get(key, ())]
         for script, value in values.items():
-            own = choices[script].get(key, ())
             shown[script] = show_default(key, value)
-            texts[script] = mark_code(meanings[key][language][script], own)
-            allowed[script] = show_values(key, value, choices[script], language)
+            texts[script] = mark_code(meanings[key][language][script], every)
+            allowed[script] = show_values(key, value, choices[script], KINDS[language])
         # The column of defaults says which scripts have the setting.
         columns = (("default", shown), ("meaning", texts), ("values", allowed))
         cells = [by_script(column, form, language) for form, column in columns]
@@ -270,11 +210,11 @@ def write_options(language: str) -> Iterator[str]:
         if not meaning:
             name = {"en": "English", "zh": "Chinese"}[language]
             raise Incomplete(f"{option} lacks a meaning in {name}.")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         sets = [f"LOSS={default['override /LOSS']}" for default in content.pop("defaults", ())]
         sets += [f"{k}={show_value(v)}" for k, v in settings.flatten(content).items()]
         rows.append(
-            [f"`{option}`", ", ".join(f"`{text}`" for text in sets), mark_code(meaning, ())]
+            [f"`{option}`", ", ".join(f"`{text}`" for text in sets) or "–", mark_code(meaning, ())]
         )
     yield f"## {WORDS['options title'][language]}"
     yield ""

@@ -95,7 +95,7 @@ POINTS = {"low": None, "has_batch_norm": False}
 DIGITS = {"low": 0.0, "has_batch_norm": False}
 STORED = {"has_batch_norm": False}
 PIECEWISE = {"is_piecewise_linear": True}
-LAYER, BATCH = {"norm": "layer"}, {"norm": "batch"}
+LAYER, BATCH, SPECTRAL = {"norm": "layer"}, {"norm": "batch"}, {"norm": "spectral"}
 NO_LABEL = {"use_label": False}
 
 # A new network is tested everywhere if it gets one line in these two lists.
@@ -117,6 +117,12 @@ _GENERATORS = [
         {"dim": 2, "num_classes": 5},
         IMAGE64,
         5,
+    ),
+    GeneratorCase(
+        "resnet64 attention",
+        "networks.resnet64.Resnet64Generator",
+        {"dim": 2, "attention": True},
+        IMAGE64,
     ),
     GeneratorCase("wgan_lab", "networks.wgan_lab.WganLabGenerator", {"dim": 2}, MNIST),
     GeneratorCase("published toy", _published("ToyGenerator"), {"dim": 8}, TOY, **POINTS),
@@ -142,6 +148,13 @@ _CRITICS = [
         "mnist layer", "functions.WganGpMnistDiscriminator", {"dim": 2, **LAYER}, MNIST, **LAYER
     ),
     CriticCase(
+        "mnist spectral",
+        "functions.WganGpMnistDiscriminator",
+        {"dim": 2, **SPECTRAL},
+        MNIST,
+        **PIECEWISE,
+    ),
+    CriticCase(
         "mnist batch", "functions.WganGpMnistDiscriminator", {"dim": 2, **BATCH}, MNIST, **BATCH
     ),
     CriticCase(
@@ -161,6 +174,14 @@ _CRITICS = [
         CIFAR10,
         10,
         **LAYER,
+    ),
+    CriticCase(
+        "cifar10 spectral",
+        "functions.WganGpCifar10Discriminator",
+        {"dim": 4, **SPECTRAL},
+        CIFAR10,
+        10,
+        **PIECEWISE,
     ),
     CriticCase(
         "cifar10 batch",
@@ -186,6 +207,12 @@ _CRITICS = [
             ("wgan_lab", "networks.wgan_lab.WganLabDiscriminator", MNIST, 0),
         )
         for norm in (None, "layer", "batch")
+    ),
+    CriticCase(
+        "resnet64 attention",
+        "networks.resnet64.Resnet64Discriminator",
+        {"dim": 2, "norm": None, "attention": True},
+        IMAGE64,
     ),
     CriticCase("published toy", _published("ToyDiscriminator"), {"dim": 6}, TOY),
     CriticCase("published mnist", _published("MnistDiscriminator"), {"dim": 2}, MNIST),

@@ -7,7 +7,15 @@ NAME = "wgangp_image64"
 CHOICES = {
     "DATA.on_error": ("refuse", "skip"),
     "MODEL.arch": ("dcgan", "resnet"),
-    "TRAIN.best_metric": ("inception_score", "fid"),
+    "TRAIN.best_metric": (
+        "inception_score",
+        "fid",
+        "kid",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    ),
 }
 if __name__ == "__main__":  # before Paddle is imported: it reads processor settings only once
     launch.begin(NAME, CHOICES)
@@ -22,6 +30,7 @@ from modes.experiment import Experiment
 from modes.runner import run_mode
 from networks import dcgan
 from networks import resnet64
+from networks.normalisation import use_groups
 from networks.normalisation import use_statistics
 from support import jobs
 from support.errors import printable
@@ -38,9 +47,13 @@ class Image64(Experiment):
         generators = {"dcgan": dcgan.Dcgan64Generator, "resnet": resnet64.Resnet64Generator}
         critics = {"dcgan": dcgan.Dcgan64Discriminator, "resnet": resnet64.Resnet64Discriminator}
         classes = model.num_classes if model.use_label else 0
-        generator = generators[model.arch](model.gen_net.dim, model.gen_net.noise_dim, classes)
+        more = {"attention": model.attention} if model.arch == "resnet" else {}
+        generator = generators[model.arch](
+            model.gen_net.dim, model.gen_net.noise_dim, classes, **more
+        )
         use_statistics(generator, model.gen_net.batch_norm_statistics)
-        critic = critics[model.arch](model.dis_net.dim, model.dis_net.norm, classes)
+        use_groups(generator, model.gen_net.batch_norm_groups)
+        critic = critics[model.arch](model.dis_net.dim, model.dis_net.norm, classes, **more)
         return generator, critic
 
     def read_data(self):
@@ -75,8 +88,9 @@ class Image64(Experiment):
         settings, seed, measures = self.cfg.EVAL, self.cfg.seed, {}
         if settings.inception:
             measures["generated"] = evaluation.make_inception_measure(
-                *(generator, augmentation.middle(data.train_images), count, seed, settings),
-                self.label_shares(data, generator),
+                generator,
+                *(augmentation.middle(part) for part in (data.train_images, data.test_images)),
+                *(count, seed, settings, self.label_shares(data, generator)),
             )
         if critic is not None:
             images = augmentation.middle(data.test_images).astype("float32") / 127.5 - 1

@@ -5,10 +5,11 @@ from support import launch
 
 NAME = "wgangp_toy"
 CHOICES = {
-    "preset": (None, "paper"),
+    "preset": ("short", "authors", "paper"),
     "DATA.mode": ("8gaussians", "25gaussians", "swissroll"),
+    "MODEL.dis_net.norm": (None, "spectral"),
     # The mixtures' other figures are best where modes are missing.
-    "TRAIN.best_metric": ("wasserstein_2", "modes"),
+    "TRAIN.best_metric": ("wasserstein_2", "wasserstein_1", "modes"),
 }
 if __name__ == "__main__":  # before Paddle is imported: it reads processor settings only once
     launch.begin(NAME, CHOICES)
@@ -41,7 +42,8 @@ class Toy(Experiment):
             generator = published.PublishedToyGenerator(model.gen_net.dim)
             return generator, published.PublishedToyDiscriminator(model.dis_net.dim)
         generator = functions.WganGpToyGenerator(model.gen_net.dim)
-        return generator, functions.WganGpToyDiscriminator(model.dis_net.dim)
+        critic = functions.WganGpToyDiscriminator(model.dis_net.dim, norm=model.dis_net.norm)
+        return generator, critic
 
     def draw_points(self, rng, count):
         return synthetic.draw_toy(self.cfg.DATA.mode, rng, count)

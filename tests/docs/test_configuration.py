@@ -79,8 +79,8 @@ def test_rows_say_defaults_and_values_of_the_scripts():
     assert en["LOSS.clip"][2] == "number ≥ 1e-12"
     assert en["use_amp"][2] == "`true` or `false`" and zh["use_amp"][2] == "`true` 或 `false`"
     assert en["MODEL.dis_net.norm"][::2] == [
-        "`null` (MNIST, CIFAR-10); `layer` (64x64)",
-        "`null`, `layer`, `batch`",
+        "`null` (toy, MNIST, CIFAR-10); `layer` (64x64)",
+        "`null`, `spectral` (toy); `null`, `layer`, `batch`, `spectral` (MNIST, CIFAR-10, 64x64)",
     ]
     assert en["DATA.mode"][::2] == [
         "`8gaussians` (toy)",
@@ -132,8 +132,8 @@ def test_a_page_that_is_not_current_is_refused_and_written_again(copy):
         ("LOSS/wgan.yaml", "# WGAN with", "\n# WGAN with", "LOSS=wgan lacks a meaning in English"),
         (
             "wgangp_toy.yaml",
-            "epochs: 16",
-            "epochs: 16 # again",
+            "epochs: 200",
+            "epochs: 200 # again",
             "TRAIN.epochs has its meaning in a shared file",
         ),
     ],

@@ -171,7 +171,7 @@ def test_programs_exist_and_have_the_options_shown(path):
 
 def test_programs_of_users_are_shown():
     shown = {name for path in FILES for name, _ in texts.programs(texts.read(path))}
-    assert {"toy_critics.py", "animate.py"} <= shown
+    assert {"toy_critics.py", "report.py"} <= shown
     assert {"-m measures.inception", "-m measures.digit_classifier"} <= shown
 
 

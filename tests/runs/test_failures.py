@@ -27,7 +27,7 @@ def test_an_error_while_reading_ends_the_training(toy, monkeypatch):
 
 
 def test_a_full_disk_ends_the_training_and_keeps_what_was_saved(toy, monkeypatch, tmp_path):
-    fsync, left = os.fsync, [2]  # These are metrics.jsonl's first version and a checkpoint.
+    fsync, left = os.fsync, [3]  # run.json, metrics.jsonl's first version and a checkpoint
 
     def fail_when_full(handle):
         left[0] -= 1

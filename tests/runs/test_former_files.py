@@ -63,7 +63,8 @@ def test_a_former_checkpoint_resumes_and_ends_as_it_did(configure, tmp_path, mon
     former = (FORMER / "toy_metrics.jsonl").read_text().splitlines()
     for found, line in zip(read_records(tmp_path), former):
         expected = json.loads(line)
-        assert set(found) == set(expected)
+        new = {"critic_balance", "wasserstein_1"}  # Former code did not have these figures.
+        assert set(found) - new == set(expected)
         for name in ("wasserstein", "critic_loss", "generator_loss", "gradient_norm"):
             assert found[name] == pytest.approx(expected[name], rel=1e-2, abs=1e-4)
 
@@ -93,7 +94,7 @@ def test_former_weights_load_without_any_setting(configure):
         settings = experiment.cfg.EVAL
         settings.pretrained_gen_model_path = str(FORMER / f"{name}_model_generator")
         settings.pretrained_dis_model_path = str(FORMER / f"{name}_model_discriminator")
-        files = read_files(settings)
+        files = read_files(settings, experiment.script)
         adopt_settings(experiment, files)
         networks = dict(zip(ROLES, experiment.make_networks()))
         load_all(files, networks)
@@ -115,7 +116,8 @@ RECORDS = {
         wgangp_cifar10.Cifar10,
         "cifar10",
         f"{SHORT.format(4)} DATA.source=synthetic MODEL.use_label=false EVAL.inception=false "
-        "MODEL.gen_net.batch_norm_statistics=running TRAIN.ema.use_ema=true",
+        "MODEL.gen_net.batch_norm_statistics=running MODEL.gen_net.batch_norm_groups=1 "
+        "TRAIN.ema.use_ema=true",
     ),
     "dcgan": (
         wgangp_image64.Image64,
@@ -145,7 +147,7 @@ def test_each_script_records_what_former_code_recorded(
     assert len(found) == len(former) == 6
     for record, line in zip(found, former):
         expected = json.loads(line)
-        assert set(record) == set(expected)
+        assert set(record) - {"critic_balance", "wasserstein_1"} == set(expected)
         for figure in set(expected) - {"seconds", "evaluated", "best"}:
             # On the machine that wrote them, they are equal bit for bit.
             # Rounding may move a picture or two of 60 to another class.

@@ -49,7 +49,7 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
     first, weights = run(1, "first")
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.p*")}
     assert {f"samples/iteration_{i}.png" for i in (0, 2, 4, 6)} <= names
-    assert "losses.png" in names
+    assert "losses.png" in names and (folder / "report.html").is_file()
     # Every second epoch and the last one have checkpoints.
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {
         *("iteration_4.npz", "iteration_6.npz", "best.npz"),
@@ -58,14 +58,19 @@ def test_a_run_leaves_its_files_and_repeats_itself(configure, tmp_path):
     assert [record["step"] for record in first] == [1, 2, 3, 4, 5, 6]
     expected = {"step", "seconds", "critic_loss", "generator_loss", "wasserstein"}
     expected |= {"gradient_penalty", "gradient_norm", "learning_rate"}
-    assert set(first[0]) == expected
-    assert set(first[5]) - expected == {
-        *("modes", "high_quality", "reverse_kl", "wasserstein_2", "evaluated", "best")
+    assert set(first[0]) - {"critic_balance"} == expected
+    assert set(first[5]) - {"critic_balance"} - expected == {
+        *("modes", "high_quality", "reverse_kl", "wasserstein_1", "wasserstein_2"),
+        *("evaluated", "best"),
     }
     assert first[5]["evaluated"] == "generator"
     for record in first:
         loss = -record["wasserstein"] + 0.1 * record["gradient_penalty"]
         assert record["critic_loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
+        optimal = 0.2 * (record["gradient_penalty"] + record["gradient_norm"] - 1)
+        balance = record["wasserstein"] / optimal if optimal > 0 else None
+        assert record.get("critic_balance") == pytest.approx(balance, rel=1e-4)
+    assert any("critic_balance" in record for record in first)
 
     second, same = run(1, "second")
     assert same == weights

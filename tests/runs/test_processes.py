@@ -120,6 +120,7 @@ def test_two_processes_train_resume_and_evaluate(tmp_path, configure):
     assert stress.outcome(other) == stress.outcome(folder)
     records = read_records(folder)
     assert [record["step"] for record in records] == [1, 2, 4, 6]
+    assert json.loads((folder / "run.json").read_text())["machine"]["processes"] == 2
     # Figures of an odd number of samples, gathered from both processes, are those of one process.
     settings = f"{TINY} mode=eval EVAL.pretrained_gen_model_path={folder}/model_average_generator"
     evaluate(wgangp_toy.Toy(configure("toy", settings)))
@@ -161,6 +162,7 @@ def test_a_terminated_launcher_saves_a_checkpoint(tmp_path):
         end(launcher)
     logs = (log / "workerlog.0").read_text()
     assert "Stopped after iteration" in logs and "Traceback" not in logs
+    assert "stopped: records of" in (folder / "report.html").read_text()
     assert list((folder / "checkpoints").glob("iteration_*.npz"))
 
 

@@ -253,6 +253,7 @@ def test_harmless_settings_may_change_silently(key, value, configure, monkeypatc
     [
         *(("seed", 7), ("log_freq", 7), ("TRAIN.batch_size", 7), ("LOSS.penalty_weight", 7)),
         *(("EVAL.batch_size", 7), ("MODEL.gen_net.batch_norm_statistics", "running")),
+        ("MODEL.gen_net.batch_norm_groups", 1),
     ],
 )
 def test_other_settings_are_named_in_a_warning(key, value, configure, monkeypatch):
@@ -264,6 +265,20 @@ def test_other_settings_are_named_in_a_warning(key, value, configure, monkeypatc
     resume.check_settings(RunSettings.of(cfg), checkpoint)
     (text,) = warnings
     assert text.endswith(f"uninterrupted one: {key} was {former} and is {value}.")
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_checkpoint_from_before_there_were_groups_is_of_whole_batches(
+    groups, configure, monkeypatch
+):
+    warnings = []
+    monkeypatch.setattr(resume.logger, "warning", warnings.append)
+    cfg = configure("cifar10", f"MODEL.gen_net.batch_norm_groups={groups}")
+    checkpoint = make_checkpoint(cfg)
+    del checkpoint.contents["settings"]["MODEL"]["gen_net"]["batch_norm_groups"]
+    resume.check_settings(RunSettings.of(cfg), checkpoint)
+    changes = [text.partition("uninterrupted one: ")[2] for text in warnings]
+    assert changes == ["MODEL.gen_net.batch_norm_groups was 1 and is 2."] * (groups - 1)
 
 
 def test_a_job_of_a_sweep_continues_no_other_job(configure, monkeypatch):

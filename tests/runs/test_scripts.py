@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands that a user types, as processes, in each mode."""
 
+import html
 import json
 import re
 
 import matplotlib.image
-import numpy as np
 import pytest
 from helpers import SCRIPTS
-from PIL import Image
 from ppsci.utils import logger
 from trainings import read_records
 
@@ -31,7 +30,7 @@ NETWORKS = {
 SOURCES = {"toy": "", "mnist": "DATA.source=digits", "cifar10": "DATA.source=synthetic"}
 TINY = {name: f"{NETWORKS[name]} {SOURCES[name]} {LENGTH}" for name in NETWORKS}
 GENERATED = {  # These figures need no critic.
-    "toy": {"modes", "high_quality", "reverse_kl", "wasserstein_2"},
+    "toy": {"modes", "high_quality", "reverse_kl", "wasserstein_1", "wasserstein_2"},
     "mnist": {
         *("classifier_score", "frechet_distance", "digit_kl"),
         *(f"digit_{digit}" for digit in range(10)),
@@ -58,7 +57,7 @@ def test_a_command_trains_and_evaluates(name, run_script, tmp_path):
     assert "[Train]" not in done.stdout
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {
-        *("metrics.jsonl", "config.yaml", "train.log", "losses.png"),
+        *("metrics.jsonl", "config.yaml", "run.json", "train.log", "losses.png", "report.html"),
         *("model_generator.pdparams", "model_discriminator.pdparams"),
         *("samples/iteration_0.png", "samples/iteration_2.png", "samples/iteration_4.png"),
     } <= files
@@ -89,6 +88,11 @@ def test_a_command_trains_and_evaluates(name, run_script, tmp_path):
         assert row["better"] in ("higher", "lower", None)
     assert report["seed"] == 42
     assert report["command"].startswith(f"python wgangp_{name}.py mode=eval ")
+    # Both pages show the command, and the figures next to those of real data.
+    for place, command in ((folder, f"python wgangp_{name}.py"), (evaluated, report["command"])):
+        page = (place / "report.html").read_text()
+        assert html.escape(command) in page
+        assert all(f">{key}" in page for key in METRICS[name])
     assert matplotlib.image.imread(evaluated / "samples.png").std() > 0
     # The printed table has the same figures.
     table = [line.split() for line in done.stdout.splitlines()]
@@ -205,22 +209,3 @@ def test_pictures_alone_need_no_data(run_script, tmp_path):
         f"EVAL.pretrained_gen_model_path={tmp_path}/g hydra.run.dir={tmp_path}/x",
     )
     assert "Wrote" in done.stdout and (tmp_path / "x" / "samples.png").is_file()
-
-
-def test_an_animation_shows_a_runs_pictures_in_order(run_script, tmp_path):
-    for number, grey in ((0, 0), (10000, 250), (9999, 120)):
-        Image.new("L", (80, 40), grey).save(tmp_path / f"iteration_{number:04d}.png")
-    path = tmp_path / "run.gif"
-    done = run_script("animate", f"{tmp_path} --output {path} --width 20")
-    assert "3 pictures" in done.stdout
-    with Image.open(path) as animation:
-        assert animation.size == (20, 10) and animation.n_frames == 3
-        shades = []
-        for frame in range(3):
-            animation.seek(frame)
-            shades.append(animation.convert("L").getpixel((5, 5)))
-    assert np.abs(np.array(shades) - [0, 120, 250]).max() <= 2
-    (tmp_path / "empty").mkdir()
-    for folder, part in (("nothing", "No such file"), ("empty", "holds no PNG files")):
-        done = run_script("animate", f"{tmp_path}/{folder} --output {path}", status=2)
-        assert part in done.stderr and "Traceback" not in done.stderr

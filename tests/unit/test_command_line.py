@@ -3,11 +3,14 @@
 
 import importlib
 
+import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from support import command_line
+from support import settings
 from support.errors import UserError
 
 
@@ -53,7 +56,7 @@ def own(tmp_path):
     ("text", "parts"),
     [
         ("TRAIN.epochz=3", ["TRAIN.epochz. Did you mean TRAIN.epochs? Valid", "TRAIN.n_critic"]),
-        ("+TRAIN.foo=1", ["unknown setting TRAIN.foo. Valid here: TRAIN.epochs"]),
+        ("+TRAIN.foo=1", ["unknown setting TRAIN.foo. Valid here: TRAIN.epochs", "--help=TRAIN."]),
         ("++TRAIN.foo=1", ["unknown setting TRAIN.foo. Valid here: TRAIN.epochs"]),
         ("foo=1", ["unknown setting foo. Valid here: mode, seed", "DATA.mode"]),
         ("+hydraulics=3", ["unknown setting hydraulics. Valid here: mode, seed"]),
@@ -94,10 +97,10 @@ def own(tmp_path):
             ["preset=null: Hydra has no such option. Leave preset out, or give ~preset."],
         ),
         ("-m preset=paper,null", ["preset=null: Hydra has no such option."]),
-        ("-m preset=paper,wgan_lab", ["preset=wgan_lab is unknown: choose one of null, paper."]),
-        ("LOSS=foo", ["LOSS=foo is unknown: choose one of gan, wgan, wgan_div, wgan_gp."]),
-        ("preset=foo", ["preset=foo is unknown: choose one of null, paper."]),
-        ("preset=wgan_lab", ["preset=wgan_lab is unknown: choose one of null, paper."]),
+        ("-m preset=paper,wgan_lab", ["preset=wgan_lab is unknown: choose one of short, authors"]),
+        ("LOSS=foo", ["LOSS=foo is unknown: choose one of gan, hinge, wgan,", "--help=LOSS"]),
+        ("preset=foo", ["short, authors, paper. --help=preset explains them."]),
+        ("preset=wgan_lab", ["preset=wgan_lab is unknown: choose one of short, authors"]),
         ("preset=paper TRAIN.epochz=3", ["unknown setting TRAIN.epochz"]),
         ("+preset=paper", ["Multiple values for preset"]),
         ("hydra/launcher=foo", ["hydra/launcher=foo is unknown: choose one of basic."]),
@@ -174,8 +177,10 @@ def test_what_is_wrong_is_refused(check, own, text, parts):
         "-cd own -cn with_pace",
         "-cd own +pace=quick",
         "hydra.searchpath=[file://own] +pace=quick",
-        # Hydra answers these, or refuses them in its own words
+        "preset=authors",
+        # Hydra answers these, or refuses them in its own words; --help is answered before
         "--help TRAIN.epochs=0",
+        "--help=TRAIN.epochs",
         "--hydra-help",
         "--version",
         "--cfg job TRAIN.epochs=0",
@@ -202,10 +207,19 @@ def test_each_script_has_its_own_settings(check, script):
     assert "choose one of batch, running" in text
 
 
+@pytest.mark.parametrize("script", ["wgangp_mnist", "wgangp_cifar10", "wgangp_image64"])
+def test_the_authors_settings_are_the_default_but_for_the_toy_sets(script):
+    own = settings.load_defaults(script)
+    with hydra.initialize_config_dir(settings.CONF, version_base=None):
+        assert OmegaConf.to_container(hydra.compose(script, ["preset=authors"])) == own
+
+
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
 def test_presets_of_other_scripts_are_refused(check, prefix):
     text = check(f"{prefix}preset=paper", "wgangp_cifar10")
-    assert text == "preset=paper is unknown: here it can only be null."
+    assert text == (
+        "preset=paper is unknown: choose one of null, authors. --help=preset explains them."
+    )
 
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])

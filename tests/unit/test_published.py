@@ -139,7 +139,7 @@ def test_published_files_need_no_setting(experiment, shapes, use_label, configur
         write(tmp_path / f"{role}.pdparams", {n: np.zeros(s, "f4") for n, s in parts.items()})
         words.append(f"EVAL.pretrained_{role}_model_path={tmp_path}/{role}")
     made = EXPERIMENTS[experiment](configure(experiment, *words))
-    adopt_settings(made, read_files(made.cfg.EVAL))
+    adopt_settings(made, read_files(made.cfg.EVAL, made.script))
     assert made.cfg.MODEL.arch == "published"
     assert made.cfg.MODEL.get("use_label") == use_label
     for network, expected in zip(made.make_networks(), shapes):

@@ -87,8 +87,11 @@ def list_networks(name):
             widths["use_label"] = label
         if name == "image64" and label:
             widths["num_classes"] = 6
-        for norm in (None,) if name == "toy" or arch == "published" else (None, "layer"):
-            yield {"arch": arch, **widths, **({} if name == "toy" else {"dis_net.norm": norm})}
+        norms = {"toy": (None, "spectral")}.get(name, (None, "layer", "spectral"))
+        for norm in (None,) if arch == "published" else norms:
+            yield {"arch": arch, **widths, "dis_net.norm": norm}
+        if arch == "resnet":
+            yield {"arch": arch, **widths, "attention": True}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -255,9 +258,10 @@ def test_values_that_are_not_weights_are_refused(value, make):
 
 def test_a_checkpoint_says_how_it_was_trained(make, lines):
     experiment = make("toy", f"EVAL.pretrained_gen_model_path={GOLDEN}/former/toy_iteration_4.npz")
-    adopt_settings(experiment, read_files(experiment.cfg.EVAL))
+    files = read_files(experiment.cfg.EVAL, experiment.script)
+    adopt_settings(experiment, files)
     assert experiment.cfg.MODEL.gen_net.dim == 8
-    assert experiment.kept.notes.data == "8gaussians"
+    assert files["generator"].notes.data == "8gaussians"
     assert "does not say" not in "".join(lines)
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 
 import numpy as np
+import paddle
 import pytest
 from omegaconf import OmegaConf
 
@@ -68,7 +69,7 @@ def write_report(folder, measures):
     drawn = []
     evaluator = Evaluator(generator, measures, str(folder), 7, "cpu")
     sources = {"pretrained_gen_model_path": {"source": str(weights), "sha256": "12" * 32}}
-    report(evaluator, drawn.append, str(folder), 7, sources, config)
+    report(evaluator, drawn.append, str(folder), 7, sources, config, "wgangp_toy")
     return weights, drawn
 
 
@@ -82,7 +83,11 @@ def test_report_writes_figures_configuration_and_a_picture(tmp_path, monkeypatch
     checksum = "12" * 32
     absent = dict.fromkeys(("deviation", "real", "real_deviation", "real_num_samples"))
     absent["measured_by"] = None
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content.pop("machine")["device"] == "cpu" and content.pop("date")
+    assert content.pop("versions")["paddlepaddle"] == paddle.__version__
+    assert content == {
+        "script": "wgangp_toy",
         "command": "python wgangp_toy.py mode=eval 'output_dir=a b'",
         "seed": 7,
         "weights": {"pretrained_gen_model_path": {"source": str(weights), "sha256": checksum}},

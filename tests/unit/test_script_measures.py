@@ -109,7 +109,7 @@ def test_toy_measures_are_those_of_the_points(configure):
     experiment = wgangp_toy.Toy(configure("toy", *SMALL, "DATA.mode=8gaussians"))
     generator, critic = experiment.make_networks()
     figures = evaluate(generator, experiment.make_measures(None, generator, critic, 20))
-    assert set(figures) == {"modes", "high_quality", "reverse_kl", "wasserstein_2"}
+    assert set(figures) == {"modes", "high_quality", "reverse_kl", "wasserstein_1", "wasserstein_2"}
     with pytest.raises(UserError, match="50000 samples are too many.*10000 at most"):
         experiment.make_measures(None, generator, critic, 50_000)
 

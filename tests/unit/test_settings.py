@@ -17,6 +17,8 @@ from modes.experiment import Experiment
 from modes.runner import run_mode
 from support.errors import UserError
 from support.settings import CHOICES
+from support.settings import FORMER_VALUES
+from support.settings import MEASURES
 from support.settings import RANGES
 from support.settings import RENAMED
 from support.settings import check_settings
@@ -165,7 +167,7 @@ def test_published_networks_are_for_evaluation(configure):
 
 @pytest.mark.parametrize("script", NAMES)
 def test_each_number_has_a_range_and_its_ends_hold(script, configure):
-    cfg = configure(script.partition("_")[2])
+    cfg = configure(script.partition("_")[2], "mode=eval")  # a training's batches have groups
     numbers = {
         key: value
         for key in DEFAULTS[script]
@@ -186,8 +188,57 @@ def test_each_number_has_a_range_and_its_ends_hold(script, configure):
             assert f"and below {bound}." in refuse(change(cfg, key, kind(bound)), script)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (["kid", "prdc"], None),
+        (["memorisation", "memorisation"], None),
+        ("kid", "EVAL.measures=kid must be a list of some of score, frechet, kid, prdc, memo"),
+        (None, "EVAL.measures=null must be a list of some of score,"),
+        ([], "EVAL.measures=[] must be a list of some of"),
+        (["score", "fid"], "EVAL.measures has fid, which is unknown: choose among score, frechet"),
+        ([["kid"]], "EVAL.measures has ['kid'], which is unknown: choose among score,"),
+        ([None], "EVAL.measures has null, which is unknown: choose among score,"),
+    ],
+)
+def test_measures_are_a_list_of_known_names(configure, value, message):
+    text = refuse(change(configure("mnist", "mode=eval"), "EVAL.measures", value), "wgangp_mnist")
+    if message is None:
+        assert text is None
+    else:
+        assert text.startswith(message) and "\n" not in text
+        assert "as in EVAL.measures=[score,fre" in text.replace("such as EVAL", "as in EVAL")
+
+
+def test_the_best_metric_is_among_the_measures(configure):
+    cfg = configure("mnist", "TRAIN.best_metric=recall")
+    assert refuse(cfg, "wgangp_mnist") == (
+        "TRAIN.best_metric=recall is a figure of prdc, which is not among EVAL.measures: give "
+        "EVAL.measures=[score,frechet,prdc], or another TRAIN.best_metric."
+    )
+    for key, value in (
+        *(("EVAL.measures", ["prdc"]), ("TRAIN.best_metric", "classifier_score")),
+        *(("TRAIN.eval_during_train", False), ("mode", "eval")),
+    ):
+        assert refuse(change(cfg, key, value), "wgangp_mnist") is None
+    for name in NAMES[1:]:  # Each best metric belongs to a measure, or is always there.
+        metrics = set(MODULES[name].CHOICES["TRAIN.best_metric"]) - {"class_frechet_distance"}
+        assert metrics <= {figure for figures in MEASURES.values() for figure in figures}
+
+
+def test_a_training_batch_is_a_multiple_of_its_groups(configure):
+    cfg = configure("cifar10", "TRAIN.batch_size=9")
+    assert refuse(cfg, "wgangp_cifar10") == (
+        "TRAIN.batch_size=9 can't be split into MODEL.gen_net.batch_norm_groups=2 equal groups: "
+        "set a multiple of 2, or MODEL.gen_net.batch_norm_groups=1."
+    )
+    for key, value in (("MODEL.gen_net.batch_norm_groups", 3), ("mode", "eval")):
+        assert refuse(change(cfg, key, value), "wgangp_cifar10") is None
+
+
 def test_ranges_choices_and_new_names_are_of_keys_that_exist():
     assert set(RANGES) <= KEYS
+    assert {name for key, (other, _) in FORMER_VALUES.items() for name in (key, other)} <= KEYS
     assert set(RENAMED.values()) <= KEYS and not set(RENAMED) & KEYS
     groups = {path.name for path in (SCRIPTS / "conf").iterdir() if path.is_dir()}
     assert set(CHOICES) <= KEYS | groups
@@ -196,7 +247,9 @@ def test_ranges_choices_and_new_names_are_of_keys_that_exist():
         assert set(own) <= set(DEFAULTS[name]) | groups
         for key, value in DEFAULTS[name].items():
             choices = {**CHOICES, **own}.get(key)
-            assert choices is None or value in choices or str(value).startswith("${"), key
+            values = value if isinstance(value, list) else [value]
+            known = choices is None or set(values) <= set(choices)
+            assert known or str(value).startswith("${"), key
 
 
 @pytest.mark.parametrize("former", RENAMED)
@@ -219,8 +272,10 @@ MODES = [
     "mode=export INFER.pretrained_model_path={0}/model_generator INFER.export_path={0}/exported",
     "mode=infer INFER.export_path={0}/exported",
 ]
+EVALUATION = MODES[:1]  # All scripts share the settings of the other modes.
 DIVERGING = "MODEL.gen_net.dim=16 MODEL.dis_net.dim=16 TRAIN.learning_rate=1e30 TRAIN.epochs=3"
 OTHER_DATA = "DATA.data_path={1}/a/0.png"  # a file of another kind
+LABELS = "DATA.data_path={1} MODEL.use_label=true MODEL.num_classes=2"
 NO_INCEPTION = "EVAL.inception_weights=/nowhere/none.pth"
 RUNS = {
     "wgangp_toy": {
@@ -231,17 +286,17 @@ RUNS = {
     },
     "wgangp_mnist": {
         OTHER_DATA: [],
-        "DATA.source=digits": MODES,
+        "DATA.source=digits": EVALUATION,
         "DATA.source=digits preset=wgan_lab TRAIN.epochs=1 TRAIN.iters_per_epoch=1": [],
     },
     "wgangp_cifar10": {
         OTHER_DATA: [],
         f"DATA.source=synthetic {NO_INCEPTION}": [],
-        "DATA.source=synthetic EVAL.inception=false": MODES,
+        "DATA.source=synthetic EVAL.inception=false": EVALUATION,
     },
     "wgangp_image64": {
-        f"DATA.data_path={{1}} {NO_INCEPTION}": [],
-        "DATA.data_path={1} EVAL.inception=false MODEL.use_label=true MODEL.num_classes=2": MODES,
+        f"DATA.data_path={{1}} MODEL.arch=resnet {NO_INCEPTION}": [],
+        f"{LABELS} EVAL.inception=false": EVALUATION,
     },
 }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Callable
 from typing import Dict
 from typing import Optional
@@ -59,6 +60,14 @@ def make_run(
             f"LOSS={settings.loss.name} holds for each sample on its own: the critic is "
             "penalised for what its neighbours do. Choose layer or null (section 4 of the paper)."
         )
+    if objective.clip is not None and settings.critic_norm == "spectral":
+        logger.warning(
+            "MODEL.dis_net.norm=spectral divides weights by their largest singular value, so "
+            f"clipping them (LOSS={settings.loss.name}) does not bound the critic's slope. Choose "
+            "LOSS=hinge, or another norm."
+        )
+    if settings.critic_norm == "spectral":  # fixes the critic's scale: it can't be in balance
+        objective = dataclasses.replace(objective, optimal_estimate=None)
     ema = settings.train.ema
     return Run(
         settings,

@@ -28,8 +28,7 @@ from support import weight_files
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
-from support.settings import RENAMED
-from support.settings import flatten
+from support.settings import flatten_current
 from support.weight_paths import BEST
 from support.weight_paths import CHECKPOINTS
 from support.weight_paths import iteration_of
@@ -92,15 +91,7 @@ class Checkpoint:
 
     def flat_settings(self) -> Dict[str, Any]:
         """The training's settings by full key; keys of old files have their present names."""
-        settings = flatten_current(self.contents["settings"])
-        if "MODEL.use_label" in settings:  # before there was this setting, labels were uniform
-            settings.setdefault("DATA.label_distribution", "uniform")
-        return settings
-
-
-def flatten_current(settings: Dict[str, Any]) -> Dict[str, Any]:
-    """Nested settings by full key; keys that have moved since are under their present names."""
-    return {RENAMED.get(key, key): value for key, value in flatten(settings).items()}
+        return flatten_current(self.contents["settings"])
 
 
 def collect(run: Run, path: str = "") -> Checkpoint:

@@ -19,6 +19,7 @@ from support import sweeps
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
+from support.settings import flatten_current
 from support.weight_paths import is_folder_of_checkpoints
 from training import checkpoints
 from training.checkpoints import Checkpoint
@@ -32,8 +33,8 @@ HARMLESS_KEYS = (
     *("mode", "output_dir", "device", "use_tbd", "use_vdl", "DATA.data_path", "TRAIN.resume"),
     *("TRAIN.keep", "EVAL.num_samples", "EVAL.inception_weights", "EVAL.pretrained", "INFER."),
 )
-# These keys change what is evaluated, but not the networks.
-EVALUATION_KEYS = ("MODEL.gen_net.batch_norm_statistics",)
+# These keys change what normalises, but not the networks' weights.
+STATISTICS_KEYS = ("MODEL.gen_net.batch_norm_statistics", "MODEL.gen_net.batch_norm_groups")
 
 
 def journal_path(output_dir: str) -> str:
@@ -112,12 +113,12 @@ def is_finished(settings: RunSettings) -> bool:
         with open(journal, encoding="utf-8") as file:
             step = json.loads(file.read().splitlines()[-1])["step"]
         config = OmegaConf.load(osp.join(settings.output_dir, "config.yaml"))
-        kept = checkpoints.flatten_current(OmegaConf.to_container(config))
+        kept = flatten_current(OmegaConf.to_container(config))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
     except (yaml.YAMLError, OmegaConfBaseException):
         return False
-    now = checkpoints.flatten_current(settings.whole)
+    now = flatten_current(settings.whole)
     keys = [key for key in now if key == "DATA.data_path" or not key.startswith(HARMLESS_KEYS)]
     return step == settings.iterations and all(kept.get(key) == now[key] for key in keys)
 
@@ -157,7 +158,7 @@ def check_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:
     Raises:
         UserError: Names what differs.
     """
-    kept, now = checkpoint.flat_settings(), checkpoints.flatten_current(settings.whole)
+    kept, now = checkpoint.flat_settings(), flatten_current(settings.whole)
     changes = {
         key: f"{printable(key)} was {printable(kept.get(key))} and is {printable(value)}"
         for key, value in now.items()
@@ -166,7 +167,7 @@ def check_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:
     networks = [
         text
         for key, text in changes.items()
-        if key.startswith(NETWORK_KEYS) and key not in EVALUATION_KEYS
+        if key.startswith(NETWORK_KEYS) and key not in STATISTICS_KEYS
     ]
     require(
         not networks,

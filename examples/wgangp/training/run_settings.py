@@ -27,7 +27,7 @@ class RunSettings:
         use_vdl: Whether records go to VisualDL as well.
         train: The section TRAIN.
         loss: The section LOSS.
-        critic_norm: Normalisation of the critic: None, "layer" or "batch".
+        critic_norm: Normalisation of the critic: None, "layer", "batch" or "spectral".
         whole: The whole configuration with its references resolved, as nested dictionaries. It
             is written to config.yaml and into checkpoints.
         classes: The names of the data's classes, by number; empty until the data are read, and if
