@@ -141,7 +141,7 @@ def test_little_memory_is_one_line(memory, settings, tmp_path):
 def test_a_thread_without_memory_ends_the_process():
     """Paddle's reader is a thread, and the training would wait for it for ever."""
     program = (
-        "import threading; from support import launch; launch.begin('wgangp_toy', {})\n"
+        "import threading; from support import launch; launch.begin('wgangp_mnist', {})\n"
         "def fail(): raise MemoryError('no room')\n"
         "threading.Thread(target=fail).start(); threading.Event().wait()\n"
     )
