@@ -59,7 +59,7 @@ _scratch = _Scratch()
 def scratch(number: int, size: int) -> paddle.Tensor:
     """Memory for a copy that nobody needs after the current call.
 
-    It is kept, and given out again, so that the system need not clear it anew.
+    It is kept, and given out again, so that the system does not clear it again.
 
     Args:
         number: The name of the piece: what has one name has one place.
