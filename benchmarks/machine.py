@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ from typing import Any
 from typing import Dict
 from typing import Optional
 
-import common
+from pages import origin
 
 PACKAGES = ("paddlepaddle", "paddlesci", "torch", "torch_fidelity", "numpy")
 # Others that use more than so many cores make the machine busy.
@@ -25,17 +24,11 @@ WARNING = "THE MACHINE IS BUSY: these figures are not those of an idle one."
 
 def describe_machine() -> Dict[str, Any]:
     """The processor, its cores, and the versions of what the benchmark compares."""
-    versions = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
-        "processor": common.processor_name(),
-        "cores": common.count_cores(),
+        "processor": origin.name_processor(),
+        "cores": origin.count_cores(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": versions,
+        "versions": {"Python": platform.python_version(), **origin.find_versions(PACKAGES)},
     }
 
 

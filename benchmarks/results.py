@@ -26,6 +26,7 @@ import tables
 from groups import GROUPS
 from groups import Row
 
+from pages import origin
 from support.settings import RENAMED
 from support.settings import flatten_current
 
@@ -94,8 +95,8 @@ def train_and_evaluate(
         "seed": written["seed"],
         "iterations": last["step"],
         "seconds": round(last["seconds"]),
-        "cores": common.count_cores(),
-        "machine": common.processor_name(),
+        "cores": origin.count_cores(),
+        "machine": origin.name_processor(),
         "metrics": written["metrics"],
     }
 

@@ -35,6 +35,8 @@ import machine
 from operations import INCEPTION_GFLOP
 from operations import count_iteration
 
+from pages import origin
+
 DEFAULTS = (
     *("toy:512:256", "mnist:64:50", "cifar10:128:16", "cifar10:128:64"),
     *("dcgan64:32:64", "resnet64:32:16", "inception:20"),
@@ -226,7 +228,7 @@ def sum_by_kind(operators: Dict[str, float]) -> Dict[str, float]:
 
 def profile(experiment: str, names: Sequence[str], options: argparse.Namespace) -> None:
     """Prints seconds of an iteration by kind of operator, on one thread and on all."""
-    count = str(common.count_cores())
+    count = str(origin.count_cores())
     sides = {
         (side, threads): Side(side, experiment, options.pause, **dict.fromkeys(THREADS, number))
         for side in names

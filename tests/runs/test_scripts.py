@@ -44,6 +44,24 @@ METRICS = {
 }
 
 
+def assert_shown(name, report, folder, evaluated, output):
+    """Pages, a picture and the printed table show a report of mode=eval."""
+    assert report["seed"] == 42
+    assert report["command"].startswith(f"python wgangp_{name}.py mode=eval ")
+    # Both pages show the command, and the figures next to those of real data.
+    for place, command in ((folder, f"python wgangp_{name}.py"), (evaluated, report["command"])):
+        page = (place / "report.html").read_text()
+        assert html.escape(command) in page
+        assert all(f">{key}" in page for key in METRICS[name])
+    assert matplotlib.image.imread(evaluated / "samples.png").std() > 0
+    # The printed table has the same figures.
+    table = [line.split() for line in output.splitlines()]
+    for key, row in report["metrics"].items():
+        (line,) = (cells for cells in table if cells[:1] == [key])
+        assert float(line[1]) == pytest.approx(row["value"], rel=1e-4)
+        assert line[4:6] == [row["better"] or "-", "50"]
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_a_command_trains_and_evaluates(name, run_script, tmp_path):
     folder = tmp_path / "run"
@@ -86,20 +104,7 @@ def test_a_command_trains_and_evaluates(name, run_script, tmp_path):
         assert (row["real"] is None) == key.startswith("test_"), key
         assert row["real_num_samples"] == (None if row["real"] is None else 50), key
         assert row["better"] in ("higher", "lower", None)
-    assert report["seed"] == 42
-    assert report["command"].startswith(f"python wgangp_{name}.py mode=eval ")
-    # Both pages show the command, and the figures next to those of real data.
-    for place, command in ((folder, f"python wgangp_{name}.py"), (evaluated, report["command"])):
-        page = (place / "report.html").read_text()
-        assert html.escape(command) in page
-        assert all(f">{key}" in page for key in METRICS[name])
-    assert matplotlib.image.imread(evaluated / "samples.png").std() > 0
-    # The printed table has the same figures.
-    table = [line.split() for line in done.stdout.splitlines()]
-    for key, row in report["metrics"].items():
-        (line,) = (cells for cells in table if cells[:1] == [key])
-        assert float(line[1]) == pytest.approx(row["value"], rel=1e-4)
-        assert line[4:6] == [row["better"] or "-", "50"]
+    assert_shown(name, report, folder, evaluated, done.stdout)
     if name == "mnist":
         by = report["metrics"]["classifier_score"]["measured_by"]
         assert by["network"] == "MNIST classifier"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of mode=eval."""
 
+import functools
 import hashlib
 import json
 import sys
@@ -15,10 +16,11 @@ import wgangp_toy
 from measures import report as report_module
 from measures.evaluation import Evaluator
 from measures.evaluation import make_measure
-from measures.report import make_rows
+from measures.report import describe_figure
 from measures.report import make_table
 from measures.report import report
 from modes.evaluate import evaluate
+from pages.run_folder import make_rows
 from support import weight_files
 from support.errors import UserError
 
@@ -36,7 +38,7 @@ def test_rows_and_table():
     figures.update(modes=7.0, test_wasserstein=1.5)
     real = {"modes": 8.0, "modes_deviation": 0.5}
     measure = measure_of(50, measured_by=NETWORK, real=real, real_count=30)
-    rows = make_rows(figures, measure)
+    rows = make_rows(figures, functools.partial(describe_figure, measure=measure))
     assert set(rows) == {"fid", "inception_score", "modes", "test_wasserstein"}
     assert rows["inception_score"] == {
         **{"value": 5.0, "deviation": 0.25, "num_samples": 50, "better": "higher"},
@@ -103,7 +105,7 @@ def test_report_writes_figures_configuration_and_a_picture(tmp_path, monkeypatch
     assert (tmp_path / "config_eval.yaml").read_text() == "seed: 7\nagain: 7\n"
     assert (tmp_path / "config.yaml").read_text() == "a training's"
     assert f"Evaluated {weights} (EVAL.pretrained_gen_model_path), SHA-256 {checksum}" in lines
-    table = make_table(make_rows(figures, measure))
+    table = make_table(make_rows(figures, functools.partial(describe_figure, measure=measure)))
     assert f"Figures of seed 7:\n{table}" in lines
     assert lines[-1] == f"Wrote {tmp_path}/metrics.json"
 

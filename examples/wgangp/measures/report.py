@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from os import path as osp
 from typing import Any
@@ -20,6 +21,7 @@ from measures.evaluation import BETTER
 from measures.evaluation import Evaluator
 from measures.evaluation import Measure
 from pages import origin
+from pages.run_folder import make_rows
 from support import storage
 
 
@@ -53,7 +55,8 @@ def report(
     """
     rows = {}
     for name, figures in evaluator.evaluate_each().items():
-        rows.update(make_rows(figures, evaluator.measures[name]))
+        describe = functools.partial(describe_figure, measure=evaluator.measures[name])
+        rows.update(make_rows(figures, describe))
     if dist.get_rank() > 0:
         return {}
     draw(osp.join(output_dir, "samples.png"))
@@ -89,19 +92,6 @@ def log_report(
         logger.info(f"Measured by {title}, SHA-256 {digest}")
     if rows:
         logger.info(f"Figures of seed {seed}:\n{make_table(rows)}")
-
-
-def make_rows(figures: Dict[str, float], measure: Measure) -> Dict[str, Dict[str, Any]]:
-    """Makes the rows of metrics.json, by figure: its value and what belongs to it."""
-    return {
-        name: {
-            "value": value,
-            "deviation": figures.get(f"{name}_deviation"),
-            **describe_figure(name, measure),
-        }
-        for name, value in figures.items()
-        if not name.endswith("_deviation")
-    }
 
 
 def describe_figure(name: str, measure: Measure) -> Dict[str, Any]:

@@ -16,6 +16,7 @@ from os import path as osp
 from pathlib import Path
 from typing import Any
 from typing import Dict
+from typing import Sequence
 
 from support import storage
 from support.errors import printable
@@ -32,28 +33,38 @@ def describe(script: str, device: str, processes: int) -> Dict[str, Any]:
         device: Paddle's name of the device that is used.
         processes: Number of processes.
     """
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "script": script,
         "command": shlex.join(["python", *sys.argv]),
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **find_versions(PACKAGES)},
         "machine": {
-            "processor": _name_processor(),
-            "cores": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count(),
+            "processor": name_processor(),
+            "cores": count_cores(),
             "threads": os.environ.get("MKL_NUM_THREADS"),
             "system": f"{platform.system()} {platform.machine()}",
             "device": device,
             "processes": processes,
         },
     }
+
+
+def find_versions(packages: Sequence[str]) -> Dict[str, str]:
+    """The versions of those packages that are installed."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def count_cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def save(folder: str, content: Dict[str, Any], figures: Dict[str, Dict[str, Any]]) -> None:
@@ -75,7 +86,7 @@ def save(folder: str, content: Dict[str, Any], figures: Dict[str, Dict[str, Any]
         logger.warning(f"{printable(path)} was not written ({printable(error)}).")
 
 
-def _name_processor() -> str:
+def name_processor() -> str:
     """The processor's name, from /proc/cpuinfo where Linux has one."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from os import path as osp
 from typing import Any
+from typing import Callable
 from typing import Dict
 from typing import List
 from typing import Mapping
@@ -27,6 +28,26 @@ from support.errors import require
 # record, and what was evaluated follows the second one.
 MARKS = ("learning_rate", "evaluated")
 HIDDEN_KEYS = ("mode", "output_dir", "device")  # The command, the title and the machine show them.
+
+
+def make_rows(
+    figures: Mapping[str, float], describe: Callable[[str], Mapping[str, Any]]
+) -> Dict[str, Dict[str, Any]]:
+    """Makes the rows of metrics.json: each figure's value, deviation, and what belongs to it.
+
+    Args:
+        figures: Figures by name; `X_deviation` is the deviation of X.
+        describe: Returns what belongs to a figure, by its name.
+    """
+    return {
+        name: {
+            "value": value,
+            "deviation": figures.get(f"{name}_deviation"),
+            **describe(name),
+        }
+        for name, value in figures.items()
+        if not name.endswith("_deviation")
+    }
 
 
 @dataclasses.dataclass
@@ -116,15 +137,7 @@ class RunFolder:
         first, last = (names.index(mark) for mark in MARKS)
         figures = {name: record[name] for name in names[first + 1 : last]}
         known = self.training.get("figures", {})
-        return {
-            name: {
-                "value": value,
-                "deviation": figures.get(f"{name}_deviation"),
-                **known.get(name, {}),
-            }
-            for name, value in figures.items()
-            if not name.endswith("_deviation")
-        }
+        return make_rows(figures, lambda name: known.get(name, {}))
 
     def list_changes(self) -> Dict[str, Tuple[Any, Any]]:
         """The settings that differ from the defaults: each with its value and its default.
