@@ -26,7 +26,7 @@ from kernels.memory import scratch
 # The dilated way takes so many pictures at once: a vector register's numbers. More of them would
 # not fit into a core's cache.
 SLICE = 16
-# Up to so many output pixels, it takes any number of pictures, all at once.
+# Numbers of pictures that SLICE does not divide take it all at once, up to so many output pixels.
 MAX_DILATED_PIXELS = 64
 
 
