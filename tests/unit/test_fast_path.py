@@ -25,9 +25,7 @@ import wgangp_cifar10
 import wgangp_toy
 from data import synthetic
 from kernels import availability
-from kernels import elementwise
 from kernels import maps
-from kernels import memory
 from kernels import plain as plain_operators
 from kernels import tape
 from kernels.maps import Pictures
@@ -350,21 +348,6 @@ def test_layer_normalisation_refuses_what_it_has_not():
         (slope,) = paddle.grad(y.square().sum(), x, create_graph=True)
         with pytest.raises(OSError, match="no third derivative"):
             paddle.grad(slope.square().sum(), x, create_graph=True)
-
-
-def test_scratch_memory_is_used_again_and_grows():
-    piece = memory.scratch(-1, 10)
-    assert memory.scratch(-1, 8).data_ptr() == piece.data_ptr()
-    assert memory.scratch(-1, 1000).size == 1000
-    assert memory.scratch(-2, 8).data_ptr() != memory.scratch(-1, 8).data_ptr()
-
-
-def test_large_results_are_whole(monkeypatch):
-    # So small a limit that all pieces ask for large pages
-    monkeypatch.setattr(memory, "LARGEST_KEPT", 0)
-    for size in (3, 1 << 20):
-        x = paddle.randn([size])
-        assert_close(arrays([elementwise.relu(x, 0.0)]), arrays([x.clip(0)]))
 
 
 # Cases that take Paddle's operators.

@@ -3,47 +3,120 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
+import contextlib
 import math
 import mmap
+import sys
 import threading
-from typing import Callable
 from typing import Dict
-from typing import Optional
+from typing import List
 from typing import Sequence
 
+import numpy as np
 import paddle
 
-from support.processor import LARGEST_KEPT
+SMALLEST = 8 << 20  # bytes; the C library keeps smaller pieces, and finds them as fast
+SLACK = 1.25  # A block serves tensors that are at most so many times smaller.
+KEPT = 1.3  # At most so many times the memory that was once in use is kept.
 
-HUGE_PAGE = 2 << 20  # bytes
+
+class _Block:
+    """A piece of memory as a NumPy array, which tensors borrow.
+
+    Args:
+        count: Number of float32 numbers.
+
+    Attributes:
+        array: The memory.
+        last_use: The number of the call that gave it out last.
+    """
+
+    def __init__(self, count: int):
+        piece = mmap.mmap(-1, 4 * count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        # The system clears a page as it is written for the first time. With 512 times as large
+        # pages this takes a fraction of the time. It may refuse, which does no harm.
+        with contextlib.suppress(AttributeError, OSError):
+            piece.madvise(mmap.MADV_HUGEPAGE)
+        self.array = np.frombuffer(piece, "float32")
+        self.last_use = 0
+
+    @property
+    def is_free(self) -> bool:
+        # A tensor's memory refers to the array until the last tensor, view or graph that needs
+        # it is gone. The two references are this object's and the function's.
+        return sys.getrefcount(self.array) == 2
 
 
-@functools.cache
-def _find_madvise() -> Optional[Callable]:
-    """The system's function, or None where there are no huge pages to ask for."""
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return None
-    function = getattr(ctypes.CDLL(None), "madvise", None)
-    if function is not None:
-        function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return function
+class Pool:
+    """Memory of large tensors, which is kept and given out again.
+
+    A C library gives large pieces back to the system as they are freed, and the system clears
+    their pages each time; or it keeps them all, and small pieces make holes in them.
+
+    Attributes:
+        blocks: The blocks by their number of float32 numbers.
+    """
+
+    def __init__(self):
+        self.blocks: Dict[int, List[_Block]] = {}
+        self.calls = 0
+        self.peak = 0  # the most numbers that were in use
+        self.lock = threading.Lock()
+
+    def empty(self, shape: Sequence[int]) -> paddle.Tensor:
+        """A float32 tensor with any content, at the start of a block."""
+        count = math.prod(shape)
+        with self.lock:
+            block = self._find(count)
+            self.calls += 1
+            block.last_use = self.calls
+            return paddle.Tensor(
+                value=block.array[:count].reshape(shape),
+                place=paddle.CPUPlace(),
+                persistable=False,
+                zero_copy=True,
+                name="",
+                stop_gradient=True,
+            )
+
+    def _find(self, count: int) -> _Block:
+        """A free block; the one that was used last is the most likely to lie in a cache."""
+        sizes = [count, *sorted(n for n in self.blocks if count < n <= SLACK * count)]
+        for size in sizes:
+            free = [block for block in self.blocks.get(size, ()) if block.is_free]
+            if free:
+                return max(free, key=lambda block: block.last_use)
+        self._make_room(count)
+        block = _Block(count)
+        self.blocks.setdefault(count, []).append(block)
+        return block
+
+    def _make_room(self, count: int) -> None:
+        """Lets free blocks go, the longest unused first, as far as more than KEPT would be kept."""
+        total = sum(size * len(blocks) for size, blocks in self.blocks.items())
+        free = [
+            (block.last_use, size, block)
+            for size, blocks in self.blocks.items()
+            for block in blocks
+            if block.is_free
+        ]
+        self.peak = max(self.peak, total - sum(size for _, size, _ in free) + count)
+        excess = total + count - KEPT * self.peak
+        for _, size, block in sorted(free, key=lambda entry: entry[0]):
+            if excess <= 0:
+                return
+            self.blocks[size].remove(block)
+            excess -= size
+
+
+_pool = Pool()
 
 
 def empty(shape: Sequence[int]) -> paddle.Tensor:
-    """A float32 tensor with any content.
-
-    The system gives pieces of LARGEST_KEPT bytes and more page by page, as they are written for
-    the first time. With 512 times as large pages this takes a fraction of the time.
-    """
-    tensor = paddle.empty(shape, "float32")
-    size = 4 * math.prod(shape)  # Paddle takes microseconds to say it.
-    if size >= LARGEST_KEPT and _find_madvise() is not None:
-        start = -(-tensor.data_ptr() // HUGE_PAGE) * HUGE_PAGE
-        length = (tensor.data_ptr() + size - start) // HUGE_PAGE * HUGE_PAGE
-        _find_madvise()(start, length, mmap.MADV_HUGEPAGE)  # only advice: a refusal does no harm
-    return tensor
+    """A float32 tensor with any content."""
+    if 4 * math.prod(shape) < SMALLEST:
+        return paddle.empty(shape, "float32")
+    return _pool.empty(shape)
 
 
 class _Scratch(threading.local):
@@ -58,8 +131,6 @@ _scratch = _Scratch()
 
 def scratch(number: int, size: int) -> paddle.Tensor:
     """Memory for a copy that nobody needs after the current call.
-
-    It is kept, and given out again, so that the system does not clear it again.
 
     Args:
         number: The name of the piece: what has one name has one place.
