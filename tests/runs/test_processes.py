@@ -57,13 +57,6 @@ def end(launcher):
         launcher.wait()
 
 
-def assert_close(found, expected):
-    """Weights have taken the same steps: each of Adam's first steps is about the rate, 1e-4."""
-    assert found.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=name)
-
-
 def assert_shared(first, second):
     """Both processes got the mean of their running averages.
 
@@ -80,25 +73,31 @@ def assert_shared(first, second):
         np.testing.assert_allclose(first[shared], mean, rtol=1e-5, atol=1e-6)
 
 
-def test_two_processes_equal_one_with_the_batches_of_both(tmp_path):
-    """Generators with batch normalisation are an exception, but they share running averages."""
-    launch(tmp_path / "log", f"{process.__file__} {tmp_path}")
-    weights, averages = (
-        [dict(np.load(tmp_path / f"{kind}_{rank}.npz")) for rank in (0, 1)]
-        for kind in ("weights", "averages")
+def test_processes_equal_one_with_the_batches_of_all(tmp_path):
+    """Losses and weights of two and four processes agree with one process up to rounding.
+
+    The processes have all variables of Paddle's launcher, but share one import of Paddle.
+    """
+    done = subprocess.run(
+        [sys.executable, process.__file__, tmp_path],
+        env={name: text for name, text in os.environ.items() if "PADDLE" not in name},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
-    assert_shared(*averages)
-    first, second = weights
-    assert first.keys() == second.keys() and len(first) >= 12
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name])
-    both = process.train(tmp_path, batches=2)
-    assert_close(first, both)
-    # One process with one of the batches ends elsewhere.
-    single = process.train(tmp_path)
-    assert max(np.abs(single[name] - first[name]).max() for name in first) > 1e-4
-    # Accumulated batches equal one larger batch, too.
-    assert_close(process.train(tmp_path, update_freq=2), both)
+    assert done.returncode == 0, done.stderr[-4000:]
+    rows = json.loads((tmp_path / "agreement.json").read_text())["rows"]
+    assert len(rows) == 7
+    for name, row in rows.items():
+        largest = max(row["critic_loss"], row["generator_loss"])
+        if name == "cifar10:2:whole":  # normalises the batch as a whole
+            assert largest > 1e-3, name
+            continue
+        assert largest < 5e-6, name
+        # Adam moves CIFAR-10's biases before a batch normalisation by rounding alone.
+        assert row["weights"] < 5e-6 or name.startswith("cifar10"), name
+    assert_shared(*(dict(np.load(tmp_path / f"averages_{rank}.npz")) for rank in (0, 1)))
 
 
 TINY = (

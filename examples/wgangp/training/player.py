@@ -18,6 +18,7 @@ from typing import Optional
 
 import numpy as np
 import paddle
+import paddle.distributed as dist
 import ppsci
 
 from data.streams import Stream
@@ -54,7 +55,6 @@ class PlayerState:
     scaler: Optional[Dict]
 
 
-# --8<-- [start:player]
 class Player:
     """A network, its loss and its data, and the Solver that owns the network.
 
@@ -90,6 +90,7 @@ class Player:
         self.name, self.prefix, self.network, self.loss = name, prefix, network, loss
         self.inputs, self.steps, self.train = inputs, steps, settings.train
         self.iters_per_epoch = settings.train.iters_per_epoch
+        # --8<-- [start:constraint]
         self.constraint = ppsci.constraint.SupervisedConstraint(
             {
                 # Streams draw their rows when they are read, so the order is random already.
@@ -101,6 +102,8 @@ class Player:
             output_expr,
             name=name,
         )
+        # --8<-- [end:constraint]
+        # --8<-- [start:solver]
         self.solver = ppsci.solver.Solver(
             network,
             {name: self.constraint},
@@ -117,6 +120,11 @@ class Player:
             use_tbd=settings.use_tbd and has_writers,
             use_vdl=settings.use_vdl and has_writers,
         )
+        # --8<-- [end:solver]
+        if dist.get_world_size() > 1:
+            for weight in network.parameters():
+                # Paddle's fused reduction scrambles gradients that are transposed views.
+                weight.register_hook(lambda gradient: gradient.contiguous())
         # Solver.train() would set max_steps. ppsci logs its first step, so this begins at 1.
         self.solver.max_steps, self.solver.global_step = UNREACHED, 1
 
@@ -153,8 +161,6 @@ class Player:
         for stream in self.inputs.values():
             stream.seek(iteration * (len(stream) // self.iters_per_epoch), attempt)
         self.constraint.data_iter = iter(self.constraint.data_loader)
-
-    # --8<-- [end:player]
 
     @property
     def rate(self) -> float:
