@@ -66,7 +66,7 @@ def make_commands(row: Row, settings: Sequence[str]) -> List[List[str]]:
     script = f"wgangp_{row.script}.py"
     return [
         [script, *row.model, *row.training, *settings],
-        [script, "mode=eval", *row.model, *settings],
+        [script, "mode=eval", *row.model, *row.evaluation, *settings],
     ]
 
 

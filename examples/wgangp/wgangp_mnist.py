@@ -5,7 +5,7 @@ from support import launch
 
 NAME = "wgangp_mnist"
 CHOICES = {
-    "preset": (None, "authors", "wgan_lab"),
+    "preset": ("authors", "laptop", "wgan_lab"),
     "DATA.source": ("mnist", "digits"),
     "MODEL.arch": ("paper", "wgan_lab", "published"),
     "TRAIN.best_metric": (
@@ -26,8 +26,11 @@ import hydra
 import functions
 from data import streams
 from data import synthetic
+from data.image_set import NUM_CLASSES
 from measures import digit_classifier
 from measures import evaluation
+from measures.classes import make_class_measure
+from measures.features import read_features
 from modes.experiment import Experiment
 from modes.runner import run_mode
 from networks import published
@@ -39,7 +42,7 @@ from support import jobs
 
 
 class Mnist(Experiment):
-    """Convolutional networks on 28x28 digits (`gan_mnist.py`), or those of the WGAN lab."""
+    """Convolutional networks on 28x28 digits (`gan_mnist.py`), or the lab's, which take labels."""
 
     script, choices = NAME, CHOICES
 
@@ -50,10 +53,13 @@ class Mnist(Experiment):
             generator = published.PublishedMnistGenerator(dim, noise_dim)
             return generator, published.PublishedMnistDiscriminator(model.dis_net.dim)
         if model.arch == "wgan_lab":
-            generator = wgan_lab.WganLabGenerator(dim, noise_dim)
+            classes = NUM_CLASSES if model.use_label else 0
+            generator = wgan_lab.WganLabGenerator(dim, noise_dim, classes)
             use_statistics(generator, model.gen_net.batch_norm_statistics)
             use_groups(generator, model.gen_net.batch_norm_groups)
-            critic = wgan_lab.WganLabDiscriminator(model.dis_net.dim, model.dis_net.norm)
+            critic = wgan_lab.WganLabDiscriminator(
+                model.dis_net.dim, model.dis_net.norm, classes, model.dis_net.projection
+            )
             return generator, critic
         generator = functions.WganGpMnistGenerator(dim, noise_dim)
         critic = functions.WganGpMnistDiscriminator(model.dis_net.dim, model.dis_net.norm)
@@ -81,10 +87,14 @@ class Mnist(Experiment):
     def make_measures(self, data, generator, critic, count):
         """Figures by a classifier of digits, next to real test digits', and the critic's."""
         seed, batch_size = self.cfg.seed, self.cfg.EVAL.batch_size
+        network = digit_classifier.load(self.cfg.EVAL.classifier_weights)
+        if self.cfg.DATA.source == "digits":
+            features = read_features(data.train_images, network, "training digits")
+            digit_classifier.fit_last_layer(network, features, data.train_labels)
         measures = {
             "generated": evaluation.make_feature_measure(
                 generator,
-                digit_classifier.load(self.cfg.EVAL.classifier_weights),
+                network,
                 data.train_images,
                 count,
                 ("classifier_score", "frechet_distance", "kernel_distance"),
@@ -92,9 +102,15 @@ class Mnist(Experiment):
                 batch_size,
                 digit_classifier.digit_shares,
                 data.test_images,
+                label_shares=self.label_shares(data, generator),
                 chosen=self.cfg.EVAL.measures,
             )
         }
+        if generator.num_classes:
+            measures["classes"] = make_class_measure(
+                *(generator, network, data.test_images, data.test_labels, count, seed, batch_size),
+                self.label_shares(data, generator),
+            )
         if critic is not None:
             images = functions.prepare_mnist(data.test_images, low=generator.low)
             measures["critic"] = evaluation.make_critic_measure(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A critic whose values depend on labels: its values, its penalty, and the losses."""
+"""Critics whose values depend on labels: their values, their penalty, and the losses."""
 
 import numpy as np
 import paddle
@@ -8,8 +8,10 @@ from plain import randomise
 
 import functions
 import wgangp_cifar10
+import wgangp_mnist
 from functions import Objective
 from kernels.first_order import first_order_penalty
+from networks import wgan_lab
 from networks.base import Critic
 from support.errors import UserError
 from training.objectives import wasserstein_critic
@@ -25,19 +27,27 @@ def make_critic(**options):
     return randomise(functions.WganGpCifar10Discriminator(4, **options), 1.5)
 
 
-def test_a_projection_is_a_linear_layer_for_each_label(float64):
-    critic, samples = make_critic(projection=True), paddle.randn([4, 3, 32, 32])
+def make_lab_critic(**options):
+    critic = wgan_lab.WganLabDiscriminator(2, options.pop("norm", None), 10, **options)
+    return randomise(critic, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "last", "shape"),
+    [(make_critic, "linear", [4, 3, 32, 32]), (make_lab_critic, "linear_2", [4, 1, 28, 28])],
+)
+def test_a_projection_is_a_linear_layer_for_each_label(make, last, shape, float64):
+    critic, plain, samples = make(projection=True), make(), paddle.randn(shape)
     assert critic.takes_labels and critic.piecewise_linear
     value, logits = critic.score(samples, paddle.to_tensor(LABELS))
-    plain = functions.WganGpCifar10Discriminator(4)
     state = critic.state_dict()
     plain.set_state_dict({key: state[key] for key in plain.state_dict()})
     for row, label in enumerate(LABELS):
         for kind in ("weight", "bias"):
             own, added = (
-                getattr(layer, kind) for layer in (critic.linear, critic.linear_projection)
+                getattr(layer, kind) for layer in (getattr(critic, last), critic.linear_projection)
             )
-            getattr(plain.linear, kind).set_value(own + added[..., label : label + 1])
+            getattr(getattr(plain, last), kind).set_value(own + added[..., label : label + 1])
         expected, same_logits = plain.score(samples)
         assert float(value[row]) == pytest.approx(float(expected[row]), rel=1e-9)
     np.testing.assert_allclose(logits.numpy(), same_logits.numpy(), rtol=1e-9)
@@ -50,9 +60,18 @@ def test_without_labels_there_is_no_projection():
         critic.judge(paddle.zeros([2, 3, 32, 32]), paddle.to_tensor([1, 2]))
 
 
-@pytest.mark.parametrize("norm", [None, "spectral"])
-def test_the_first_order_penalty_of_a_projection_is_that_of_double_backward(norm, float64):
-    critic, samples = make_critic(projection=True, norm=norm), paddle.randn([4, 3, 32, 32])
+@pytest.mark.parametrize(
+    ("make", "norm", "shape"),
+    [
+        (make_critic, None, [4, 3, 32, 32]),
+        (make_critic, "spectral", [4, 3, 32, 32]),
+        (make_lab_critic, None, [4, 1, 28, 28]),
+    ],
+)
+def test_the_first_order_penalty_of_a_projection_is_that_of_double_backward(
+    make, norm, shape, float64
+):
+    critic, samples = make(projection=True, norm=norm), paddle.randn(shape)
     labels, found = paddle.to_tensor(LABELS), []
 
     def penalty(norm):
@@ -110,8 +129,17 @@ def test_a_projection_needs_labels(check_command):
         check_command("wgangp_cifar10.py MODEL.dis_net.projection=true MODEL.use_label=false")
 
 
-def test_the_script_makes_the_critic_with_a_projection(configure):
-    for setting in (True, False):
-        words = f"MODEL.dis_net.projection={setting} MODEL.gen_net.dim=2 MODEL.dis_net.dim=2"
-        _, critic = wgangp_cifar10.Cifar10(configure("cifar10", words)).make_networks()
-        assert critic.takes_labels == setting
+def test_the_papers_mnist_networks_take_no_labels(check_command):
+    check_command("wgangp_mnist.py MODEL.use_label=true MODEL.arch=wgan_lab")
+    with pytest.raises(UserError, match="MODEL.use_label=true needs MODEL.arch=wgan_lab"):
+        check_command("wgangp_mnist.py MODEL.use_label=true")
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_the_scripts_make_the_critic_with_a_projection(setting, configure):
+    words = f"MODEL.dis_net.projection={setting} MODEL.gen_net.dim=2 MODEL.dis_net.dim=2"
+    _, critic = wgangp_cifar10.Cifar10(configure("cifar10", words)).make_networks()
+    assert critic.takes_labels == setting
+    words += " MODEL.arch=wgan_lab MODEL.use_label=true"
+    generator, critic = wgangp_mnist.Mnist(configure("mnist", words)).make_networks()
+    assert critic.takes_labels == setting and generator.num_classes == 10

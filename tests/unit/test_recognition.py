@@ -114,7 +114,8 @@ def test_a_generator_alone_leaves_the_critics_settings(make, lines):
         "EVAL.x: w.pdparams: these settings are taken from it: MODEL.arch=wgan_lab instead of "
         "paper, MODEL.gen_net.dim=3 instead of 64.",
         "EVAL.x: w.pdparams does not say how it was trained; these settings are as configured: "
-        "MODEL.gen_net.batch_norm_statistics=batch, DATA.source=mnist.",
+        "MODEL.gen_net.batch_norm_statistics=batch, DATA.label_distribution=uniform, "
+        "DATA.source=mnist.",
     ]
 
 

@@ -2,6 +2,7 @@
 """The measures that each script chooses."""
 
 import numpy as np
+import paddle
 import pytest
 
 import functions
@@ -11,8 +12,11 @@ import wgangp_mnist
 import wgangp_toy
 from data import synthetic
 from data.image_set import ImageSet
+from measures import digit_classifier
 from measures import evaluation
+from measures.classes import make_class_measure
 from measures.evaluation import Evaluator
+from networks.base import Generator
 from support.errors import UserError
 
 SMALL = "MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 EVAL.batch_size=4".split()
@@ -103,6 +107,48 @@ def test_mnist_measures_are_the_classifiers_and_the_critics(configure):
     assert list(experiment.make_measures(synthetic.digits_set(), generator, None, 20)) == [
         "generated"
     ]
+
+
+class OneDigitPerClass(Generator):
+    """Draws a real digit of the class `(label + shift) mod 10`."""
+
+    low = 0.0
+
+    def __init__(self, digits, shift):
+        super().__init__(noise_dim=2, num_classes=10)
+        self.digits, self.shift = paddle.to_tensor(digits), shift
+
+    def generate(self, noise, labels=None):
+        return self.digits[(labels + self.shift) % 10]
+
+
+def test_class_accuracy_is_the_share_of_right_digits():
+    data, network = synthetic.digits_set(), digit_classifier.load()
+    features = network.features(paddle.to_tensor(data.test_images.astype("float32")))
+    predicted = network.logits(features).numpy().argmax(1)
+    right = predicted == data.test_labels
+    digits = [data.test_images[right & (data.test_labels == label)][0] for label in range(10)]
+    digits = (np.stack(digits) + 0.5).astype("float32") / 256
+    for shift, expected in ((0, 1.0), (3, 0.0)):
+        generator = OneDigitPerClass(digits, shift)
+        measure = make_class_measure(
+            *(generator, network, data.test_images, data.test_labels, 60, 0, 20)
+        )
+        assert evaluate(generator, {"classes": measure}) == {"class_accuracy": expected}
+    measure = make_class_measure(
+        *(generator, network, data.test_images, data.test_labels, 10**4, 0, 20)
+    )
+    assert measure.real == {"class_accuracy": pytest.approx(right.mean())}
+
+
+def test_conditional_mnist_measures_its_classes(configure):
+    words = "MODEL.arch=wgan_lab MODEL.use_label=true".split()
+    experiment = wgangp_mnist.Mnist(configure("mnist", *SMALL, *words))
+    generator, critic = experiment.make_networks()
+    measures = experiment.make_measures(synthetic.digits_set(), generator, critic, 20)
+    figures = evaluate(generator, measures)
+    assert {"class_accuracy", "test_accuracy_real"} <= set(figures)
+    assert 0 <= figures["class_accuracy"] <= 1 and measures["classes"].real_count == 20
 
 
 def test_toy_measures_are_those_of_the_points(configure):

@@ -56,11 +56,27 @@ def test_the_wgan_lab_against_a_plain_computation():
     digits, expected = network.generate(noise), F.tanh(plain.conv_transpose(h, network.deconv_2, 1))
     np.testing.assert_allclose(digits.numpy(), expected.numpy(), atol=1e-4)
 
-    network = randomise(wgan_lab.WganLabDiscriminator(2, "layer"))
+    network = randomise(wgan_lab.WganLabDiscriminator(2, "layer", 10))
     h = plain.conv(F.pad(digits, [1, 2, 1, 2]), network.conv_1, stride=2)
     h = leaky(plain.layer_norm(h, network.norm_1))
     h = plain.conv(F.pad(h, [1, 2, 1, 2]), network.conv_2, stride=2)
     h = leaky(plain.layer_norm(h, network.norm_2)).reshape([5, -1])
-    expected = network.linear_2(leaky(network.linear_1(h)))[:, 0]
-    found = network.score(digits)[0].numpy()
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+    h = leaky(network.linear_1(h))
+    for found, layer in zip(network.score(digits), (network.linear_2, network.linear_class)):
+        expected = layer(h).reshape(found.shape)
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_each_label_has_scales_and_offsets_of_its_own():
+    network = randomise(wgan_lab.WganLabGenerator(2, num_classes=3))
+    noise, label = paddle.randn([5, 100]), 1
+    digits = network.generate(noise, paddle.full([5], label, "int64"))
+    plain_network, state = wgan_lab.WganLabGenerator(2), network.state_dict()
+    for key in state:
+        if key.endswith(("scale", "offset")):
+            state[key] = state[key][label : label + 1]
+    plain_network.set_state_dict(state)
+    expected = plain_network.generate(noise)
+    np.testing.assert_allclose(digits.numpy(), expected.numpy(), atol=1e-4)
+    other = network.generate(noise, paddle.full([5], 2, "int64"))
+    assert float((other - digits).abs().max()) > 0.01

@@ -14,7 +14,6 @@ import ppsci
 from paddle import nn
 
 
-# --8<-- [start:base]
 class Generator(ppsci.arch.Arch):
     """A function of (noise, labels), in the form that ppsci's Solver calls.
 
@@ -82,9 +81,6 @@ class Critic(ppsci.arch.Arch):
         if logits is not None:
             outputs["logits_real"] = logits
         return outputs
-
-
-# --8<-- [end:base]
 
 
 @contextlib.contextmanager

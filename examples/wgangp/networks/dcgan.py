@@ -18,7 +18,6 @@ from networks.normalisation import make_critic_norm
 from networks.spectral import normalise_weights
 
 
-# --8<-- [start:dcgan]
 def _initialise(network: nn.Layer) -> None:
     """Draws weights from N(0, 0.02^2), as in section 4 of the paper."""
     draw = nn.initializer.Normal(0.0, 0.02)
@@ -89,6 +88,3 @@ class Dcgan64Discriminator(Critic):
         h = maps.mean(h)
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
         return maps.linear(h, self.linear).squeeze(1), logits
-
-
-# --8<-- [end:dcgan]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
+from kernels import maps
 
-# --8<-- [start:initialisation]
+
 def _uniform(std: float) -> paddle.ParamAttr:
     """Uniform initialisation of standard deviation `std`, as the authors' code has it."""
     bound = std * math.sqrt(3.0)
@@ -83,4 +85,19 @@ def make_conv_transpose(n_in: int, n_out: int, size: int) -> nn.Conv2DTranspose:
     )
 
 
-# --8<-- [end:initialisation]
+def project(features: paddle.Tensor, labels: paddle.Tensor, layer: nn.Linear) -> paddle.Tensor:
+    """`<e_y, h>`, the part of a critic's value that depends on the label.
+
+    For a pair, the value is `D(x, y) = D(x) + <e_y, h(x)>` (Miyato and Koyama, arXiv 1802.05637).
+    For each label that is linear in h.
+
+    Args:
+        features: Features h of the samples, [N, D].
+        labels: int64 [N].
+        layer: From D features to one value per class.
+
+    Returns:
+        [N].
+    """
+    values = maps.linear(features, layer)
+    return (values * F.one_hot(labels, values.shape[1]).astype(values.dtype)).sum(1)

@@ -16,7 +16,6 @@ from kernels.broadcast import broadcast_channels
 from support.errors import UserError
 
 
-# --8<-- [start:normalisation]
 class BatchNorm(nn.Layer):
     """Batch normalisation with the batch's OWN statistics, also in evaluation mode.
 
@@ -243,6 +242,3 @@ def make_critic_norm(name: Optional[str], channels: int) -> nn.Layer:
             f"MODEL.dis_net.norm={name!r} is unknown: choose null, layer, batch or spectral."
         )
     return norms[name](channels)
-
-
-# --8<-- [end:normalisation]

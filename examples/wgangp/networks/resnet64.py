@@ -23,7 +23,6 @@ WIDTHS = (1, 2, 4, 8, 8)  # channels at 64x64, 32x32, ..., 4x4 in units of `dim`
 ATTENTION_SIZE, ATTENTION_WIDTH = 16, 4  # where self-attention is, and the channels there
 
 
-# --8<-- [start:resnet64]
 class DownBlock(nn.Layer):
     """Three 3x3 convolutions, the third of stride 2, plus a shortcut: a 1x1 one of stride 2.
 
@@ -153,6 +152,3 @@ class Resnet64Discriminator(Critic):
         h = maps.flatten(maps.relu(h, 0.2))
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
         return maps.linear(h, self.linear).squeeze(1), logits
-
-
-# --8<-- [end:resnet64]
