@@ -2,13 +2,17 @@
 """Makes weights of a run part of the suite: `python benchmarks/ship_weights.py NAME RUN`.
 
 RUN is the folder of a finished training. Evaluate its weights first, into the same folder or into
-RUN/evaluation. The files that were evaluated are copied to examples/wgangp/weights, and their entry
-in weights.json says how they were made. `make tables` then writes the table in docs/*/export.md.
+RUN/evaluation. The files that were evaluated are copied to examples/wgangp/weights, but for the
+path of their data, and their entry in weights.json says how they were made. `make tables` then
+writes the table in docs/*/export.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import hashlib
+import importlib
 import json
 import re
 import shlex
@@ -25,6 +29,8 @@ from typing import Tuple
 import common
 
 from support import storage
+from support import weight_files
+from support import weight_notes
 from support.settings import CHOICES
 from support.settings import flatten_current
 from support.shipped_weights import FOLDER
@@ -52,24 +58,25 @@ def ship(name: str, run: Path, folder: Path) -> Dict[str, Any]:
     written = read_evaluation(run)
     files = find_files(run, written["weights"])
     entry = describe(run, written, files["generator"])
+    contents = {role: drop_data_path(path.read_bytes()) for role, path in files.items()}
     entry["files"] = {
         role: {
             "file": f"{name}_{role}.pdparams",
-            "sha256": storage.sha256(str(path)),
-            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
         }
-        for role, path in files.items()
+        for role, content in contents.items()
     }
     own = {part["file"] for part in entry["files"].values()}
     others = [path for path in folder.glob("*.pdparams") if path.name not in own]
-    total = sum(path.stat().st_size for path in (*others, *files.values()))
+    total = sum(path.stat().st_size for path in others) + sum(map(len, contents.values()))
     if total > MAX_BYTES:
         sys.exit(
             f"{folder} would have {total / 1e6:.1f} MB of weights, and at most "
             f"{MAX_BYTES / 1e6:.0f} MB ship. Train narrower networks, or leave the critic out."
         )
-    for role, path in files.items():
-        (folder / entry["files"][role]["file"]).write_bytes(path.read_bytes())
+    for role, content in contents.items():
+        (folder / entry["files"][role]["file"]).write_bytes(content)
     path = folder / TABLE
     table = common.read_results(path) if path.exists() else {}
     table[name] = entry
@@ -77,6 +84,16 @@ def ship(name: str, run: Path, folder: Path) -> Dict[str, Any]:
     with storage.replacing(str(path)) as file:
         file.write(f"{text}\n".encode())
     return entry
+
+
+def drop_data_path(content: bytes) -> bytes:
+    """Takes the path of the data out of a file of weights: nobody else has the data there."""
+    content, mark, _ = content.rpartition(weight_files.CHECKSUM_MARK)
+    body, notes = weight_notes.split(content, "the weights")
+    settings = {key: value for key, value in notes.settings.items() if key != "DATA.data_path"}
+    notes = dataclasses.replace(notes, settings=settings)
+    content = body + weight_notes.MARK + weight_notes.to_json(notes)
+    return content + mark + hashlib.sha256(content).hexdigest().encode()
 
 
 def read_evaluation(run: Path) -> Dict[str, Any]:
@@ -146,19 +163,14 @@ def find_command(script: str, config: Dict[str, Any]) -> str:
         script: The script without its suffix.
         config: The settings, by full key.
     """
-    from hydra.errors import HydraException
-
     candidates: List[Tuple[int, List[str]]] = []
-    presets = sorted({path.stem for path in (common.SUITE / "conf" / "preset").glob("*.yaml")})
+    choices = {**CHOICES, **importlib.import_module(script).CHOICES}
     objective = config["LOSS.name"]
-    for preset in (None, *presets):
+    for preset in (None, *choices["preset"]):
         for loss in (None, objective if objective in CHOICES["LOSS.name"] else None):
             words = [] if preset is None else [f"preset={preset}"]
             words += [] if loss is None else [f"LOSS={loss}"]
-            try:
-                changes = list_changes(script, words, config)
-            except (HydraException, KeyError):
-                continue  # a preset of another script
+            changes = list_changes(script, words, config)
             candidates.append((len(words + changes), words + changes))
     return shlex.join(["python", f"{script}.py", *min(candidates)[1]])
 

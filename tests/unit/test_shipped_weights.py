@@ -5,10 +5,12 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from helpers import ROOT
 from omegaconf import OmegaConf
 
+import functions
 import wgangp_toy
 from modes import exported_files
 from modes.evaluate import evaluate
@@ -18,6 +20,7 @@ from support import shipped_weights
 from support import storage
 from support import weight_files
 from support.errors import UserError
+from support.weight_notes import Notes
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -125,15 +128,17 @@ def run(tmp_path):
     cfg = OmegaConf.to_container(common.compose("wgangp_toy", words.split()), resolve=True)
     (run / "config.yaml").write_text(json.dumps(cfg))
     (run / "metrics.jsonl").write_text('{"step": 4, "seconds": 8.6}\n')
-    entry = TABLE["toy_8gaussians"]["files"]["generator"]
-    shutil.copy(
-        f"{shipped_weights.FOLDER}/{entry['file']}", run / "model_average_generator.pdparams"
-    )
+    path = run / "model_average_generator.pdparams"
+    settings = {"DATA": {"mode": "8gaussians", "data_path": "/somewhere/data"}}
+    notes = Notes.of(settings, "points", ())
+    weight_files.save_weights(functions.WganGpToyGenerator(3), str(path), notes)
     figure = {"value": 8.0, "deviation": None, "real": 8.0, "num_samples": 9, "better": "higher"}
     written = {
         "script": "wgangp_toy",
         "versions": {"paddlepaddle": "3.2.2"},
-        "weights": {"pretrained_gen_model_path": {"source": "x", "sha256": entry["sha256"]}},
+        "weights": {
+            "pretrained_gen_model_path": {"source": "x", "sha256": storage.sha256(str(path))}
+        },
         "metrics": {"modes": figure},
     }
     (run / "metrics.json").write_text(json.dumps(written))
@@ -152,7 +157,17 @@ def test_an_entry_is_made_of_a_run(run, folder, capsys):
     assert entry["weights"] == "model_average_generator.pdparams"
     assert entry["figures"]["modes"]["value"] == 8.0
     (file,) = entry["files"].values()
-    assert storage.sha256(str(folder / file["file"])) == file["sha256"]
+    path = folder / file["file"]
+    assert storage.sha256(str(path)) == file["sha256"] and path.stat().st_size == file["bytes"]
+    found, former = (
+        weight_files.read_weights(str(source), KEY)
+        for source in (path, run / "model_average_generator.pdparams")
+    )
+    assert former.notes.settings["DATA.data_path"] == "/somewhere/data"
+    assert dict(found.notes.settings) == {"DATA.mode": "8gaussians"}  # without the user's path
+    assert found.arrays.keys() == former.arrays.keys()
+    for name, array in former.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
 
 
 @pytest.mark.parametrize(
