@@ -49,14 +49,18 @@ def test_loss_curves_show_what_was_recorded(tmp_path):
     assert pictures.draw_losses(str(tmp_path)) is None
     with path.open("a") as file:
         file.write(json.dumps({"step": 9, **record}) + "\n")
-    picture = matplotlib.image.imread(pictures.draw_losses(str(tmp_path)))
-    narrow = picture.shape[1]
+
+    def measure():
+        height, width = matplotlib.image.imread(pictures.draw_losses(str(tmp_path))).shape[:2]
+        return round(height / 320), width
+
+    # two panels in a row, so that a page shows them large enough
+    assert measure() == (2, 900)
     with path.open("a") as file:
         file.write(json.dumps({"step": 10, **record, "accuracy_real": 0.5}) + "\n")
-    wide = matplotlib.image.imread(pictures.draw_losses(str(tmp_path))).shape[1]
-    assert wide > narrow
+    assert measure() == (2, 900)
     # an evaluation some time ago has its panels, too
     with path.open("a") as file:
         file.write(json.dumps({"step": 11, **record, "fid": 9.0}) + "\n")
         file.write(json.dumps({"step": 12, **record}) + "\n")
-    assert matplotlib.image.imread(pictures.draw_losses(str(tmp_path))).shape[1] > wide
+    assert measure() == (3, 900)

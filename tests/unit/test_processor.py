@@ -106,6 +106,14 @@ def test_prepare_chooses_the_backend_that_writes_files(monkeypatch):
     assert os.environ["MPLBACKEND"] == "Agg"
 
 
+def test_prepare_leaves_the_backend_of_a_notebooks_own_process(monkeypatch):
+    environment = {"MPLBACKEND": "module://present.backend", "MALLOC_ARENA_MAX": "1"}
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", object())
+    processor.prepare()
+    assert os.environ["MPLBACKEND"] == "module://present.backend"
+
+
 def test_prepare_does_without_mallopt(monkeypatch):
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(processor.platform, "system", lambda: "Linux")

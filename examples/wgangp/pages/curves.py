@@ -14,8 +14,6 @@ from typing import Tuple
 
 import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a run: grids of samples, toy sets with the critic's level sets, loss curves."""
+"""Pictures of a run: grids of samples, toy sets with the critic's level sets, loss curves.
+
+Figures are made without pyplot, so that they are written under any backend, a notebook's, too.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,10 @@ from typing import Dict
 from typing import List
 from typing import Optional
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
 from matplotlib import image as mpl_image
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # The panels of `draw_losses`: a title, and the names of the curves.
 PANELS = {
@@ -98,14 +99,13 @@ def save_rows(blocks: Dict[str, np.ndarray], rows: int, path: str) -> None:
     grids = {title: grid.repeat(enlarge, 0).repeat(enlarge, 1) for title, grid in grids.items()}
     width = sum(grid.shape[1] for grid in grids.values()) + 24 * (len(grids) - 1)
     height = top + max(len(grid) for grid in grids.values())
-    figure = plt.figure(figsize=(width / 100, height / 100), dpi=100)
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     for title, grid in grids.items():
         figure.figimage(grid, left, height - top - len(grid))
         middle = (left + grid.shape[1] / 2) / width
         figure.text(middle, 1 - top / 2 / height, title, ha="center", va="center")
         left += grid.shape[1] + 24
     figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
 def read_picture(path: str) -> np.ndarray:
@@ -113,7 +113,6 @@ def read_picture(path: str) -> np.ndarray:
     return (mpl_image.imread(path)[..., :3] * 255).round().astype("uint8")
 
 
-# --8<-- [start:toy_picture]
 def save_toy_picture(
     real: np.ndarray,
     fake: np.ndarray,
@@ -128,7 +127,8 @@ def save_toy_picture(
         critic: Maps points, float32 [M, 2], to the critic's values, [M]; None draws no level sets.
         path: The PNG file to write.
     """
-    figure, axes = plt.subplots(figsize=(5, 5))
+    figure = Figure(figsize=(5, 5))
+    axes = figure.subplots()
     if critic is not None:
         axis = np.linspace(-3, 3, 128, dtype="float32")
         points = np.stack(np.meshgrid(axis, axis), -1)
@@ -140,10 +140,6 @@ def save_toy_picture(
     axes.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
     axes.legend(loc="upper right", markerscale=2)
     figure.savefig(path, dpi=100, bbox_inches="tight")
-    plt.close(figure)
-
-
-# --8<-- [end:toy_picture]
 
 
 def draw_losses(folder: str) -> Optional[str]:
@@ -163,17 +159,18 @@ def draw_losses(folder: str) -> Optional[str]:
         return None
     known = set().union(*records)
     panels = {title: names for title, names in PANELS.items() if known & set(names)}
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.2))
-    for axis, (title, names) in zip(axes, panels.items()):
-        _draw_panel(axis, records, title, names)
+    # two panels in a row: a page shows them large enough to read
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(9, 3.2 * rows))
+    for number, (title, names) in enumerate(panels.items(), 1):
+        _draw_panel(figure.add_subplot(rows, 2, number), records, title, names)
     path = osp.join(folder, "losses.png")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
-    plt.close(figure)
     return path
 
 
-def _draw_panel(axis: plt.Axes, records: List[Dict], title: str, names: List[str]) -> None:
+def _draw_panel(axis: Axes, records: List[Dict], title: str, names: List[str]) -> None:
     for name in names:
         steps = [record["step"] for record in records if name in record]
         if steps:

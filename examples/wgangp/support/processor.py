@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 import warnings
 
 PROCESSOR_VARIABLES = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE")
@@ -16,8 +17,9 @@ LARGEST_KEPT = 32 << 20  # bytes; glibc admits no more
 def prepare() -> None:
     """Sets Paddle's threads and its path for matrices; call it before Paddle is imported.
 
-    Matplotlib gets the backend that writes files: notebooks name one of their own (MPLBACKEND),
-    which may not be installed here.
+    Matplotlib gets the backend that writes files: a notebook names its own (MPLBACKEND) for the
+    processes that it starts, too, which may not have it. In a notebook's own process it stays, and
+    shows pictures.
 
     By default Paddle's wheel runs on ONE thread, and its matrix library takes a slow path on
     AMD processors unless the environment names their type: together a factor of three. Variables
@@ -32,10 +34,13 @@ def prepare() -> None:
         os.environ.setdefault(name, str(max(cores // processes, 1)))
     if _is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
-    os.environ["MPLBACKEND"] = "Agg"
+    if "ipykernel.kernelapp" not in sys.modules:
+        os.environ["MPLBACKEND"] = "Agg"
     _keep_memory()
     # Paddle warns at each import that C++ extensions, which nobody builds here, would need it.
     warnings.filterwarnings("ignore", message="No ccache found")
+    # pooch imports tqdm's bars of notebooks, which warn that ipywidgets is missing.
+    warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def _keep_memory() -> None:
