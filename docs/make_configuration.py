@@ -32,6 +32,7 @@ from support import settings  # noqa: E402
 from support.meanings import KINDS as ENGLISH_KINDS  # noqa: E402
 from support.meanings import read_comments  # noqa: E402
 from support.meanings import read_head  # noqa: E402
+from support.meanings import read_option  # noqa: E402
 from support.meanings import read_shared_comments  # noqa: E402
 from support.meanings import show_default  # noqa: E402
 from support.meanings import show_value  # noqa: E402
@@ -200,22 +201,29 @@ def write_section(
     yield from write_table(WORDS["head"][language], rows)
 
 
+def list_options(conf: Path) -> List[Path]:
+    """Lists the files of options by group and name; what scripts share comes first."""
+    paths = [*conf.glob("*/*.yaml"), *conf.glob("*/*/*.yaml")]
+    return sorted(paths, key=lambda path: (path.relative_to(conf).parts[0], path.stem, str(path)))
+
+
 def write_options(language: str) -> Iterator[str]:
     """Writes the table of presets and objectives."""
     chinese = read_chinese()
     rows = []
-    for path in sorted((SUITE / "conf").glob("*/*.yaml")):
-        option = f"{path.parent.name}={path.stem}"
+    conf = SUITE / "conf"
+    for path in list_options(conf):
+        group, *own = path.parent.relative_to(conf).parts  # and the script, where it is its own
+        option = "/".join([group, *own]) + f"={path.stem}"
+        shown = f"`{group}={path.stem}`"
+        for script in own:
+            shown = WORDS["values"][language].format(text=shown, names=SCRIPTS[script][language])
         meaning = read_head(path) if language == "en" else chinese["options"].get(option)
         if not meaning:
             name = {"en": "English", "zh": "Chinese"}[language]
             raise Incomplete(f"{option} lacks a meaning in {name}.")
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        sets = [f"LOSS={default['override /LOSS']}" for default in content.pop("defaults", ())]
-        sets += [f"{k}={show_value(v)}" for k, v in settings.flatten(content).items()]
-        rows.append(
-            [f"`{option}`", ", ".join(f"`{text}`" for text in sets) or "–", mark_code(meaning, ())]
-        )
+        sets = [f"`{key}={show_value(value)}`" for key, value in read_option(path).items()]
+        rows.append([shown, ", ".join(sets) or "–", mark_code(meaning, ())])
     yield f"## {WORDS['options title'][language]}"
     yield ""
     yield from write_table(WORDS["options"][language], rows)

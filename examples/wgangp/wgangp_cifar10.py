@@ -9,6 +9,7 @@ from support import launch
 
 NAME = "wgangp_cifar10"
 CHOICES = {
+    "preset": ("authors", "laptop", "demo"),
     "DATA.source": ("cifar10", "synthetic", "colored_digits", "colored_small_digits"),
     "TRAIN.best_metric": (
         "inception_score",
@@ -112,7 +113,8 @@ class Cifar10(Experiment):
         batch_size, measures = self.cfg.EVAL.batch_size, {}
         if self.is_colored:
             measures = colored_digits.make_measures(
-                generator, data, count, seed, batch_size, shares, self.cfg.EVAL.measures
+                *(generator, data, count, seed, batch_size, shares, self.cfg.EVAL.measures),
+                is_fitted=self.cfg.DATA.source == "colored_small_digits",
             )
         elif self.cfg.EVAL.inception:
             measures["generated"] = evaluation.make_inception_measure(

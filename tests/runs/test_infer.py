@@ -3,6 +3,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 
@@ -133,6 +134,11 @@ def test_infer_writes_pictures_of_a_class_and_a_strip(cifar10, tmp_path, monkeyp
     assert len(seen[-1]) == 5 + experiment.cfg.INFER.batch_size
     written = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert written == [f"{number:02d}.png" for number in range(11)]
+    content = json.loads((tmp_path / "infer.json").read_text())
+    weights = tmp_path / "c.pdparams"
+    assert content["script"] == "wgangp_cifar10" and content["versions"]["numpy"]
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert content["weights"] == {"source": f"{tmp_path}/c", "sha256": digest}
     assert Image.open(tmp_path / "pictures" / "00.png").size == (32, 32)
     assert Image.open(tmp_path / "samples.png").size[0] > 320
     strip = np.array(Image.open(tmp_path / "interpolation.png")).transpose(2, 0, 1)
@@ -151,10 +157,11 @@ def list_files(folder):
 def test_samples_replace_those_of_an_earlier_inference_and_no_other_files(cifar10, tmp_path):
     former = list_files(tmp_path)
     infer(cifar10("INFER.num_samples=11 INFER.batch_size=11 INFER.frames=2"))
-    assert len(list_files(tmp_path) - former) == 11 + 4
+    assert len(list_files(tmp_path) - former) == 11 + 5
     (tmp_path / "pictures" / "cat.png").write_bytes(b"a user's own")
     infer(cifar10("INFER.num_samples=3 INFER.batch_size=3"))
-    now = {f"pictures/{name}.png" for name in (0, 1, 2, "cat")} | {"samples.png", "samples.sha256"}
+    now = {f"pictures/{name}.png" for name in (0, 1, 2, "cat")}
+    now |= {"samples.png", "samples.sha256", "infer.json"}
     assert list_files(tmp_path) - former == now
     # One that was changed, and one that another program wrote
     for name in ("2.png", "7.png"):

@@ -470,6 +470,27 @@ def test_mistakes_are_measured_and_tabled(tmp_path):
     assert rows["graph"]["generator_has_gradients"] == {"detached": False, "graph_left": True}
     table = tables.make_table("mistakes", tmp_path)
     assert f"{expected:.2f}" in table and "batch norm in the critic" in table
+    points = rows["8gaussians"]
+    assert points["distance"] == pytest.approx(2 / 1.414, rel=1e-2)  # the circle's radius
+    table = tables.make_table("mistakes_points", tmp_path)
+    assert f"{points['distance']:.2f}" in table and "α from N(0, 1)" in table
+    assert "batch norm" not in table
+
+
+def test_measured_mistakes_are_as_the_page_says():
+    rows = json.loads((common.RESULTS / "mistakes.json").read_text())
+    assert rows["steps"] == 1000
+    estimates = {name: rows[name]["wasserstein"] for name in tables.MISTAKES}
+    assert estimates["right"] == pytest.approx(8, abs=0.5)
+    assert estimates["one_axis"] == pytest.approx(1600, rel=0.1)
+    assert estimates["alpha_per_pixel"] == pytest.approx(estimates["right"], rel=0.05)
+    assert estimates["batch_norm"] == pytest.approx(180, rel=0.1)
+    points = rows["8gaussians"]
+    multiple = 1 + points["distance"] / (2 * 0.1)  # of an optimal critic
+    assert points["right"]["gradient_norm"] == pytest.approx(multiple, rel=0.02)
+    assert points["alpha_per_pixel"]["gradient_norm"] > 1.08 * multiple
+    assert points["alpha_per_pixel"]["gradient_norm_deviation"] > 1
+    assert points["alpha_normal"]["gradient_norm"] == pytest.approx(15, abs=0.7)
 
 
 def run_cifar10(tmp_path, *arguments):
@@ -599,6 +620,7 @@ def test_toy_table_sums_up_the_runs_of_each_set():
     cells = ["1", "8,000", "25.0", "95.0%", "0.0100", "0.200", "0.200"]
     assert ["`25gaussians`", "WGAN-GP, default", *cells] in lines
     assert ["`25gaussians`", "PacGAN4", "10", "–", "24.8", "93.6%", "0.04", "–", "–"] in lines
+    assert ["`8gaussians`", "PacGAN3", "10", "–", "–", "97.7%", "–", "–", "–"] in lines
     assert lines[-1][2:] == ["2", "8,000", "–", "–", "–", "0.100 ± 0.000", "0.130"]
     assert {len(line) for line in lines} == {9}
 
@@ -622,7 +644,7 @@ def test_headline_table_sums_up_files_of_results():
     }
     score = headline_row(1200, classifier_score=(8.0, 0.25, 9.5, 0.125))
     # Nothing else of these files belongs into the table.
-    mnist = {"wgan_gp": score, "wgan_gp_bn": {}, "wgan_gp_bn_long": score}
+    mnist = {"generator_norm_long": score, "generator_norm": {}, "conditional": score}
     conditional = headline_row(90, 2, class_accuracy=(0.4, None, 0.7, None))
     digits = {"weight_0.1": conditional, "projection": {}, "projection_long": conditional}
     _, *lines = tables.headline_table(toy, mnist, digits)
@@ -647,7 +669,7 @@ def test_digits_table_leaves_figures_out_that_a_run_lacks():
         "labels": headline_row(60, class_accuracy=(0.5, None, 0.9, None), **distance),
         "none": headline_row(90, **distance),
     }
-    formats = {"class_accuracy": ".1%", "frechet_distance": ".3g"}
+    formats = {"class_accuracy": ".1%", "hue_entropy": ".3f", "frechet_distance": ".3g"}
     assert tables.digits_table(rows, formats) == [
         ["figure", "`labels`", "`none`", "real"],
         ["iterations", "1,500", "1,500", "–"],

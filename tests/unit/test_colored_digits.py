@@ -15,6 +15,7 @@ from measures import colored_digits
 from measures import digit_classifier
 from measures import metrics
 from measures.evaluation import Evaluator
+from measures.features import read_features
 from networks.base import Generator
 
 
@@ -118,6 +119,27 @@ def test_the_classifier_sees_the_digit_before_it_was_coloured(plain, data):
     digits = paddle.to_tensor(plain.test_images[:20].astype("float32"))
     expected = digit_classifier.load().features(digits)
     np.testing.assert_array_equal(colored.numpy(), expected.numpy())
+
+
+def test_a_fitted_last_layer_knows_scikit_learns_digits_in_colours(plain, data):
+    network = colored_digits.ColoredDigitClassifier()
+    features = read_features(data.test_images, network, "test digits")
+
+    def accuracy():
+        logits = network.logits(paddle.to_tensor(features)).numpy()
+        return (logits.argmax(1) == data.test_labels).mean()
+
+    before = accuracy()
+    network.fit(data.train_images, data.train_labels)
+    assert before < 0.87 and accuracy() > 0.97
+    np.testing.assert_array_equal(read_features(data.test_images, network, "digits"), features)
+    assert network.title == "MNIST classifier on coloured digits, last layer refitted"
+    assert colored_digits.ColoredDigitClassifier.title == "MNIST classifier on coloured digits"
+    # The same digits without colours have the same layer.
+    other = digit_classifier.load()
+    plain_features = read_features(plain.train_images, other, "digits")
+    digit_classifier.fit_last_layer(other, plain_features, plain.train_labels)
+    np.testing.assert_array_equal(other.linear.weight, network.classifier.linear.weight)
 
 
 class Replay(Generator):

@@ -2,6 +2,7 @@
 """The command line's check: what Hydra would refuse, or compose wrong, and what it lets pass."""
 
 import importlib
+from pathlib import Path
 
 import hydra
 import pytest
@@ -10,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from support import command_line
+from support import meanings
 from support import settings
 from support.errors import UserError
 
@@ -94,9 +96,11 @@ def own(tmp_path):
         # options of groups
         (
             "preset=null",
-            ["preset=null: Hydra has no such option. Leave preset out, or give ~preset."],
+            ["preset=null: Hydra has no such option: give preset=authors, which adds nothing."],
         ),
-        ("-m preset=paper,null", ["preset=null: Hydra has no such option."]),
+        ("LOSS=null", ["LOSS=null: Hydra has no such option: leave it out."]),
+        ("~preset", ["~preset: a script has one: give preset=authors, which adds nothing."]),
+        ("-m preset=paper,null", ["preset=null: Hydra has no such option"]),
         ("-m preset=paper,wgan_lab", ["preset=wgan_lab is unknown: choose one of short, authors"]),
         ("LOSS=foo", ["LOSS=foo is unknown: choose one of gan, hinge, wgan,", "--help=LOSS"]),
         ("preset=foo", ["short, authors, paper. --help=preset explains them."]),
@@ -218,8 +222,20 @@ def test_the_authors_settings_are_the_default_but_for_the_toy_sets(script):
 def test_presets_of_other_scripts_are_refused(check, prefix):
     text = check(f"{prefix}preset=paper", "wgangp_cifar10")
     assert text == (
-        "preset=paper is unknown: choose one of null, authors. --help=preset explains them."
+        "preset=paper is unknown: choose one of authors, laptop, demo. --help=preset explains them."
     )
+    assert "choose one of short, authors, paper." in check(f"{prefix}preset=laptop")
+
+
+@pytest.mark.parametrize("script", ["mnist", "cifar10", "image64"])
+def test_the_preset_laptop_is_each_scripts_own(script, configure, check):
+    path = Path(settings.CONF) / "preset" / f"wgangp_{script}" / "laptop.yaml"
+    values, cfg = meanings.read_option(path), configure(script, "preset=laptop")
+    assert values and values == {key: OmegaConf.select(cfg, key) for key in values}
+    # The objective brings its optimiser, and what is named in the command wins.
+    cfg = configure(script, "preset=laptop LOSS=gan TRAIN.epochs=3")
+    assert (cfg.TRAIN.optimizer, cfg.TRAIN.n_critic, cfg.TRAIN.epochs) == ("SGD", 1, 3)
+    assert check("preset=laptop", f"wgangp_{script}") is None
 
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])

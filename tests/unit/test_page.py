@@ -22,6 +22,7 @@ from pages import frames
 from pages import origin
 from pages import page
 from pages import run_folder
+from support import shipped_weights
 from support.errors import UserError
 
 
@@ -106,6 +107,39 @@ def test_pages_compare_runs(tmp_path):
     assert curves.COLORS[0] in panel and curves.COLORS[1] in panel
 
 
+def test_a_page_shows_samples_of_other_weights_and_says_so(tmp_path):
+    run, drawn = make_training(tmp_path / "run"), make_evaluation(tmp_path / "drawn")
+    (drawn / "metrics.json").unlink()
+    files = shipped_weights.read_table(shipped_weights.FOLDER)["colored_digits"]["files"]
+    for digest, part in (
+        (files["generator"]["sha256"], "Weights that ship with the suite, not those of this train"),
+        ("0" * 64, "Not the weights of this training."),
+    ):
+        content = {"command": "python <x>", "weights": {"source": "colored_digits"}}
+        content["weights"]["sha256"] = digest
+        (drawn / "infer.json").write_text(json.dumps(content))
+        text = write(tmp_path, run, drawn)
+        assert part in text and ("10,000 iterations" in text) == (digest != "0" * 64)
+        assert "<h3>colored_digits</h3>" in text and "python &lt;x&gt;" in text
+        assert cells(text)["wasserstein_2 ↓"] == ["0.1235", "0.0987 ± 0.011"]  # of one run
+        assert text.count("data:image/webp") == len(SHADES) + 1
+    with pytest.raises(UserError, match="holds samples of mode=infer only"):
+        write(tmp_path, drawn)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "has_note"),
+    [
+        ({"MODEL.use_label": True}, True),
+        ({"MODEL.use_label": True, "MODEL.num_classes": 11}, False),
+        ({}, False),
+    ],
+)
+def test_a_page_says_that_columns_are_classes(tmp_path, overrides, has_note):
+    text = write(tmp_path, make_training(tmp_path / "run", overrides))
+    assert ("Each column is a class" in text) == has_note
+
+
 def test_frames_are_thinned_to_a_budget(tmp_path):
     rng, paths = np.random.default_rng(0), {}
     for step in range(0, 100):
@@ -179,7 +213,7 @@ def test_a_failure_of_any_kind_is_a_warning(tmp_path, monkeypatch):
     page.write_or_warn(str(run))
     assert len(warnings) == 1 and "report.html was not written" in warnings[0]
     monkeypatch.setattr(logging.getLogger("ppsci"), "warning", warnings.append)
-    origin.save(str(run / "run.json" / "nothing"), {}, {})  # a folder that can't be made
+    origin.save(str(run / "run.json" / "nothing"), origin.NAME, {})  # a folder that can't be made
     assert len(warnings) == 2 and "was not written" in warnings[1]
 
 
@@ -189,8 +223,8 @@ def test_origin_names_versions_and_machine(tmp_path, monkeypatch):
     assert content["command"] == "python wgangp_toy.py 'a b=1'"
     assert content["versions"]["numpy"] == np.__version__
     assert content["machine"]["cores"] >= 1 and content["machine"]["processor"]
-    origin.save(str(tmp_path), content, {"fid": {"real": 1.0}})
-    assert json.loads((tmp_path / "run.json").read_text())["figures"] == {"fid": {"real": 1.0}}
+    origin.save(str(tmp_path), origin.NAME, content)
+    assert json.loads((tmp_path / "run.json").read_text()) == content
 
 
 def call(monkeypatch, *arguments):

@@ -286,7 +286,7 @@ RUNS = {
     },
     "wgangp_mnist": {
         OTHER_DATA: [],
-        "DATA.source=digits": EVALUATION,
+        "DATA.source=digits MODEL.arch=wgan_lab MODEL.use_label=true": EVALUATION,
         "DATA.source=digits preset=wgan_lab TRAIN.epochs=1 TRAIN.iters_per_epoch=1": [],
     },
     "wgangp_cifar10": {

@@ -40,6 +40,12 @@ class ColoredDigitClassifier:
         self.classifier = digit_classifier.load()
         self.sha256 = self.classifier.sha256
 
+    def fit(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Fits the classifier's last layer to coloured digits, uint8 [N, 3, 32, 32]."""
+        features = read_features(images, self, "training digits")
+        digit_classifier.fit_last_layer(self.classifier, features, labels)
+        self.title += digit_classifier.FITTED
+
     def features(self, images: paddle.Tensor) -> paddle.Tensor:
         """Pictures [N, 3, 32, 32], whole numbers 0..255 in float32, to features [N, 96]."""
         return self.classifier.features(images.amax(axis=1, keepdim=True)[:, :, 2:30, 2:30])
@@ -111,6 +117,7 @@ def make_measures(
     batch_size: int,
     label_shares: Optional[np.ndarray] = None,
     chosen: Sequence[str] = ("score", "frechet"),
+    is_fitted: bool = False,
 ) -> Dict[str, Measure]:
     """Makes the measures of coloured digits, each with the same figures of test digits.
 
@@ -126,8 +133,12 @@ def make_measures(
         batch_size: Samples in a batch.
         label_shares: How likely each class of a conditional generator is; None for equal shares.
         chosen: The measures in "generated", see `support.settings.MEASURES`.
+        is_fitted: Whether the classifier's last layer is fitted to the training set, since the
+            digits are not MNIST's.
     """
     network = ColoredDigitClassifier()
+    if is_fitted:
+        network.fit(data.train_images, data.train_labels)
     return {
         "generated": evaluation.make_feature_measure(
             *(generator, network, data.train_images, count),

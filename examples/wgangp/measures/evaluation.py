@@ -47,7 +47,6 @@ BETTER = {
 }
 
 
-# --8<-- [start:validator]
 @dataclass
 class Measure:
     """A validator, and what the report says about its figures.
@@ -106,6 +105,7 @@ def make_measure(
         # Figures stay in float64; Paddle's default is float32.
         return {k: paddle.to_tensor(float(v), "float64") for k, v in metric(arrays).items()}
 
+    # --8<-- [start:make_validator]
     validator = ppsci.validate.SupervisedValidator(
         {
             "dataset": {"name": "NamedArrayDataset", "input": inputs, "label": {}},
@@ -119,6 +119,7 @@ def make_measure(
         name=name,
     )
     return Measure(validator, measured_by, real or {}, real_count)
+    # --8<-- [end:make_validator]
 
 
 def _require_finite(batch: Dict[str, paddle.Tensor]) -> Dict[str, paddle.Tensor]:
@@ -225,10 +226,6 @@ def format_figures(figures: Dict[str, float]) -> str:
     return ", ".join(parts)
 
 
-# --8<-- [end:validator]
-
-
-# --8<-- [start:critic_validator]
 def make_critic_measure(
     generator: Generator,
     critic: Critic,
@@ -299,10 +296,6 @@ def _critic_figures(outputs: Dict[str, np.ndarray]) -> Dict[str, float]:
     return figures
 
 
-# --8<-- [end:critic_validator]
-
-
-# --8<-- [start:feature_validator]
 def make_feature_measure(
     generator: Generator,
     network: FeatureNetwork,
@@ -467,6 +460,3 @@ def make_inception_measure(
         label_shares=label_shares,
         chosen=settings.measures,
     )
-
-
-# --8<-- [end:feature_validator]

@@ -51,7 +51,6 @@ EPSILON = 1e-3  # added to variances in its batch normalisation
 SIZE = 299  # height and width of the network's input
 
 
-# --8<-- [start:resize]
 def resize(images: paddle.Tensor, size: int = SIZE) -> paddle.Tensor:
     """Bilinear resizing as in TensorFlow 1: output pixel i lies at `i * in / out`.
 
@@ -75,9 +74,6 @@ def resize(images: paddle.Tensor, size: int = SIZE) -> paddle.Tensor:
         right = paddle.index_select(images, paddle.to_tensor(high), axis)
         images = left + (right - left) * paddle.to_tensor(share)
     return images
-
-
-# --8<-- [end:resize]
 
 
 class _Unit(nn.Layer):

@@ -12,7 +12,6 @@ from typing import Tuple
 import numpy as np
 
 
-# --8<-- [start:toy_metrics]
 def mixture_metrics(points: np.ndarray, centres: np.ndarray, sigma: float) -> Dict[str, float]:
     """Modes, share of high quality and reverse KL, as in PacGAN (arXiv 1712.04086) and VEEGAN.
 
@@ -74,10 +73,6 @@ def _mean_cost(left: np.ndarray, right: np.ndarray, distance: str) -> float:
     return float(cost[linear_sum_assignment(cost)].mean())
 
 
-# --8<-- [end:toy_metrics]
-
-
-# --8<-- [start:frechet]
 def mean_and_covariance(features: np.ndarray, rows: int = 4096) -> Tuple[np.ndarray, np.ndarray]:
     """Mean [D] and covariance [D, D] (ddof 1) of features, in float64.
 
@@ -113,9 +108,6 @@ def frechet_distance(
     means = ((left[0] - right[0]) ** 2).sum()
     trace = np.trace(left[1]) + np.trace(right[1]) - 2 * np.sqrt(values.clip(0)).sum()
     return float(means + trace)
-
-
-# --8<-- [end:frechet]
 
 
 def kernel_distance(

@@ -25,7 +25,6 @@ from pages.run_folder import make_rows
 from support import storage
 
 
-# --8<-- [start:report]
 def report(
     evaluator: Evaluator,
     draw: Callable[[str], None],
@@ -138,6 +137,3 @@ def make_table(rows: Dict[str, Dict[str, Any]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
     )
-
-
-# --8<-- [end:report]

@@ -28,7 +28,6 @@ from support.weight_files import SavedWeights
 KEYS = {"generator": "pretrained_gen_model_path", "discriminator": "pretrained_dis_model_path"}
 
 
-# --8<-- [start:evaluate]
 def evaluate(experiment: Experiment) -> Dict[str, float]:
     """Evaluates trained weights; prints a table, writes metrics.json, a picture and a page.
 
@@ -42,6 +41,7 @@ def evaluate(experiment: Experiment) -> Dict[str, float]:
             not fit.
     """
     cfg = experiment.cfg
+    # --8<-- [start:evaluate_steps]
     files = read_files(cfg.EVAL, experiment.script)
     adopt_settings(experiment, files)
     experiment.kept = files["generator"]
@@ -54,6 +54,7 @@ def evaluate(experiment: Experiment) -> Dict[str, float]:
         require_classes(experiment, data, generator)
         warn_of_other_data(experiment, data)
         measures = experiment.make_measures(data, generator, critic, cfg.EVAL.num_samples)
+    # --8<-- [end:evaluate_steps]
     evaluator = Evaluator(generator, measures, cfg.output_dir, cfg.seed, cfg.device)
     draw = experiment.make_drawer(generator, critic)
     weights = {
@@ -141,6 +142,3 @@ def warn_of_other_data(experiment: Experiment, data: Any) -> None:
             f"{experiment.kept.where} was trained on other data ({printable(notes.data)}) than "
             f"those that it is compared with here ({printable(found)})."
         )
-
-
-# --8<-- [end:evaluate]

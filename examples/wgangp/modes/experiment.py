@@ -23,7 +23,6 @@ from networks.base import Generator
 from support.weight_files import SavedWeights
 
 
-# --8<-- [start:experiment]
 class Experiment:
     """An experiment: its networks, its data, its measures and its pictures.
 
@@ -108,6 +107,3 @@ class Experiment:
     def save_samples(self, samples: np.ndarray, generator: Generator, folder: str) -> None:
         """Writes the samples of mode=infer to a folder."""
         sample_files.save_pictures(samples, folder, generator.low)
-
-
-# --8<-- [end:experiment]

@@ -38,7 +38,6 @@ OPSET = 17  # This ONNX operator set has all operators that the generators are m
 TOLERANCE = 1e-4  # how far exported samples may lie from the live generator's
 
 
-# --8<-- [start:export]
 class _Exported(nn.Layer):
     """A generator as a function of tensors, not of a dictionary: noise alone, or with labels."""
 
@@ -187,6 +186,3 @@ def verify(generator: Generator, path: str, engine: str, seed: int) -> float:
         "other package versions, and report it.",
     )
     return worst
-
-
-# --8<-- [end:export]

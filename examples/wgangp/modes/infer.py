@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import numpy as np
+import paddle
+import paddle.distributed as dist
 from omegaconf import DictConfig
 from ppsci.utils import logger
 
@@ -21,12 +23,12 @@ from modes.samplers import exported_sampler
 from modes.samplers import live_sampler
 from modes.samplers import load_generator
 from networks.base import Generator
+from pages import origin
 from support import pictures
 from support import sweeps
 from support.errors import require
 
 
-# --8<-- [start:infer]
 def infer(experiment: Experiment) -> None:
     """Draws samples of trained weights or of an exported generator, and writes them.
 
@@ -63,6 +65,11 @@ def infer(experiment: Experiment) -> None:
         if settings.frames:
             frames = draw_frames(generator, sample, settings, cfg.seed)
             save_frames(pictures.to_uint8(frames, generator.low), folder)
+    if dist.get_rank() == 0:
+        content = origin.describe(experiment.script, paddle.get_device(), dist.get_world_size())
+        kept = experiment.kept
+        content["weights"] = {"source": kept.source, "sha256": kept.sha256}
+        origin.save(cfg.output_dir, origin.INFER_NAME, content)
     logger.info(f"Wrote {settings.num_samples} samples to {cfg.output_dir}")
 
 
@@ -128,6 +135,3 @@ def interpolate(inputs: Inputs, frames: int) -> Inputs:
     if "labels" in inputs:
         result["labels"] = inputs["labels"][:1].repeat(frames)
     return result
-
-
-# --8<-- [end:infer]

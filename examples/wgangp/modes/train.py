@@ -26,7 +26,6 @@ from training import resume
 from training.run_settings import RunSettings
 
 
-# --8<-- [start:train]
 def train(experiment: Experiment) -> Dict[str, Any]:
     """Trains both networks, from the start, from weights or from the checkpoint of TRAIN.resume.
 
@@ -74,9 +73,7 @@ def train(experiment: Experiment) -> Dict[str, Any]:
         resume.require_same(run)
     if dist.get_rank() == 0:
         content = origin.describe(experiment.script, paddle.get_device(), dist.get_world_size())
-        origin.save(cfg.output_dir, content, describe_figures(measures))
+        content["figures"] = describe_figures(measures)
+        origin.save(cfg.output_dir, origin.NAME, content)
     loop.train(run, evaluator, draw)
     return records.final_figures(run.journal)
-
-
-# --8<-- [end:train]

@@ -21,7 +21,8 @@ from typing import Sequence
 from support import storage
 from support.errors import printable
 
-NAME = "run.json"  # the file of a training; metrics.json holds the same of an evaluation
+# The files of mode=train and mode=infer; metrics.json holds the same of an evaluation.
+NAME, INFER_NAME = "run.json", "infer.json"
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "paddlesci", "numpy")
 
 
@@ -67,17 +68,17 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def save(folder: str, content: Dict[str, Any], figures: Dict[str, Dict[str, Any]]) -> None:
-    """Writes run.json; a failure is a warning, since only pages read the file.
+def save(folder: str, name: str, content: Dict[str, Any]) -> None:
+    """Writes a file about a run; a failure is a warning, since only pages read the file.
 
     Args:
         folder: The run's folder.
-        content: What `describe` returned.
-        figures: What is known of the figures of evaluations during the training, by name: those
-            of real data, and what measures them.
+        name: The name of the file.
+        content: What `describe` returned. Of a training, also "figures": what is known of the
+            figures of its evaluations by name, as in metrics.json. Of samples, also "weights".
     """
-    path = osp.join(osp.abspath(folder), NAME)
-    text = json.dumps({**content, "figures": figures}, indent=2, allow_nan=False)
+    path = osp.join(osp.abspath(folder), name)
+    text = json.dumps(content, indent=2, allow_nan=False)
     try:
         with storage.replacing(path) as file:
             file.write(f"{text}\n".encode())

@@ -18,8 +18,10 @@ from pages import run_folder
 from pages.run_folder import HIDDEN_KEYS
 from pages.run_folder import RunFolder
 from support import settings
+from support import shipped_weights
 from support import storage
 from support.errors import printable
+from support.errors import require
 
 NAME = "report.html"
 logger = logging.getLogger("ppsci")
@@ -43,20 +45,32 @@ def write(folders: Sequence[str], path: str) -> None:
     """Writes the page of one run, or of several that are compared.
 
     Args:
-        folders: The output folders of the runs.
+        folders: The output folders of the runs, and of samples to show next to theirs.
         path: The page to write.
 
     Raises:
         UserError: If a folder holds no run, or a file of it is damaged.
         OSError: If a picture can't be read, or the page can't be written.
     """
-    text = render([run_folder.read(folder) for folder in folders])
+    found = [run_folder.read(folder) for folder in folders]
+    runs = [run for run in found if not run.has_samples_only]
+    require(
+        bool(runs),
+        f"{printable(folders[0])} holds samples of mode=infer only. Name the output folder of a "
+        "training or of mode=eval, too, to see them on its page.",
+    )
+    text = render(runs, [run for run in found if run.has_samples_only])
     with storage.replacing(osp.abspath(path)) as file:
         file.write(text.encode(errors="replace"))  # A folder's name may not be UTF-8.
 
 
-def render(runs: Sequence[RunFolder]) -> str:
-    """Makes the page's HTML. The template escapes every text that comes from the runs."""
+def render(runs: Sequence[RunFolder], samples: Sequence[RunFolder] = ()) -> str:
+    """Makes the page's HTML. The template escapes every text that comes from the runs.
+
+    Args:
+        runs: Trainings and evaluations.
+        samples: Folders of mode=infer. The page shows their samples, and what drew them.
+    """
     import jinja2  # A training can do without it, so its absence is found out here.
 
     environment = jinja2.Environment(
@@ -78,6 +92,7 @@ def render(runs: Sequence[RunFolder]) -> str:
         panels=panels,
         figures=_list_figures(runs),
         has_real=bool(_real(runs[0])),
+        drawings=[_view_samples(run) for run in samples],
         **_compare_settings(runs),
     )
 
@@ -97,11 +112,26 @@ def _view(run: RunFolder, name: str, color: str, max_bytes: int) -> Dict[str, An
         "color": color,
         "progress": run.describe_progress(),
         "frames": frames.choose(paths, max_bytes),
+        "has_class_columns": run.settings.get("MODEL.use_label")
+        and run.settings.get("MODEL.num_classes", 10) <= 10,  # see measures/sampling.py
         "pictures": len(paths),
         "stills": stills,
         "sources": run.list_sources(),
         "origins": run.origins,
         "weights": run.evaluation.get("weights", {}),
+    }
+
+
+def _view_samples(run: RunFolder) -> Dict[str, Any]:
+    """What the template shows of the samples of mode=infer."""
+    weights = run.drawing.get("weights", {})
+    entry = shipped_weights.read_table(shipped_weights.FOLDER).get(weights.get("source"), {})
+    is_shipped = entry.get("files", {}).get("generator", {}).get("sha256") == weights.get("sha256")
+    return {
+        "source": weights.get("source"),
+        "frame": frames.make_frame(osp.join(run.folder, "samples.png")),
+        "shipped": entry if is_shipped else None,
+        "command": run.drawing.get("command"),
     }
 
 

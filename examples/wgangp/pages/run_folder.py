@@ -86,6 +86,7 @@ class RunFolder:
         records: The records of metrics.jsonl; empty where nothing was trained.
         training: The content of run.json; empty where a training of an earlier version wrote none.
         evaluation: The content of metrics.json; empty where nothing was evaluated.
+        drawing: The content of infer.json; empty where mode=infer drew nothing.
         settings: The settings by key, of the training or else of the evaluation.
     """
 
@@ -93,6 +94,7 @@ class RunFolder:
     records: List[Dict[str, Any]]
     training: Dict[str, Any]
     evaluation: Dict[str, Any]
+    drawing: Dict[str, Any]
     settings: Dict[str, Any]
 
     @property
@@ -105,6 +107,11 @@ class RunFolder:
         """What `origin.describe` wrote, of the training and of the evaluation."""
         found = {"Training": self.training, "Evaluation": self.evaluation}
         return {title: content for title, content in found.items() if "command" in content}
+
+    @property
+    def has_samples_only(self) -> bool:
+        """Whether the folder holds samples of mode=infer, and nothing that was trained."""
+        return not (self.records or self.evaluation)
 
     def describe_progress(self) -> str:
         """How far the training has come, in words; empty where nothing was trained."""
@@ -169,21 +176,23 @@ def read(folder: str) -> RunFolder:
     """Reads a run's folder.
 
     Raises:
-        UserError: If it holds neither a training nor an evaluation, or a file of it is damaged.
+        UserError: If it holds no training, no evaluation and no samples, or a file is damaged.
     """
     folder = osp.abspath(folder)
     records = _read_records(osp.join(folder, "metrics.jsonl"))
     evaluation = _read_json(osp.join(folder, "metrics.json"))
+    drawing = _read_json(osp.join(folder, origin.INFER_NAME))
     require(
-        bool(records or evaluation),
+        bool(records or evaluation or drawing),
         f"{printable(folder)} holds neither records (metrics.jsonl) nor figures (metrics.json). "
-        "Name the output folder of a training or of mode=eval.",
+        "Name the output folder of a training, of mode=eval or of mode=infer.",
     )
     return RunFolder(
         folder,
         records,
         _read_json(osp.join(folder, origin.NAME)),
         evaluation,
+        drawing,
         _read_settings(osp.join(folder, "config.yaml" if records else "config_eval.yaml")),
     )
 

@@ -181,13 +181,14 @@ def _check_options(overrides: Sequence[Override], choices: Mapping[str, Sequence
     """Checks options of the suite's config groups, which Hydra would refuse in other words."""
     for override in overrides:
         group = override.key_or_group
+        advice = "give preset=authors, which adds nothing" if group == "preset" else "leave it out"
+        require(
+            group != "preset" or not override.is_delete(), f"~preset: a script has one: {advice}."
+        )
         if override.is_delete() or not osp.isdir(osp.join(CONF, group)):
             continue
         for option in _read_values(override):
-            require(
-                option != "null",
-                f"{group}=null: Hydra has no such option. Leave {group} out, or give ~{group}.",
-            )
+            require(option != "null", f"{group}=null: Hydra has no such option: {advice}.")
             check_choice(group, option, {**CHOICES, **choices})
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import difflib
 import re
 import textwrap
-from os import path as osp
 from pathlib import Path
 from typing import Any
 from typing import Dict
@@ -14,12 +13,12 @@ from typing import List
 from typing import Mapping
 from typing import Sequence
 
-import yaml
-
 from support.errors import UserError
 from support.meanings import KINDS
+from support.meanings import list_option_files
 from support.meanings import read_comments
 from support.meanings import read_head
+from support.meanings import read_option
 from support.meanings import read_shared_comments
 from support.meanings import show_default
 from support.meanings import show_value
@@ -76,7 +75,7 @@ def write_help(script: str, choices: Mapping[str, Sequence], topic: str) -> str:
     if not found + options + inner:
         raise UserError(_describe_unknown(topic, known))
     lines = [line for key in found for line in _write_setting(key, known, texts, choices)]
-    lines += [line for option in options for line in _write_option(topic, option)]
+    lines += [line for option in options for line in _write_option(topic, option, script)]
     lines += [_write_line(key, known, texts, choices) for key in inner]
     return "\n".join(lines)
 
@@ -106,7 +105,7 @@ def _write_overview(
     lines += ["", "Presets, and objectives with their optimisers:"]
     for group in GROUPS:
         for option in _list_options(group, choices):
-            meaning = read_head(Path(CONF) / group / f"{option}.yaml")
+            meaning = read_head(list_option_files(Path(CONF), group, option, script)[-1])
             lines.append(_fit(f"  {group}={option}", _cut(meaning), 17))
     lines += ["", "Examples:"]
     lines += [
@@ -169,14 +168,11 @@ def _write_setting(
     return [key, *_write_parts(parts)]
 
 
-def _write_option(group: str, option: str) -> List[str]:
+def _write_option(group: str, option: str, script: str) -> List[str]:
     """Writes all about an option of a group."""
-    path = osp.join(CONF, group, f"{option}.yaml")
-    with open(path, encoding="utf-8") as file:
-        content = yaml.safe_load(file) or {}
-    content.pop("defaults", None)
-    sets = [f"{key}={show_value(value)}" for key, value in flatten(content).items()]
-    parts = {"meaning": read_head(Path(path)), "sets": ", ".join(sets)}
+    paths = list_option_files(Path(CONF), group, option, script)
+    sets = [f"{k}={show_value(v)}" for path in paths for k, v in read_option(path).items()]
+    parts = {"meaning": read_head(paths[-1]), "sets": ", ".join(sets)}
     return [f"{group}={option}", *_write_parts(parts)]
 
 

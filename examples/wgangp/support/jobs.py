@@ -21,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from support import paths
+from support import processes
 from support import settings
 from support import signals
 from support import sweeps
@@ -31,6 +32,8 @@ from support.errors import printable
 from support.processor import PROCESSOR_VARIABLES
 from support.storage import check_writable
 
+# What ppsci logs about itself for each network and measure; a terminal does not get it.
+REPEATED = ("Auto collation is disabled", "Set to_static=False")
 # What a mode returns: figures by name, for the table of a sweep.
 RunMode = Callable[[DictConfig], Optional[Dict[str, Any]]]
 
@@ -114,6 +117,7 @@ def _initialise(cfg: DictConfig) -> None:
     from ppsci.utils import logger
     from ppsci.utils.callbacks import InitCallback
 
+    processes.connect_once()
     try:
         InitCallback().on_job_start(cfg)
     except (ValueError, OSError, RuntimeError) as error:
@@ -126,6 +130,9 @@ def _initialise(cfg: DictConfig) -> None:
             "or give device=cpu to train on the processor. A GPU needs its driver and Paddle's "
             "GPU build (the package paddlepaddle-gpu)."
         ) from None
+    for handler in logging.getLogger("ppsci").handlers:
+        if handler.stream.isatty():
+            handler.addFilter(lambda line: not line.getMessage().startswith(REPEATED))
     variables = (f"{name}={os.environ.get(name, 'unset')}" for name in PROCESSOR_VARIABLES)
     logger.info(f"Processor settings: {', '.join(variables)}")
 

@@ -7,11 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 from typing import Dict
+from typing import List
 from typing import Mapping
 from typing import Sequence
 
+import yaml
+
 from support import paths
 from support.settings import RANGES
+from support.settings import flatten
 
 KINDS = {
     "bool": "{} or {}",
@@ -63,6 +67,19 @@ def read_head(path: Path) -> str:
             break
         lines += [] if line.startswith("# @") else [line[1:].strip()]
     return " ".join(lines)
+
+
+def list_option_files(conf: Path, group: str, option: str, script: str) -> List[Path]:
+    """Lists the files of a group's option: the one that scripts share, then a script's own."""
+    paths = (conf / group / f"{option}.yaml", conf / group / script / f"{option}.yaml")
+    return [path for path in paths if path.is_file()]
+
+
+def read_option(path: Path) -> Dict[str, Any]:
+    """Reads what an option's file sets, by key or, as LOSS, by group."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    defaults = [item for default in content.pop("defaults", ()) for item in default.items()]
+    return {**{name.rpartition("/")[2]: value for name, value in defaults}, **flatten(content)}
 
 
 def show_default(key: str, value: Any) -> str:

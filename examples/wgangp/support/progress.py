@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log lines about the progress of slow work."""
+"""Log lines about the progress of slow work, and where a bar replaces them."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sys
 import time
+from typing import Iterator
 
 from ppsci.utils import logger
 
@@ -38,3 +42,26 @@ class Progress:
         self.count += count
         if self.count >= self.total:
             self.count = 0
+
+
+def has_bar() -> bool:
+    """Whether the process shows bars: where the standard error stream is a terminal."""
+    return sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def off_terminals() -> Iterator[None]:
+    """Keeps a block's lines of the log, except warnings, off a terminal that has a bar.
+
+    Files and pipes get them.
+    """
+    handlers = logging.getLogger("ppsci").handlers
+    shown = [handler for handler in handlers if has_bar() and handler.stream.isatty()]
+    levels = [handler.level for handler in shown]
+    try:
+        for handler in shown:
+            handler.setLevel(logging.WARNING)
+        yield
+    finally:
+        for handler, level in zip(shown, levels):
+            handler.setLevel(level)

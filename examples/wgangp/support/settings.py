@@ -37,7 +37,7 @@ CONF = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), "conf")
 # Values of settings and options of groups, for every script; a script adds its own.
 CHOICES: Dict[str, Sequence] = {
     "mode": ("train", "eval", "export", "infer"),
-    "preset": (None, "authors"),
+    "preset": ("authors", "laptop"),
     "device": (None, "cpu", "gpu", "xpu", "sdaa"),
     "DATA.label_distribution": ("uniform", "data"),
     "MODEL.arch": ("paper", "published"),
@@ -193,6 +193,10 @@ def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]
     require(
         not cfg.MODEL.dis_net.get("projection") or cfg.MODEL.use_label,
         "MODEL.dis_net.projection=true needs MODEL.use_label=true.",
+    )
+    require(
+        script != "wgangp_mnist" or not cfg.MODEL.use_label or cfg.MODEL.arch == "wgan_lab",
+        "MODEL.use_label=true needs MODEL.arch=wgan_lab: the paper's networks take no labels.",
     )
     require(
         cfg.mode != "train" or cfg.MODEL.arch != "published",

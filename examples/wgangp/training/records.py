@@ -7,7 +7,6 @@ import contextlib
 import errno
 import json
 import logging
-import sys
 import time
 from os import path as osp
 from typing import Any
@@ -27,6 +26,8 @@ from support import pictures
 from support import storage
 from support import weight_files
 from support.progress import SILENCE
+from support.progress import has_bar
+from support.progress import off_terminals
 from support.weight_notes import Notes
 from training.resume import journal_path
 from training.run import Run
@@ -121,7 +122,8 @@ def save_networks(
 def save_best_networks(run: Run) -> None:
     """Writes the weights of the best generator so far and of the critic at that iteration."""
     name = "best_average" if run.average.is_kept else "best"
-    save_networks(run, f"checkpoints/{name}", run.average.network, run.critic.network)
+    with off_terminals():
+        save_networks(run, f"checkpoints/{name}", run.average.network, run.critic.network)
 
 
 def save_final_networks(run: Run) -> None:
@@ -159,7 +161,7 @@ def format_record(record: Record, iterations: int) -> str:
 
 
 class ProgressLog:
-    """Logs how far a run is: lines of the log, and a bar on a terminal.
+    """Logs how far a run is: lines of the log, or a bar in their place on a terminal.
 
     Args:
         run: The training; its `seconds` follow the clock.
@@ -169,7 +171,7 @@ class ProgressLog:
         self.run, self.stack = run, contextlib.ExitStack()
 
     def __enter__(self) -> ProgressLog:
-        run, terminal = self.run, sys.stderr.isatty() and dist.get_rank() == 0
+        run, terminal = self.run, has_bar() and dist.get_rank() == 0
         self.start = self.logged_at = time.perf_counter() - run.seconds
         if terminal:
             self.stack.enter_context(logging_redirect_tqdm([logging.getLogger("ppsci")]))
@@ -178,6 +180,8 @@ class ProgressLog:
                 initial=run.iteration,
                 total=run.settings.iterations,
                 unit="it",
+                dynamic_ncols=True,
+                smoothing=0,  # Evaluations take time, too.
                 disable=not terminal,
             )
         )
@@ -207,5 +211,6 @@ class ProgressLog:
         self.logged_at = now
         record = make_record(run, rate)
         self.bar.set_postfix(wasserstein=f"{record['wasserstein']:.3f}", refresh=False)
-        logger.info(format_record(record, run.settings.iterations))
+        with off_terminals():  # The bar shows it.
+            logger.info(format_record(record, run.settings.iterations))
         return record
