@@ -22,6 +22,7 @@ from typing import Optional
 from typing import Sequence
 
 import common
+import scale_tables
 import speed_tables
 from groups import GROUPS
 from groups import OBJECTIVES
@@ -47,13 +48,14 @@ EMOJI_FORMATS = {
     "test_accuracy_real": ".1%",
     "test_accuracy_fake": ".1%",
 }
-# Modes, share within 3σ and reverse KL in PacGAN's tables (arXiv 1712.04086), for sets of the
-# same shapes
+# Mean modes, share within 3σ and reverse KL in PacGAN's tables (arXiv 1712.04086), for sets of the
+# same shapes. Its standard errors are no deviations, so they are left out.
 PUBLISHED_FIGURES = {
     "GAN": {"8gaussians": ["6.3", "98.2%", "0.45"], "25gaussians": ["17.3", "94.8%", "0.70"]},
     "ALI": {"8gaussians": ["6.6", "97.6%", "0.36"], "25gaussians": ["24.1", "95.7%", "0.14"]},
     "VEEGAN": {"8gaussians": ["8", "52.9%", "–"], "25gaussians": ["24.6", "40%", "–"]},
     "PacGAN2": {"8gaussians": ["7.9", "95.6%", "0.07"], "25gaussians": ["23.8", "91.3%", "0.13"]},
+    "PacGAN3": {"8gaussians": ["–", "97.7%", "–"]},
     "PacGAN4": {"8gaussians": ["7.8", "95.9%", "0.07"], "25gaussians": ["24.8", "93.6%", "0.04"]},
 }
 PAPER_SCORES = {"unconditional": 7.86, "conditional": 8.42}  # Table 3 of the paper
@@ -88,8 +90,8 @@ HEADLINES = (
     Headline("25 Gaussians", "toy", r"25gaussians_\d+", *_SHARE),
     Headline("25 Gaussians, `preset=paper`", "toy", "25gaussians_paper", *_SHARE),
     Headline("Swiss roll", "toy", r"swissroll_\d+", "2-Wasserstein", "wasserstein_2", ".3f"),
-    Headline("MNIST, `wgan_gp`", "mnist", "wgan_gp", *_SCORE),
-    Headline("MNIST, `wgan_gp_bn_long`", "mnist", "wgan_gp_bn_long", *_SCORE),
+    Headline("MNIST, `generator_norm_long`", "mnist", "generator_norm_long", *_SCORE),
+    Headline("MNIST, `preset=laptop`", "mnist", "conditional", *_SCORE),
     Headline("coloured digits, `weight_0.1`", "colored_digits", r"weight_0\.1", *_CLASS),
     Headline("coloured digits, `projection_long`", "colored_digits", "projection_long", *_CLASS),
 )
@@ -170,25 +172,27 @@ def toy_table(rows: Rows) -> Lines:
 def digits_table(rows: Rows, formats: Dict[str, str]) -> Lines:
     """A line for each figure, with a column for each run and one for as many real test digits.
 
-    The first run has all figures.
+    A figure that no run has is left out.
     """
     runs = list(rows.values())
-    real = runs[0]["metrics"]
     lines = [["figure", *(f"`{name}`" for name in rows), "real"]]
     lines.append(["iterations", *(f"{run['iterations']:,}" for run in runs), "–"])
     lines.append(["minutes", *(format_minutes([run]) for run in runs), "–"])
     for key, form in formats.items():
         figures = [run["metrics"].get(key) for run in runs]
+        real = next((figure["real"] for figure in figures if figure), None)
+        if real is None:
+            continue
         cells = ["–" if figure is None else f"{figure['value']:{form}}" for figure in figures]
         deviations = [figure and figure["deviation"] for figure in figures]
         cells = [c if d is None else f"{c} ± {d:{form}}" for c, d in zip(cells, deviations)]
-        lines.append([f"`{key}`", *cells, f"{real[key]['real']:{form}}"])
+        lines.append([f"`{key}`", *cells, f"{real:{form}}"])
     return lines
 
 
 def mnist_table(rows: Rows) -> Lines:
     """The figures of MNIST, with the shares of the digits."""
-    return digits_table(rows, {**MNIST_FORMATS, **DIGIT_FORMATS})
+    return digits_table(rows, {**MNIST_FORMATS, "class_accuracy": ".1%", **DIGIT_FORMATS})
 
 
 def emoji_table(rows: Rows) -> Lines:
@@ -230,28 +234,50 @@ def objectives_table(rows: Rows, formats: Dict[str, str]) -> Lines:
     return [*lines, ["real", "–", "–", *cells]]
 
 
-def mistakes_table(rows: Rows) -> Lines:
-    """The figures of mistakes.py, below the exact ones."""
-    names = {
-        "right": "none",
-        "one_axis": "1. norm over one axis",
-        "alpha_per_pixel": "2. α per pixel",
-        "batch_norm": "3. batch norm in the critic",
-    }
-    lines = [["mistake", "estimated distance", "gradient norm", "time of a step"]]
+MISTAKES = {
+    "right": "none",
+    "one_axis": "1. norm over one axis",
+    "alpha_per_pixel": "2. an α for each coordinate",
+    "batch_norm": "3. batch norm in the critic",
+    "alpha_normal": "6. α from N(0, 1)",
+}
+SCALED = r"($n\,\lVert x - c\rVert$)"
+
+
+def known_distance_lines(rows: Rows, penalty_weight: float) -> Lines:
+    """Lines of critics whose distance is known, below the exact figures (mistakes.py).
+
+    Args:
+        rows: The distance, and figures by the keys of MISTAKES.
+        penalty_weight: The penalty's weight in these trainings.
+    """
     distance = rows["distance"]
-    # The multiple of ||x - c|| with the least loss where lambda is 10. A critic of another shape
-    # may gain a little more.
-    best = 1 + distance / (2 * 10)
-    lines.append(["(truth)", f"{distance:.2f}", "1", "–"])
-    lines.append(["(‖x − c‖ scaled as in 2.2)", f"{best * distance:.2f}", f"{best:.2f}", "–"])
-    for key, name in names.items():
-        row = rows[key]
-        length = f"{row['gradient_norm']:.2f} ± {row['gradient_norm_deviation']:.2f}"
-        lines.append([name, f"{row['wasserstein']:.2f}", length, "–"])
+    # The multiple of ||x - c|| with the least loss. A critic of another shape may gain a little.
+    best = 1 + distance / (2 * penalty_weight)
+    lines = [["(truth)", f"{distance:.2f}", "1"]]
+    lines.append([SCALED, f"{best * distance:.2f}", f"{best:.2f}"])
+    for key, name in MISTAKES.items():
+        if key in rows:
+            row = rows[key]
+            length = f"{row['gradient_norm']:.2f} ± {row['gradient_norm_deviation']:.2f}"
+            lines.append([name, f"{row['wasserstein']:.2f}", length])
+    return lines
+
+
+def mistakes_table(rows: Rows) -> Lines:
+    """The figures of mistakes.py on digits, and the times of a step."""
+    lines = [["mistake", "estimated distance", "gradient norm", "time of a step"]]
+    lines += [[*line, "–"] for line in known_distance_lines(rows, 10.0)]
     seconds = rows["graph"]["seconds"]
     ratio = seconds["graph_left"] / seconds["detached"]
-    return [*lines, ["4. graph through the generator", "–", "–", f"x {ratio:.2f}"]]
+    graph = ["4. graph through the generator", "–", "–", f"x {ratio:.2f}"]
+    return [*lines[:-1], graph, lines[-1]]
+
+
+def mistakes_points_table(rows: Rows) -> Lines:
+    """The figures of mistakes.py on the eight Gaussians."""
+    lines = [["mistake", "estimated distance", "gradient norm"]]
+    return lines + known_distance_lines(rows["8gaussians"], 0.1)
 
 
 def fuzz_table(rows: Rows) -> Lines:
@@ -293,6 +319,18 @@ def shipped_weights_table(rows: Rows) -> Lines:
     return lines
 
 
+def pretrained_table(rows: Rows) -> Lines:
+    """A line for each name of weights that ship, with links to its files from the tutorial."""
+    lines = [["name", "weights", "size", "figures (real)"]]
+    letters = {"generator": "G", "discriminator": "D"}
+    for (name, *_, figures, _), row in zip(shipped_weights_table(rows)[1:], rows.values()):
+        files = row["files"].items()
+        links = [f"[{letters[role]}]({WEIGHTS}/{file['file']})" for role, file in files]
+        size = sum(file["bytes"] for _, file in files) / 1000
+        lines.append([name, ", ".join(links), f"{size:.0f} kB", figures])
+    return lines
+
+
 TABLES: Dict[str, Callable[..., Lines]] = {
     "headline": headline_table,
     "toy": toy_table,
@@ -302,6 +340,7 @@ TABLES: Dict[str, Callable[..., Lines]] = {
     "lab": mnist_table,
     "cifar10": cifar10_table,
     "mistakes": mistakes_table,
+    "mistakes_points": mistakes_points_table,
     "objectives_toy": lambda rows: objectives_table(rows, TOY_FORMATS),
     "objectives_mnist": lambda rows: objectives_table(rows, MNIST_FORMATS),
     "fuzz": fuzz_table,
@@ -310,26 +349,38 @@ TABLES: Dict[str, Callable[..., Lines]] = {
     "speed_steps": speed_tables.speed_steps_table,
     "speed_machine": speed_tables.speed_machine_table,
     "processes": speed_tables.processes_table,
+    "scale": scale_tables.scale_table,
+    "scale_limits": scale_tables.scale_limits_table,
+    "agreement": scale_tables.agreement_table,
     "shipped_weights": shipped_weights_table,
+    "pretrained": pretrained_table,
 }
 # Commands that make a file of results which `make results` does not make
 MAKERS = {name: f"`make {name}`" for name in ("fuzz", "stress")}
+MAKERS.update({name: f"`python benchmarks/{name}.py`" for name in ("scale", "agreement")})
 MAKERS["weights"] = "`python benchmarks/ship_weights.py`"
 MAKERS.update(dict.fromkeys(("speed", "processes"), "`make bench`"))
 # Files of results that a table is made from, where it is not the one of the same name
 SOURCES = {
     "headline": ("toy", "mnist", "colored_digits"),
+    "mistakes_points": ("mistakes",),
     "speed_steps": ("speed",),
     "speed_machine": ("speed",),
+    "scale": ("scale", "speed"),
+    "scale_limits": ("scale",),
     "shipped_weights": ("weights",),
+    "pretrained": ("weights",),
 }
 # Folders of files that are not in docs/results
 FOLDERS = {"weights": common.SUITE / "weights"}
+WEIGHTS = "../../../examples/wgangp/weights"  # from the tutorial, the page of `pretrained`
 
 
 CHINESE = {
     "set": "数据集",
     "name": "名称",
+    "weights": "权重",
+    "size": "大小",
     "figures (real)": "指标（真实数据）",
     "command": "命令",
     "kB": "kB",
@@ -354,12 +405,12 @@ CHINESE = {
     "gradient norm": "梯度范数",
     "time of a step": "每步用时",
     "(truth)": "（真值）",
-    "(‖x − c‖ scaled as in 2.2)": "（‖x − c‖ 按 2.2 放大）",
     "none": "无",
     "1. norm over one axis": "1. 只沿一个轴求范数",
-    "2. α per pixel": "2. 每个像素一个 α",
+    "2. an α for each coordinate": "2. 每个坐标一个 α",
     "3. batch norm in the critic": "3. 评判器使用批归一化",
     "4. graph through the generator": "4. 保留生成器的计算图",
+    "6. α from N(0, 1)": "6. α 取自 N(0, 1)",
     "run": "训练",
     "the paper's": "论文",
     "verdict": "结论",
@@ -383,7 +434,7 @@ CHINESE = {
     "SIGTERM within the first seconds": "启动后数秒内 SIGTERM",
     "two SIGTERMs at a random moment": "随机时刻连发两次 SIGTERM",
     "cifar-10 archive": "CIFAR-10 压缩包",
-    "weights of ours": "本案例的权重",
+    "weights of ours": "本项目的权重",
     "weights of others": "他人的权重",
     "weights of PyTorch": "PyTorch 的权重",
     "checkpoint": "检查点",
@@ -425,6 +476,21 @@ CHINESE = {
     "one process, s": "一个进程（秒）",
     "two processes, s": "两个进程（秒）",
     "one / two": "一个 / 两个",
+    "GFLOP of an iteration": "每次迭代 GFLOP",
+    "weights of the critic": "评判器参数",
+    "weights of the generator": "生成器参数",
+    "gradients, MB": "梯度（MB）",
+    "N*": "N*",
+    "R, TFLOP/s": "R（TFLOP/s）",
+    "L, GB/s": "L（GB/s）",
+    **{f"{count} GPUs": f"{count} 个 GPU" for count in scale_tables.GPU_COUNTS},
+    "processes N": "进程数 N",
+    "one process": "一个进程",
+    "whole batch": "整批",
+    "whole batch, N groups": "整批，分 N 组归一化",
+    "N accumulated batches": "累积 N 批",
+    "critic's loss": "评判器损失",
+    "generator's loss": "生成器损失",
 }
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hooks of mkdocs: the site gets KaTeX and fonts of package.json, and loads nothing else."""
+"""Hooks of mkdocs: the site gets KaTeX, fonts and weights that ship, and loads nothing else.
+
+KaTeX and the fonts come with package.json.
+"""
 
 import re
 from pathlib import Path
@@ -7,14 +10,16 @@ from pathlib import Path
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
-MODULES = Path(__file__).resolve().parent.parent / "node_modules"
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = ROOT / "node_modules"
+WEIGHTS = "examples/wgangp/weights/"  # below ROOT
 KATEX = ("katex.min.css", "katex.min.js", "contrib/auto-render.min.js", "fonts/*.woff2")
 FONTS = ("roboto/files/roboto-latin-*-normal.woff2", "roboto-mono/files/*-latin-400-normal.woff2")
 
 
 def on_files(files, config):
-    """Adds KaTeX and the fonts of assets/site.css under assets/."""
-    sources = {}
+    """Adds KaTeX, the fonts of assets/site.css and the weights that ship under assets/."""
+    sources = {f"assets/weights/{path.name}": path for path in (ROOT / WEIGHTS).glob("*.pdparams")}
     for folder, patterns, target in (
         (MODULES / "katex" / "dist", KATEX, "assets/katex"),
         (MODULES / "@fontsource", FONTS, "assets/fonts"),
@@ -29,6 +34,11 @@ def on_files(files, config):
     for uri, path in sources.items():
         files.append(File.generated(config, uri, abs_src_path=str(path)))
     return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Turns links to weights in the repository into links to the site's copies."""
+    return re.sub(rf"\]\((?:\.\./)((?:\.\./)+){WEIGHTS}", r"](\1assets/weights/", markdown)
 
 
 def on_post_page(output, page, config):

@@ -36,6 +36,7 @@ from networks.base import Generator
 from networks.layers import make_conv
 from networks.layers import make_conv_transpose
 from networks.layers import make_linear
+from networks.layers import project
 from networks.normalisation import BatchNorm
 from networks.normalisation import make_critic_norm
 from networks.spectral import normalise_weights
@@ -63,7 +64,6 @@ MNIST_MD5 = "a02cd19f81d51c426d7ca14024243ce9"
 Penalty = Callable[[paddle.Tensor], paddle.Tensor]  # gradient norms [N] to a term of the loss
 
 
-# --8<-- [start:toy_networks]
 class _Mlp(nn.Sequential):
     """Linear layers with ReLUs between them, [N, n_in] to [N, n_out]."""
 
@@ -114,10 +114,7 @@ class WganGpToyDiscriminator(Critic):
         return self.layers(samples).squeeze(1), None
 
 
-# --8<-- [end:toy_networks]
-
-
-# --8<-- [start:mnist_networks]
+# --8<-- [start:mnist_generator]
 class WganGpMnistGenerator(Generator):
     """Noise [N, noise_dim] -> digits [N, 1, 28, 28] in [0, 1] (`gan_mnist.py`).
 
@@ -141,6 +138,9 @@ class WganGpMnistGenerator(Generator):
         h = maps.relu(maps.conv_transpose(h, self.deconv_1, crop=1))
         h = maps.relu(maps.conv_transpose(h, self.deconv_2))
         return F.sigmoid(maps.leave(maps.conv_transpose(h, self.deconv_3)))
+
+
+# --8<-- [end:mnist_generator]
 
 
 class WganGpMnistDiscriminator(Critic):
@@ -170,10 +170,6 @@ class WganGpMnistDiscriminator(Critic):
         return maps.linear(maps.flatten(h), self.linear).squeeze(1), None
 
 
-# --8<-- [end:mnist_networks]
-
-
-# --8<-- [start:residual_block]
 class ResidualBlock(nn.Layer):
     """Norm, ReLU, convolution, norm, ReLU, convolution, plus a shortcut (`gan_cifar_resnet.py`).
 
@@ -239,10 +235,6 @@ class FirstCriticBlock(nn.Layer):
         return maps.conv(maps.mean_pool(x), self.conv_shortcut) + h
 
 
-# --8<-- [end:residual_block]
-
-
-# --8<-- [start:cifar10_networks]
 class WganGpCifar10Generator(Generator):
     """Noise [N, noise_dim], labels [N] -> pictures [N, 3, 32, 32] in [-1, 1].
 
@@ -255,6 +247,7 @@ class WganGpCifar10Generator(Generator):
             is.
     """
 
+    # --8<-- [start:cifar10_generator]
     def __init__(self, dim: int = 128, noise_dim: int = 128, use_label: bool = True):
         super().__init__(noise_dim, NUM_CLASSES if use_label else 0)
         self.dim = dim
@@ -272,6 +265,8 @@ class WganGpCifar10Generator(Generator):
         for block in self.blocks:
             h = block(h, labels)
         return F.tanh(maps.leave(maps.conv(maps.relu(self.norm(h)), self.conv)))
+
+    # --8<-- [end:cifar10_generator]
 
 
 class WganGpCifar10Discriminator(Critic):
@@ -311,6 +306,7 @@ class WganGpCifar10Discriminator(Critic):
         self.linear_projection = make_linear(dim, NUM_CLASSES) if self.takes_labels else None
         normalise_weights(self, norm)
 
+    # --8<-- [start:cifar10_score]
     def score(self, samples, labels=None):
         h = self.first(samples)
         for block in self.blocks:
@@ -319,15 +315,12 @@ class WganGpCifar10Discriminator(Critic):
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
         value = maps.linear(h, self.linear).squeeze(1)
         if self.takes_labels:
-            chosen = F.one_hot(labels, NUM_CLASSES).astype(value.dtype)
-            value = value + (maps.linear(h, self.linear_projection) * chosen).sum(1)
+            value = value + project(h, labels, self.linear_projection)
         return value, logits
 
+    # --8<-- [end:cifar10_score]
 
-# --8<-- [end:cifar10_networks]
 
-
-# --8<-- [start:formulas]
 def wasserstein_estimate(value_real: paddle.Tensor, value_fake: paddle.Tensor) -> paddle.Tensor:
     """E[D(real)] - E[D(fake)], the estimate that the critic maximises.
 
@@ -340,6 +333,7 @@ def wasserstein_estimate(value_real: paddle.Tensor, value_fake: paddle.Tensor) -
     return value_real.mean() - value_fake.mean()
 
 
+# --8<-- [start:interpolate]
 def interpolate(real: paddle.Tensor, fake: paddle.Tensor, alpha: paddle.Tensor) -> paddle.Tensor:
     """A point on the line between each real sample and its fake one (algorithm 1 of the paper).
 
@@ -356,6 +350,10 @@ def interpolate(real: paddle.Tensor, fake: paddle.Tensor, alpha: paddle.Tensor) 
     return paddle.lerp(real, fake, alpha)  # real + alpha * (fake - real)
 
 
+# --8<-- [end:interpolate]
+
+
+# --8<-- [start:gradient_norm]
 def gradient_norm(
     critic: Critic, samples: paddle.Tensor, labels: Optional[paddle.Tensor] = None
 ) -> paddle.Tensor:
@@ -379,6 +377,10 @@ def gradient_norm(
     return length(gradient)
 
 
+# --8<-- [end:gradient_norm]
+
+
+# --8<-- [start:gradient_penalty]
 def gradient_penalty(norm: paddle.Tensor) -> paddle.Tensor:
     """E[(||grad D|| - 1)^2], equation 3 of the paper, without its factor lambda.
 
@@ -386,6 +388,9 @@ def gradient_penalty(norm: paddle.Tensor) -> paddle.Tensor:
         norm: Gradient norms, [N].
     """
     return (norm - 1.0).square().mean()
+
+
+# --8<-- [end:gradient_penalty]
 
 
 def optimal_estimate(penalty: float, norm: float, weight: float) -> float:
@@ -425,10 +430,6 @@ def penalised_norm(
     return norm, penalty(norm)
 
 
-# --8<-- [end:formulas]
-
-
-# --8<-- [start:losses]
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """The parts of an objective; neither the losses nor the loop know which one they run.
@@ -546,6 +547,7 @@ class CriticLoss(AdversarialLoss):
         return first_order_penalty(self.critic, samples, penalty, check, labels)
 
     def terms(self, output_dict, label_dict=None, weight_dict=None):
+        # --8<-- [start:critic_terms]
         real, fake = output_dict["real"], output_dict["fake"]
         value_real = output_dict["value_real"]
         # A pair of a real and a fake sample has one label, which holds between them, too.
@@ -560,6 +562,8 @@ class CriticLoss(AdversarialLoss):
                 norm, terms["weighted_penalty"] = self._penalise(mixed, labels)
             penalty = self.objective.penalty(norm.detach())
             self.keep(gradient_penalty=penalty, gradient_norm=norm.mean())
+        # --8<-- [end:critic_terms]
+        # --8<-- [start:critic_class_terms]
         if logits_fake is not None:
             labels, logits = output_dict["labels"], output_dict["logits_real"]
             # Real samples only: the critic does not learn to classify the generator's errors.
@@ -575,6 +579,7 @@ class CriticLoss(AdversarialLoss):
             wasserstein=wasserstein_estimate(value_real, value_fake),
         )
         return terms
+        # --8<-- [end:critic_class_terms]
 
     def mean_figures(self):
         """The mean figures, and `critic_balance`: the estimate as a share of the optimal one.
@@ -615,6 +620,7 @@ class GeneratorLoss(AdversarialLoss):
         self.class_weight = class_weight
 
     def terms(self, output_dict, label_dict=None, weight_dict=None):
+        # --8<-- [start:generator_terms]
         value, logits = self.critic.judge(output_dict["fake"], output_dict.get("labels"))
         terms = {"generator_term": self.objective.generator_term(value)}
         if logits is not None:
@@ -623,6 +629,7 @@ class GeneratorLoss(AdversarialLoss):
             self.keep(generator_class_loss=class_loss)
         self.keep(generator_loss=sum(terms.values()))
         return terms
+        # --8<-- [end:generator_terms]
 
 
 def correct(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
@@ -638,10 +645,7 @@ def correct(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
     return (logits.argmax(1) == labels).astype("float32")
 
 
-# --8<-- [end:losses]
-
-
-# --8<-- [start:image_data]
+# --8<-- [start:prepare_cifar10]
 def prepare_cifar10(images: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
     """Scales uint8 pictures to `2 (x / 256 - 1/2)`, in [-1, 1), and dequantises them.
 
@@ -656,6 +660,9 @@ def prepare_cifar10(images: np.ndarray, rng: Optional[np.random.Generator] = Non
     if rng is not None:
         scaled += rng.random(images.shape, "float32") * (1 / 128)
     return scaled
+
+
+# --8<-- [end:prepare_cifar10]
 
 
 def prepare_mnist(
@@ -813,10 +820,6 @@ def _as_pixels(rows: np.ndarray, step: int = 4096) -> np.ndarray:
     return result
 
 
-# --8<-- [end:image_data]
-
-
-# --8<-- [start:inception_score]
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> Tuple[float, float]:
     """Inception Score of class probabilities, in float64 (Salimans et al., arXiv 1606.03498).
 
@@ -838,6 +841,7 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> Tuple[float,
         raise ValueError(f"expected [N, K] with N >= {splits} splits, got {p.shape}")
     if not ((p >= 0).all() and np.allclose(p.sum(1), 1, atol=1e-4)):
         raise ValueError("rows must be probabilities: not negative, and summing to 1")
+    # --8<-- [start:score_of_splits]
     scores = []
     ends = [number * len(p) // splits for number in range(splits + 1)]
     for part in (p[start:end] for start, end in zip(ends, ends[1:])):
@@ -846,6 +850,4 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> Tuple[float,
         ratio = np.log(np.where(part > 0, part, 1) / np.where(part > 0, marginal, 1))
         scores.append(np.exp((part * ratio).sum(1).mean()))
     return float(np.mean(scores)), float(np.std(scores))
-
-
-# --8<-- [end:inception_score]
+    # --8<-- [end:score_of_splits]

@@ -45,7 +45,6 @@ def make_clipping(bound: float) -> functions.Objective:
     return functions.Objective(*WASSERSTEIN, clip=bound)
 
 
-# --8<-- [start:critic_alone]
 def draw_batch(
     name: str, rng: np.random.Generator, count: int
 ) -> Tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
@@ -90,9 +89,6 @@ def train_critic(
         optimizer.clear_grad()
         loss.after_step()
     return critic
-
-
-# --8<-- [end:critic_alone]
 
 
 def measure_gradients(

@@ -1,9 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared by the tests of pages: Chromium without a screen."""
+"""Shared by the tests of pages: Chromium without a screen, and a server of files."""
 
+import contextlib
+import functools
+import http.server
 import shutil
+import threading
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def serving():
+    """A context manager that serves a folder, and gives the address."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    @contextlib.contextmanager
+    def serve(folder):
+        handler = functools.partial(Handler, directory=str(folder))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}/"
+            server.shutdown()
+
+    return serve
 
 
 @pytest.fixture(scope="module")

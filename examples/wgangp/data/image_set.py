@@ -13,7 +13,6 @@ from support.errors import UserError
 NUM_CLASSES = 10
 
 
-# --8<-- [start:image_set]
 class ImageSet:
     """Pictures of a training and a test set.
 
@@ -97,6 +96,3 @@ def check_images(images: np.ndarray, labels: np.ndarray, classes: int, where: st
         raise UserError(
             f"{where}: labels from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}."
         )
-
-
-# --8<-- [end:image_set]

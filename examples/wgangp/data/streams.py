@@ -16,7 +16,6 @@ REAL, CRITIC_NOISE, ALPHA, GENERATOR_NOISE, LABELS, GRID, EVALUATION, INFERENCE 
 TEST_ROWS = 8  # the choice of test pictures
 
 
-# --8<-- [start:streams]
 class Stream:
     """An array-like whose rows are drawn when they are read, for `NamedArrayDataset`.
 
@@ -60,6 +59,7 @@ class Stream:
     def __len__(self) -> int:
         return self.length
 
+    # --8<-- [start:read_rows]
     def __getitem__(self, positions: Sequence[int]) -> np.ndarray:
         positions = self.start + np.asarray(positions)
         try:
@@ -70,6 +70,8 @@ class Stream:
             # waiting for ever, so the training raises `failure` itself.
             self.failure = error
             raise StopIteration from None
+
+    # --8<-- [end:read_rows]
 
 
 class Shuffle:
@@ -164,6 +166,3 @@ def shuffled_images(
         "real": Stream(length, seed, lambda rng, at: prepare(images[order(at)], rng)),
         "labels": Stream(length, seed, lambda rng, at: labels[order(at)]),
     }
-
-
-# --8<-- [end:streams]

@@ -11,7 +11,6 @@ from data.image_set import NUM_CLASSES
 from data.image_set import ImageSet
 
 
-# --8<-- [start:toy_data]
 def toy_centres(name: str) -> Tuple[np.ndarray, float]:
     """Centres and standard deviation of a mixture, in the networks' coordinates (`gan_toy.py`).
 
@@ -62,9 +61,6 @@ def draw_toy(name: str, rng: np.random.Generator, count: int) -> np.ndarray:
         points = centres[rng.integers(len(centres), size=count)]
         points = points + sigma * rng.standard_normal((count, 2))
     return points.astype("float32")
-
-
-# --8<-- [end:toy_data]
 
 
 def digits_set() -> ImageSet:

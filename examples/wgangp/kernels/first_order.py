@@ -21,7 +21,6 @@ from support.errors import UserError
 TOLERANCE = {paddle.float32: 5e-2, paddle.float64: 1e-6}
 
 
-# --8<-- [start:first_order]
 def length(slope: paddle.Tensor) -> paddle.Tensor:
     """Length of each sample's gradient over ALL of its dimensions, [N, ...] to [N].
 
@@ -76,9 +75,6 @@ def first_order_penalty(
     )
     # The penalty's value, with the gradient of `derivative`.
     return norm.detach(), term.detach() + derivative - derivative.detach()
-
-
-# --8<-- [end:first_order]
 
 
 @paddle.no_grad()

@@ -16,7 +16,6 @@ import paddle
 current: Optional[Tape] = None  # the tape that `maps` reports to
 
 
-# --8<-- [start:tape]
 class Tape:
     """Records a pass through linear maps and ReLUs, and sends tangents through the same pass.
 
@@ -74,6 +73,3 @@ class Tape:
     def next_relu(self) -> Tuple[Any, float]:
         """What `add_relu` recorded of the ReLU that a tangent meets."""
         return next(self._relus_left)
-
-
-# --8<-- [end:tape]

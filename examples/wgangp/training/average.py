@@ -11,7 +11,6 @@ import paddle
 from networks.base import Generator
 
 
-# --8<-- [start:average]
 class MovingAverage:
     """A generator whose weights are the exponential moving average of another's.
 
@@ -45,6 +44,3 @@ class MovingAverage:
             paddle.assign(average + (1 - decay) * (current - average), average)
         for average, current in zip(self.network.buffers(), self.source.buffers()):
             paddle.assign(current, average)
-
-
-# --8<-- [end:average]

@@ -84,7 +84,6 @@ def _batches(settings: RunSettings) -> int:
     return train.iters_per_epoch * train.update_freq * dist.get_world_size()
 
 
-# --8<-- [start:critic_player]
 def make_critic_player(
     settings: RunSettings,
     generator: Generator,
@@ -94,6 +93,7 @@ def make_critic_player(
 ) -> Player:
     """Makes the critic's player: real batches, and fakes of the frozen generator."""
     train, seed = settings.train, settings.seed
+    # --8<-- [start:critic_inputs]
     rows = _batches(settings) * train.n_critic * train.batch_size
     use_label = "labels" in generator.input_keys
     real_inputs = make_real_streams(rows, (seed, streams.REAL))
@@ -108,6 +108,8 @@ def make_critic_player(
         # these fakes carry the labels of the real batch.
         with paddle.no_grad():
             return generator(inputs)["fake"]
+
+    # --8<-- [end:critic_inputs]
 
     passed_on = [key for key in inputs if key != "noise"]
     loss = CriticLoss(
@@ -131,10 +133,6 @@ def make_critic_player(
     )
 
 
-# --8<-- [end:critic_player]
-
-
-# --8<-- [start:generator_player]
 def make_generator_player(
     settings: RunSettings,
     generator: Generator,
@@ -166,6 +164,3 @@ def make_generator_player(
         settings,
         has_writers=dist.get_rank() == 0,  # ppsci opens them in the first process only.
     )
-
-
-# --8<-- [end:generator_player]

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 
-# --8<-- [start:due]
 class Due(NamedTuple):
     """What is due after an iteration.
 
@@ -53,6 +52,3 @@ def what_is_due(iteration: int, train: DictConfig, log_freq: int) -> Due:
         checkpoint=each(train.save_freq) or is_first_kept,
         end=ends,
     )
-
-
-# --8<-- [end:due]

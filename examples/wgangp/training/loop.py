@@ -36,7 +36,6 @@ from training.resume import journal_path
 from training.run import Run
 
 
-# --8<-- [start:loop]
 def train(run: Run, evaluator: Optional[Evaluator], draw: Callable[[str], None]) -> None:
     """Trains both networks, and leaves a run's files in the output folder.
 
@@ -58,6 +57,7 @@ def train(run: Run, evaluator: Optional[Evaluator], draw: Callable[[str], None])
         checkpoints.keep_start(run)
         if run.iteration == 0:
             records.draw_samples(run, draw)
+        # --8<-- [start:iteration]
         while run.iteration < settings.iterations:
             # Step, and ask all processes how it went.
             rate = run.generator.rate
@@ -81,6 +81,7 @@ def train(run: Run, evaluator: Optional[Evaluator], draw: Callable[[str], None])
                 leave(run, signals)
             if due.epoch_end and not due.end:
                 run.seek()  # A data stream is as long as an epoch.
+        # --8<-- [end:iteration]
         records.save_final_networks(run)
         records.write_page(run)
 
@@ -108,9 +109,6 @@ def save_iteration(run: Run, due: Due, is_stopped: bool) -> None:
         checkpoints.save(run)
     if run.is_best:
         keep_best(run)
-
-
-# --8<-- [end:loop]
 
 
 def evaluate_average(run: Run, evaluator: Evaluator, record: records.Record) -> None:

@@ -16,7 +16,6 @@ from functions import optimal_estimate
 from functions import wasserstein_estimate
 
 
-# --8<-- [start:objective]
 def wasserstein_critic(value_real: paddle.Tensor, value_fake: paddle.Tensor) -> paddle.Tensor:
     """E[D(fake)] - E[D(real)] (Arjovsky et al., arXiv 1701.07875)."""
     return -wasserstein_estimate(value_real, value_fake)
@@ -90,6 +89,3 @@ def make_objective(loss: DictConfig) -> Objective:
         "hinge": Objective(hinge_critic, wasserstein_generator),
         "gan": Objective(gan_critic, gan_generator),
     }[loss.name]
-
-
-# --8<-- [end:objective]

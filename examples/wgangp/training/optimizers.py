@@ -25,7 +25,6 @@ STATE_NAMES = {
 }
 
 
-# --8<-- [start:optimizer]
 def make_optimizer(
     network: nn.Layer, name: str, rate: float, train: DictConfig
 ) -> paddle.optimizer.Optimizer:
@@ -39,6 +38,7 @@ def make_optimizer(
         rate: The learning rate at the start.
         train: The section TRAIN (epochs, iters_per_epoch, lr_schedule, beta1, beta2, momentum).
     """
+    # --8<-- [start:schedule]
     schedule = ppsci.optimizer.lr_scheduler.Linear(
         train.epochs * train.iters_per_epoch,
         1,
@@ -52,9 +52,7 @@ def make_optimizer(
     if name == "SGD":
         return ppsci.optimizer.Momentum(schedule, train.momentum)(network)
     return ppsci.optimizer.Adam(schedule, train.beta1, train.beta2)(network)
-
-
-# --8<-- [end:optimizer]
+    # --8<-- [end:schedule]
 
 
 def get_state(network: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> Dict[str, np.ndarray]:
