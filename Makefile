@@ -84,7 +84,7 @@ demo: setup
 	@echo "samples of weights that ship, trained on MNIST for 27 minutes. Next:"
 	@echo "  source $(VENV)/bin/activate && cd examples/wgangp"
 	@echo "  python wgangp_toy.py                   # 8 Gaussians; seven minutes"
-	@echo "  python wgangp_mnist.py preset=laptop   # MNIST, downloaded; half an hour"
+	@echo "  python wgangp_mnist.py preset=laptop   # MNIST, downloaded; forty minutes"
 	@echo "  python wgangp_cifar10.py --help        # settings, presets, objectives, examples"
 
 lint: setup

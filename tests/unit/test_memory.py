@@ -72,6 +72,12 @@ def test_the_longest_unused_blocks_go(pool, monkeypatch):
     assert sizes(pool) == {400: 1, 1000: 1, 3000: 1} and pool.peak == 3000
 
 
+def test_blocks_begin_at_different_places_of_a_page(pool):
+    kept = [memory.empty([16]) for _ in range(9)]
+    assert len({tensor.data_ptr() % 4096 for tensor in kept}) == 9
+    assert all(tensor.data_ptr() % 64 == 0 for tensor in kept)
+
+
 def test_small_tensors_are_paddles_own(pool, monkeypatch):
     monkeypatch.setattr(memory, "SMALLEST", 400)
     memory.empty([99])
