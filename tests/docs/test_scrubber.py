@@ -207,8 +207,12 @@ def test_a_still_picture_stands_there_without_scripts(browser, address, without_
 
 
 def test_the_still_picture_stays_where_frames_are_missing(browser, address, folder):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     (folder / "toy_training.json").rename(folder / "moved.json")
+    browser.execute_cdp_cmd("Network.clearBrowserCache", {})
     browser.get(f"{address}en.html")
     browser.execute_async_script("setTimeout(arguments[0], 200)")
-    assert browser.find_element("css selector", "img").is_displayed()
+    picture = browser.find_element("css selector", "img")
+    WebDriverWait(browser, 20).until(lambda _: picture.is_displayed())  # It may load slowly.
     (folder / "moved.json").rename(folder / "toy_training.json")

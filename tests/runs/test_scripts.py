@@ -107,7 +107,7 @@ def test_a_command_trains_and_evaluates(name, run_script, tmp_path):
     assert_shown(name, report, folder, evaluated, done.stdout)
     if name == "mnist":
         by = report["metrics"]["classifier_score"]["measured_by"]
-        assert by["network"] == "MNIST classifier"
+        assert by["network"] == "MNIST classifier, last layer refitted"
         note = json.loads((SCRIPTS / "weights" / "mnist_classifier.json").read_text())
         assert by["sha256"] == note["sha256"]
         assert report["metrics"]["classifier_score"]["deviation"] > 0
