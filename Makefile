@@ -22,7 +22,7 @@ DEMO := outputs_wgangp_demo
 	browser results results-group reproduce-cifar10 tables pages clean
 
 help:
-	@echo "make demo   trains CIFAR-10's networks, narrow, on coloured digits and shows a page (four minutes)"
+	@echo "make demo   trains CIFAR-10's networks, narrow, on coloured digits and shows a page (three minutes)"
 	@echo "make test   lints and tests"
 	@echo "make bench  times the suite and PyTorch, one process and two (a quarter of an hour)"
 	@echo "make stress ends trainings twenty times in five ways and resumes them (five minutes)"
