@@ -72,6 +72,26 @@ def test_the_longest_unused_blocks_go(pool, monkeypatch):
     assert sizes(pool) == {400: 1, 1000: 1, 3000: 1} and pool.peak == 3000
 
 
+def test_free_blocks_go_if_the_system_has_no_more_memory(pool, monkeypatch):
+    used = memory.empty([100])
+    memory.empty([50])
+    assert sizes(pool) == {100: 1, 50: 1}
+    make_block, refusals = memory._Block, [OSError(12, "Cannot allocate memory")]
+
+    def refuse_once(*arguments):
+        if refusals:
+            raise refusals.pop()
+        return make_block(*arguments)
+
+    monkeypatch.setattr(memory, "_Block", refuse_once)
+    memory.empty([60])
+    assert sizes(pool) == {100: 1, 60: 1}
+    refusals += [OSError(12, "Cannot allocate memory")] * 2
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        memory.empty([1000])
+    del used
+
+
 def test_blocks_begin_at_different_places_of_a_page(pool):
     kept = [memory.empty([16]) for _ in range(9)]
     assert len({tensor.data_ptr() % 4096 for tensor in kept}) == 9

@@ -90,14 +90,18 @@ class Pool:
             free = [block for block in self.blocks.get(size, ()) if block.is_free]
             if free:
                 return max(free, key=lambda block: block.last_use)
-        self._make_room(count)
+        self._make_room(count, KEPT)
         self.made += 1
-        block = _Block(count, self.made)
+        try:
+            block = _Block(count, self.made)
+        except OSError:  # The system has no more: perhaps with what is kept.
+            self._make_room(count, 0)
+            block = _Block(count, self.made)
         self.blocks.setdefault(count, []).append(block)
         return block
 
-    def _make_room(self, count: int) -> None:
-        """Lets free blocks go, the longest unused first, as far as more than KEPT would be kept."""
+    def _make_room(self, count: int, kept: float) -> None:
+        """Lets free blocks go, the longest unused first, until at most `kept` peaks remain."""
         total = sum(size * len(blocks) for size, blocks in self.blocks.items())
         free = [
             (block.last_use, size, block)
@@ -106,7 +110,7 @@ class Pool:
             if block.is_free
         ]
         self.peak = max(self.peak, total - sum(size for _, size, _ in free) + count)
-        excess = total + count - KEPT * self.peak
+        excess = total + count - kept * self.peak
         for _, size, block in sorted(free, key=lambda entry: entry[0]):
             if excess <= 0:
                 return
