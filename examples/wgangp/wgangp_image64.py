@@ -53,7 +53,9 @@ class Image64(Experiment):
         )
         use_statistics(generator, model.gen_net.batch_norm_statistics)
         use_groups(generator, model.gen_net.batch_norm_groups)
-        critic = critics[model.arch](model.dis_net.dim, model.dis_net.norm, classes, **more)
+        critic = critics[model.arch](
+            model.dis_net.dim, model.dis_net.norm, classes, model.dis_net.projection, **more
+        )
         return generator, critic
 
     def read_data(self):

@@ -8,9 +8,12 @@ from plain import randomise
 
 import functions
 import wgangp_cifar10
+import wgangp_image64
 import wgangp_mnist
 from functions import Objective
 from kernels.first_order import first_order_penalty
+from networks import dcgan
+from networks import resnet64
 from networks import wgan_lab
 from networks.base import Critic
 from support.errors import UserError
@@ -32,9 +35,24 @@ def make_lab_critic(**options):
     return randomise(critic, 1.5)
 
 
+def make_dcgan_critic(**options):
+    critic = dcgan.Dcgan64Discriminator(2, options.pop("norm", None), 10, **options)
+    return randomise(critic, 1.5)
+
+
+def make_resnet64_critic(**options):
+    critic = resnet64.Resnet64Discriminator(1, options.pop("norm", None), 10, **options)
+    return randomise(critic, 1.5)
+
+
 @pytest.mark.parametrize(
     ("make", "last", "shape"),
-    [(make_critic, "linear", [4, 3, 32, 32]), (make_lab_critic, "linear_2", [4, 1, 28, 28])],
+    [
+        (make_critic, "linear", [4, 3, 32, 32]),
+        (make_lab_critic, "linear_2", [4, 1, 28, 28]),
+        (make_dcgan_critic, "linear", [4, 3, 64, 64]),
+        (make_resnet64_critic, "linear", [4, 3, 64, 64]),
+    ],
 )
 def test_a_projection_is_a_linear_layer_for_each_label(make, last, shape, float64):
     critic, plain, samples = make(projection=True), make(), paddle.randn(shape)
@@ -66,6 +84,8 @@ def test_without_labels_there_is_no_projection():
         (make_critic, None, [4, 3, 32, 32]),
         (make_critic, "spectral", [4, 3, 32, 32]),
         (make_lab_critic, None, [4, 1, 28, 28]),
+        (make_dcgan_critic, None, [4, 3, 64, 64]),
+        (make_resnet64_critic, None, [4, 3, 64, 64]),
     ],
 )
 def test_the_first_order_penalty_of_a_projection_is_that_of_double_backward(
@@ -123,10 +143,11 @@ def test_losses_take_the_values_of_pairs():
     assert float(term) == pytest.approx(-(factor * fake[:, 0]).mean())
 
 
-def test_a_projection_needs_labels(check_command):
-    check_command("wgangp_cifar10.py MODEL.dis_net.projection=true")
+@pytest.mark.parametrize("script", ["wgangp_cifar10.py", "wgangp_image64.py DATA.data_path=X"])
+def test_a_projection_needs_labels(script, check_command):
+    check_command(f"{script} MODEL.dis_net.projection=true MODEL.use_label=true")
     with pytest.raises(UserError, match="projection=true needs MODEL.use_label=true"):
-        check_command("wgangp_cifar10.py MODEL.dis_net.projection=true MODEL.use_label=false")
+        check_command(f"{script} MODEL.dis_net.projection=true MODEL.use_label=false")
 
 
 def test_the_papers_mnist_networks_take_no_labels(check_command):
@@ -140,6 +161,11 @@ def test_the_scripts_make_the_critic_with_a_projection(setting, configure):
     words = f"MODEL.dis_net.projection={setting} MODEL.gen_net.dim=2 MODEL.dis_net.dim=2"
     _, critic = wgangp_cifar10.Cifar10(configure("cifar10", words)).make_networks()
     assert critic.takes_labels == setting
-    words += " MODEL.arch=wgan_lab MODEL.use_label=true"
-    generator, critic = wgangp_mnist.Mnist(configure("mnist", words)).make_networks()
+    words += " MODEL.use_label=true"
+    for arch in ("dcgan", "resnet"):
+        cfg = configure("image64", f"{words} MODEL.arch={arch}")
+        generator, critic = wgangp_image64.Image64(cfg).make_networks()
+        assert critic.takes_labels == setting and generator.num_classes == 10
+    cfg = configure("mnist", f"{words} MODEL.arch=wgan_lab")
+    generator, critic = wgangp_mnist.Mnist(cfg).make_networks()
     assert critic.takes_labels == setting and generator.num_classes == 10

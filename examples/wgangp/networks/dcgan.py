@@ -13,6 +13,7 @@ from networks.base import Critic
 from networks.base import Generator
 from networks.layers import make_conv_transpose
 from networks.layers import make_linear
+from networks.layers import project
 from networks.normalisation import BatchNorm
 from networks.normalisation import make_critic_norm
 from networks.spectral import normalise_weights
@@ -61,10 +62,18 @@ class Dcgan64Discriminator(Critic):
         norm: None, "spectral" (of all weights), "layer" or "batch" (after each convolution but the
             first).
         num_classes: Classes of the AC-GAN head; 0 for no head.
+        projection: Whether values depend on labels; only with classes.
     """
 
-    def __init__(self, dim: int = 64, norm: Optional[str] = "layer", num_classes: int = 0):
+    def __init__(
+        self,
+        dim: int = 64,
+        norm: Optional[str] = "layer",
+        num_classes: int = 0,
+        projection: bool = False,
+    ):
         super().__init__()
+        self.takes_labels = num_classes > 0 and projection
         self.piecewise_linear = norm in (None, "spectral")
         widths = [dim, 2 * dim, 4 * dim, 8 * dim]
         self.convs = nn.LayerList(
@@ -78,13 +87,17 @@ class Dcgan64Discriminator(Critic):
         )
         self.linear = make_linear(8 * dim, 1)
         self.linear_class = make_linear(8 * dim, num_classes) if num_classes else None
+        self.linear_projection = make_linear(8 * dim, num_classes) if self.takes_labels else None
         _initialise(self)
         normalise_weights(self, norm)
 
-    def score(self, samples):
+    def score(self, samples, labels=None):
         h = samples
         for layer, norm in zip(self.convs, self.norms):
             h = maps.relu(norm(maps.conv(h, layer)), 0.2)
         h = maps.mean(h)
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
-        return maps.linear(h, self.linear).squeeze(1), logits
+        value = maps.linear(h, self.linear).squeeze(1)
+        if self.takes_labels:
+            value = value + project(h, labels, self.linear_projection)
+        return value, logits

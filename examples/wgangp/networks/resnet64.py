@@ -15,6 +15,7 @@ from networks.base import Generator
 from networks.layers import make_conv
 from networks.layers import make_conv_transpose
 from networks.layers import make_linear
+from networks.layers import project
 from networks.normalisation import BatchNorm
 from networks.normalisation import make_critic_norm
 from networks.spectral import normalise_weights
@@ -123,6 +124,7 @@ class Resnet64Discriminator(Critic):
         dim: Channels at 64x64; 8 times as many at 4x4.
         norm: None, "spectral" (of all weights), "layer" or "batch" (in the blocks).
         num_classes: Classes of the AC-GAN head; 0 for no head.
+        projection: Whether values depend on labels; only with classes.
         attention: Whether there is self-attention at 16x16. It is not piecewise linear.
     """
 
@@ -131,19 +133,23 @@ class Resnet64Discriminator(Critic):
         dim: int = 64,
         norm: Optional[str] = "layer",
         num_classes: int = 0,
+        projection: bool = False,
         attention: bool = False,
     ):
         super().__init__()
+        self.takes_labels = num_classes > 0 and projection
         self.piecewise_linear = norm in (None, "spectral") and not attention
         widths = [dim * width for width in WIDTHS]
         self.conv = make_conv(3, dim, 3)
         self.blocks = nn.LayerList([DownBlock(a, b, norm) for a, b in zip(widths, widths[1:])])
-        self.linear = make_linear(4 * 4 * widths[-1], 1)
-        self.linear_class = make_linear(4 * 4 * widths[-1], num_classes) if num_classes else None
+        features = 4 * 4 * widths[-1]
+        self.linear = make_linear(features, 1)
+        self.linear_class = make_linear(features, num_classes) if num_classes else None
+        self.linear_projection = make_linear(features, num_classes) if self.takes_labels else None
         self.attention = SelfAttention(ATTENTION_WIDTH * dim) if attention else None
         normalise_weights(self, norm)
 
-    def score(self, samples):
+    def score(self, samples, labels=None):
         h = maps.conv(samples, self.conv)
         for block in self.blocks:
             h = block(h)
@@ -151,4 +157,7 @@ class Resnet64Discriminator(Critic):
                 h = self.attention(h)
         h = maps.flatten(maps.relu(h, 0.2))
         logits = None if self.linear_class is None else maps.linear(h, self.linear_class)
-        return maps.linear(h, self.linear).squeeze(1), logits
+        value = maps.linear(h, self.linear).squeeze(1)
+        if self.takes_labels:
+            value = value + project(h, labels, self.linear_projection)
+        return value, logits
