@@ -98,7 +98,11 @@ def draw_geometry(rng):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_convolutions_of_random_sizes(seed):
+@pytest.mark.parametrize("tile", [kernel_gradients.TILE, 5])
+def test_convolutions_of_random_sizes(tile, seed, monkeypatch):
+    monkeypatch.setattr(kernel_gradients, "TILE", tile)
+    make_dilated = functools.cache(kernel_gradients._Dilated)
+    monkeypatch.setattr(kernel_gradients, "_make_dilated", make_dilated)
     rng = random.Random(seed)
     for number in range(25):
         assert_maps(draw_geometry(rng), number)
@@ -125,6 +129,8 @@ CASES = {
     "to a picture": Geometry(2, 16, 3, 32, 32, (3, 3), 1, AROUND),
     "from a picture": Geometry(2, 3, 16, 32, 32, (3, 3), 1, AROUND),
     "from one channel": Geometry(2, 1, 16, 12, 12, (3, 3), 1, AROUND),
+    "tiles": Geometry(16, 4, 5, 40, 32, (3, 3), 1, AROUND),
+    "tiles in slices": Geometry(32, 4, 5, 41, 64, (5, 4), 2, ((2, 1), (1, 2))),
     "wide batch": Geometry(64, 16, 16, 4, 4, (3, 3), 1, AROUND),
 }
 

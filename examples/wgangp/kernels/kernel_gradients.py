@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from typing import List
+from typing import Tuple
 
 import paddle
 
@@ -23,9 +24,9 @@ from kernels.convolutions import slide
 from kernels.memory import empty
 from kernels.memory import scratch
 
-# The dilated way takes so many pictures at once: a vector register's numbers. More of them would
-# not fit into a core's cache.
-SLICE = 16
+# The dilated way takes so many pictures at once (a vector register's numbers), and rows of so many
+# pixels. More of them would not fit into a core's cache.
+SLICE, TILE = 16, 256
 # Numbers of pictures that SLICE does not divide take it all at once, up to so many output pixels.
 MAX_DILATED_PIXELS = 64
 
@@ -147,36 +148,37 @@ def _missing_at_end(geometry: Geometry) -> List[int]:
     ]
 
 
-class _Dilated:
-    """The gradient as a forward convolution: samples are its channels, n_in is its batch.
+class _Tile:
+    """The gradient by some rows of y, as a forward convolution.
 
-    x with padding slides over y, whose pixels are as far apart as the stride. The outcomes of
-    slices of the pictures are added up.
+    Samples are its channels and n_in is its batch. x with padding slides over y, whose pixels are
+    as far apart as the stride.
 
     Args:
-        geometry: The sizes.
+        geometry: The sizes of the rows.
+        part: Number of pictures in a slice.
+
+    Attributes:
+        primitives: The convolution that writes a result, and the one that adds to it.
+        enter_x: Copies a slice of x into the layout that they want.
+        enter_y: As `enter_x`.
+        memories: Descriptors of the three arguments.
     """
 
-    def __init__(self, geometry: Geometry):
+    def __init__(self, geometry: Geometry, part: int):
         height, width, count, n_in = geometry.x_shape
         rows, columns, _, n_out = geometry.y_shape
-        part = SLICE if count % SLICE == 0 else count
-        self.starts = range(0, count, part)
-        self.steps = 4 * n_in, 4 * n_out  # bytes from one picture to the next
         x, y = (1, part, height, width, n_in), (n_out, part, rows, columns, 1)
         result = (1, n_out, *geometry.size, n_in)
         first = self._make(geometry, x, onednn.describe_any(y), result, None)
-        inner_x, inner_y, inner_result = first.memories
+        self.memories = first.memories
+        inner_x, inner_y, _ = first.memories
         self.primitives = first, self._make(geometry, x, inner_y, result, onednn.make_sum())
         apart = count * n_in, count * n_out  # numbers from one pixel to the next
         given_x = onednn.describe_strided(x, (1, n_in, width * apart[0], apart[0], 1))
         given_y = onednn.describe_strided(y, (1, n_out, columns * apart[1], apart[1], 1))
         self.enter_x = onednn.make_reorder(given_x, inner_x)
         self.enter_y = onednn.make_reorder(given_y, inner_y)
-        wanted = onednn.describe(result, (0, 1, 4, 2, 3))
-        self.leave = onednn.make_reorder(inner_result, wanted)
-        size_of = onednn.library().size_of
-        self.sizes = [size_of(memory) // 4 for memory in (inner_x, inner_y, inner_result)]
 
     @staticmethod
     def _make(geometry: Geometry, x, y, result, attributes) -> onednn.Primitive:
@@ -199,12 +201,65 @@ class _Dilated:
         )
         return onednn.Primitive(description, (onednn.SRC, onednn.WEIGHTS, onednn.DST))
 
+
+_make_tile = functools.cache(_Tile)
+
+
+def _cut(geometry: Geometry) -> List[Tuple[int, int, Geometry]]:
+    """Cuts y into tiles of rows: the first row of x and of y, and the sizes of each."""
+    rows, columns = geometry.out
+    step, tiles, height = geometry.stride, [], max(1, TILE // columns)
+    (top, _), sides = geometry.padding
+    for first in range(0, rows, height):
+        last = min(first + height, rows) - 1
+        begin, end = first * step - top, last * step - top + geometry.size[0]
+        inside = max(begin, 0), min(end, geometry.height)
+        if inside[0] >= inside[1]:  # The padding alone adds nothing.
+            continue
+        padding = (inside[0] - begin, end - inside[1]), sides
+        tile = geometry._replace(height=inside[1] - inside[0], padding=padding)
+        tiles.append((inside[0], first, tile))
+    return tiles or [(0, 0, geometry)]
+
+
+class _Dilated:
+    """The gradient as the sum of those of tiles of rows, in slices of the pictures (`_Tile`).
+
+    Args:
+        geometry: The sizes.
+    """
+
+    def __init__(self, geometry: Geometry):
+        _, width, count, n_in = geometry.x_shape
+        _, columns, _, n_out = geometry.y_shape
+        part = SLICE if count % SLICE == 0 else count
+        # Of each call, the bytes before its part of x and of y
+        self.calls = [
+            (
+                *(
+                    4 * n_in * (row_x * width * count + start),
+                    4 * n_out * (row_y * columns * count + start),
+                ),
+                _make_tile(tile, part),
+            )
+            for start in range(0, count, part)
+            for row_x, row_y, tile in _cut(geometry)
+        ]
+        size_of = onednn.library().size_of
+        self.sizes = [
+            max(size_of(tile.memories[number]) // 4 for *_, tile in self.calls)
+            for number in range(3)
+        ]
+        result = (1, n_out, *geometry.size, n_in)
+        wanted = onednn.describe(result, (0, 1, 4, 2, 3))
+        self.leave = onednn.make_reorder(self.calls[0][-1].memories[2], wanted)
+
     def __call__(self, x: paddle.Tensor, y: paddle.Tensor, gradient: paddle.Tensor) -> None:
         inner = [scratch(number, size).data_ptr() for number, size in enumerate(self.sizes)]
-        for start in self.starts:
-            self.enter_x(x.data_ptr() + start * self.steps[0], inner[0])
-            self.enter_y(y.data_ptr() + start * self.steps[1], inner[1])
-            self.primitives[start > 0](*inner)
+        for number, (before_x, before_y, tile) in enumerate(self.calls):
+            tile.enter_x(x.data_ptr() + before_x, inner[0])
+            tile.enter_y(y.data_ptr() + before_y, inner[1])
+            tile.primitives[number > 0](*inner)
         self.leave(inner[2], gradient.data_ptr())
 
 
