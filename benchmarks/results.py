@@ -228,8 +228,9 @@ def main(words: Optional[Sequence[str]] = None) -> None:
     settings = list(options.set)
     if options.data:
         settings.append(f"DATA.data_path='{options.data.expanduser().absolute()}'")
-    if options.group == "emoji" and not any("DATA.data_path=" in word for word in settings):
-        parser.error("emoji needs --data=ARCHIVE: without it, the runs would train on CIFAR-10.")
+    has_data = any("DATA.data_path=" in word for word in settings)
+    if options.group.startswith("emoji") and not has_data:
+        parser.error(f"{options.group} needs --data=ARCHIVE, the pictures of emoji.")
     results = options.results.absolute()
     run_group(options.group, options.output.absolute(), results, settings)
     print(tables.make_table(options.group, results))

@@ -93,7 +93,7 @@ HEADLINES = (
     Headline("MNIST, `generator_norm_long`", "mnist", "generator_norm_long", *_SCORE),
     Headline("MNIST, `preset=laptop`", "mnist", "conditional", *_SCORE),
     Headline("coloured digits, `weight_0.1`", "colored_digits", r"weight_0\.1", *_CLASS),
-    Headline("coloured digits, `projection_long`", "colored_digits", "projection_long", *_CLASS),
+    Headline("coloured digits, `preset=laptop`", "colored_digits", "laptop", *_CLASS),
 )
 
 
@@ -337,6 +337,7 @@ TABLES: Dict[str, Callable[..., Lines]] = {
     "mnist": mnist_table,
     "colored_digits": lambda rows: digits_table(rows, CLASS_FORMATS),
     "emoji": emoji_table,
+    "emoji64": emoji_table,
     "lab": mnist_table,
     "cifar10": cifar10_table,
     "mistakes": mistakes_table,

@@ -80,22 +80,23 @@ class _Mlp(nn.Sequential):
 
 
 class WganGpToyGenerator(Generator):
-    """Four linear layers with ReLUs between them, noise [N, 2] -> points [N, 2] (`gan_toy.py`).
+    """Linear layers with ReLUs between them, noise [N, 2] -> points [N, 2] (`gan_toy.py`).
 
     Args:
         dim: Width of the hidden layers.
+        hidden: Number of hidden layers.
     """
 
-    def __init__(self, dim: int = 512):
+    def __init__(self, dim: int = 512, hidden: int = 3):
         super().__init__(noise_dim=2)
-        self.layers = _Mlp(2, dim, 2)
+        self.layers = _Mlp(2, dim, 2, hidden)
 
     def generate(self, noise, labels=None):
         return self.layers(noise)
 
 
 class WganGpToyDiscriminator(Critic):
-    """Four linear layers with ReLUs between them, points [N, 2] -> values [N] (`gan_toy.py`).
+    """Linear layers with ReLUs between them, points [N, 2] -> values [N] (`gan_toy.py`).
 
     Args:
         dim: Width of the hidden layers.

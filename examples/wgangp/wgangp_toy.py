@@ -7,6 +7,7 @@ NAME = "wgangp_toy"
 CHOICES = {
     "preset": ("short", "authors", "paper"),
     "DATA.mode": ("8gaussians", "25gaussians", "swissroll"),
+    "MODEL.gen_net.hidden": tuple(range(1, 9)),
     "MODEL.dis_net.norm": (None, "spectral"),
     # The mixtures' other figures are best where modes are missing.
     "TRAIN.best_metric": ("wasserstein_2", "wasserstein_1", "modes"),
@@ -41,7 +42,7 @@ class Toy(Experiment):
         if model.arch == "published":
             generator = published.PublishedToyGenerator(model.gen_net.dim)
             return generator, published.PublishedToyDiscriminator(model.dis_net.dim)
-        generator = functions.WganGpToyGenerator(model.gen_net.dim)
+        generator = functions.WganGpToyGenerator(model.gen_net.dim, model.gen_net.hidden)
         critic = functions.WganGpToyDiscriminator(model.dis_net.dim, norm=model.dis_net.norm)
         return generator, critic
 

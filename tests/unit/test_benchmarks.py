@@ -404,6 +404,7 @@ def test_setups_are_those_of_the_scripts(name, configure):
     [
         (("speed.py", "toy:8"), "'toy:8' is not EXPERIMENT:WIDTH:BATCH, such as toy:512:256."),
         (("results.py", "emoji"), "emoji needs --data=ARCHIVE"),
+        (("results.py", "emoji64"), "emoji64 needs --data=ARCHIVE"),
     ],
 )
 def test_wrong_commands_are_refused_before_anything_runs(command, message):
@@ -646,7 +647,7 @@ def test_headline_table_sums_up_files_of_results():
     # Nothing else of these files belongs into the table.
     mnist = {"generator_norm_long": score, "generator_norm": {}, "conditional": score}
     conditional = headline_row(90, 2, class_accuracy=(0.4, None, 0.7, None))
-    digits = {"weight_0.1": conditional, "projection": {}, "projection_long": conditional}
+    digits = {"weight_0.1": conditional, "projection": {}, "laptop": conditional}
     _, *lines = tables.headline_table(toy, mnist, digits)
     deviations = 0.02 / 2**0.5, 0.01 / 2**0.5  # those of two numbers
     cells = [f"96.0% ± {deviations[0]:.1%}", f"98.5% ± {deviations[1]:.1%}"]

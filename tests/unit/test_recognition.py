@@ -92,6 +92,10 @@ def list_networks(name):
             yield {"arch": arch, **widths, "dis_net.norm": norm}
         if arch == "resnet":
             yield {"arch": arch, **widths, "attention": True}
+        if name in ("cifar10", "image64") and label and arch != "published":
+            yield {"arch": arch, **widths, "dis_net.projection": True}
+        if name == "toy" and arch != "published":
+            yield {"arch": arch, **widths, "gen_net.hidden": 6}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -194,7 +194,11 @@ def recognise(
     trial = copy.copy(experiment)
     trial.cfg = copy.deepcopy(experiment.cfg)
     model = flatten({"MODEL": trial.cfg.MODEL})
-    numbers = [key for key, value in model.items() if type(value) is int]
+    numbers = [
+        key
+        for key, value in model.items()
+        if type(value) is int and key not in experiment.choices
+    ]
     closest: Dict[str, Any] = {}
     most = 0
     for settings in _list_candidates(model, experiment.choices, preferred, given):

@@ -115,6 +115,7 @@ RENAMED: Dict[str, str] = {
 # What a setting was before it had a key, by a key that earlier versions have in its place.
 FORMER_VALUES: Dict[str, Tuple[str, Any]] = {
     "DATA.label_distribution": ("MODEL.use_label", "uniform"),
+    "MODEL.gen_net.hidden": ("DATA.mode", 3),
     "MODEL.gen_net.batch_norm_groups": ("MODEL.gen_net.noise_dim", 1),
     "EVAL.measures": ("MODEL.gen_net.noise_dim", ["score", "frechet"]),
     "MODEL.attention": ("MODEL.num_classes", False),
