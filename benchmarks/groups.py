@@ -76,6 +76,20 @@ def make_mnist_row(model: List[str], iterations: int, *settings: str) -> Row:
     return Row("mnist", model, [*settings, *length, "TRAIN.lr_schedule=linear"])
 
 
+def make_emoji_row(use_label: str, *settings: str) -> Row:
+    """A row of CIFAR-10's networks on a small archive of emoji."""
+    return Row(
+        "cifar10",
+        [f"MODEL.use_label={use_label}", *width_settings(16), "EVAL.inception=false"],
+        [
+            *("TRAIN.batch_size=32", "TRAIN.generator_batch_factor=1", "TRAIN.n_critic=2"),
+            *("TRAIN.learning_rate=1e-3", "TRAIN.epochs=10", "TRAIN.iters_per_epoch=400"),
+            "MODEL.gen_net.batch_norm_groups=1",  # These runs are older than the groups.
+            *settings,
+        ],
+    )
+
+
 def make_digits_row(use_label: str, *settings: str, epochs: int = 14) -> Row:
     """A row of CIFAR-10's networks on coloured digits; an epoch takes a minute on one core."""
     return Row(
@@ -135,8 +149,11 @@ GROUPS: Dict[str, Dict[str, Row]] = {
         # The shares of real digits are not equal, which the distance shows.
         "conditional": Row("mnist", ["preset=laptop"], [], ["DATA.label_distribution=data"]),
     },
-    # The classes are of very unequal size.
-    "emoji": {"laptop": Row("cifar10", ["preset=laptop", "DATA.label_distribution=data"])},
+    "emoji": {
+        "conditional": make_emoji_row("true"),
+        "conditional_weight_1": make_emoji_row("true", "LOSS.generator_class_weight=1"),
+        "unconditional": make_emoji_row("false"),
+    },
     "emoji64": {
         "laptop": Row("image64", ["preset=laptop"]),
         "projection": Row(

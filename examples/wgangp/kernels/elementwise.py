@@ -97,19 +97,32 @@ def affine(
 
 
 @functools.cache
-def _make_accumulation(rows: int, columns: int) -> onednn.Primitive:
-    own, attributes = onednn.library(), onednn.make_sum()
+def _make_accumulation(rows: int, columns: int, is_shifted: bool) -> onednn.Primitive:
+    own = onednn.library()
     whole, row = onednn.describe((rows, columns)), onednn.describe((1, columns))
+    attributes, operations = own.create("primitive_attr_create"), own.create("post_ops_create")
+    own.call("post_ops_append_sum", operations, ctypes.c_float(1), 0, 0)
+    roles = [onednn.SRC, onednn.DST, onednn.SRC_1]
+    if is_shifted:
+        own.call("post_ops_append_binary", operations, onednn.ADD, row)
+        roles.append(2 * onednn.POST_OP | onednn.SRC_1)  # of the second post-operation
+    own.call("primitive_attr_set_post_ops", attributes, operations)
     name = "binary_primitive_desc_create"
     description = own.create(name, own.engine, onednn.MULTIPLY, whole, row, whole, attributes)
-    return onednn.Primitive(description, (onednn.SRC, onednn.DST, onednn.SRC_1))
+    return onednn.Primitive(description, roles)
 
 
-def accumulate(y: paddle.Tensor, x: paddle.Tensor, scale: paddle.Tensor) -> paddle.Tensor:
-    """Adds x * scale to y in place; shapes as in `affine`. Returns y."""
+def accumulate(
+    y: paddle.Tensor,
+    x: paddle.Tensor,
+    scale: paddle.Tensor,
+    offset: Optional[paddle.Tensor] = None,
+) -> paddle.Tensor:
+    """Adds x * scale + offset to y in place; shapes as in `affine`. Returns y."""
     columns = count(scale)
-    primitive = _make_accumulation(count(x) // columns, columns)
-    primitive(x.data_ptr(), y.data_ptr(), scale.data_ptr())
+    parts = (scale,) if offset is None else (scale, offset)
+    primitive = _make_accumulation(count(x) // columns, columns, offset is not None)
+    primitive(x.data_ptr(), y.data_ptr(), *(part.data_ptr() for part in parts))
     return y
 
 
@@ -260,3 +273,48 @@ def normalise_backward(
     primitive = _make_normalisation(tuple(x.shape), True)
     primitive(*(part.data_ptr() for part in (x, gradient, result, mean, variance)))
     return result
+
+
+@functools.cache
+def _make_scaling(shape: Tuple[int, ...]) -> onednn.Primitive:
+    own, (height, width, channels) = onednn.library(), shape
+    pictures = onednn.describe((1, channels, height, width, 1), CHANNELS_LAST)
+    name, epsilon = "batch_normalization_{}_primitive_desc_create", ctypes.c_float(EPSILON)
+    flags = onednn.GLOBAL_STATISTICS | onednn.SCALE_FLAG | onednn.SHIFT_FLAG
+    forward = own.create(
+        name.format("forward"),
+        *(own.engine, onednn.TRAINING, pictures, pictures, epsilon, flags, None),
+    )
+    backward = own.create(
+        name.format("backward"),
+        *(own.engine, onednn.BACKWARD, *[pictures] * 3, epsilon, flags, forward, None),
+    )
+    roles = (onednn.SRC, onednn.DIFF_DST, onednn.DIFF_SRC, onednn.MEAN, onednn.VARIANCE)
+    scales = (onednn.SCALE, onednn.DIFF_SCALE, onednn.DIFF_SHIFT)
+    return onednn.Primitive(backward, (*roles, *scales))
+
+
+def scale_and_sum(
+    x: paddle.Tensor,
+    y: paddle.Tensor,
+    scale: paddle.Tensor,
+    mean: paddle.Tensor,
+    variance: paddle.Tensor,
+) -> Tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+    """y * scale, and the sums over pixels of y and of y (x - mean), in one pass.
+
+    It is the backward pass of a batch normalisation whose mean and variance are constants.
+
+    Args:
+        x: [H, W, N, C].
+        y: Of x's shape.
+        scale: [N, C].
+        mean: [N, C].
+        variance: Of x, [N, C]. It keeps the inner numbers of a usual size.
+    """
+    result, inner, sums = empty(y.shape), empty(scale.shape), empty(scale.shape)
+    deviation = (variance + EPSILON).sqrt()
+    height, width, *rest = x.shape
+    parts = (x, y, result, mean, variance, scale * deviation, inner, sums)
+    _make_scaling((height, width, math.prod(rest)))(*(part.data_ptr() for part in parts))
+    return result, sums, inner * deviation

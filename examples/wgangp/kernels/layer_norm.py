@@ -18,6 +18,7 @@ channel, and every result is a sum of pictures with a factor per picture and cha
 from __future__ import annotations
 
 import dataclasses
+from typing import Optional
 from typing import Tuple
 
 import paddle
@@ -29,34 +30,47 @@ from kernels.autograd import take
 
 
 @dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """What the derivatives know of a picture's normalisation; all but the size [N, 1] or [N, C].
-
-    It is no tuple: Paddle would take the tensors in a tuple for inputs with gradients.
+class _Statistics:
+    """What a forward pass knows of its pictures.
 
     Attributes:
-        mean: m.
-        factor: f.
-        sums: The sums of g over a channel.
-        products: The sums of g h over a channel.
-        size: D.
+        mean: m, [N, 1].
+        factor: f, [N, 1].
+        means: The means of the channels, [N, C].
+        variances: The variances of the channels, [N, C].
     """
 
     mean: paddle.Tensor
     factor: paddle.Tensor
+    means: paddle.Tensor
+    variances: paddle.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What the derivatives know of a gradient g at the output.
+
+    It is no tuple: Paddle would take the tensors in a tuple for inputs with gradients.
+
+    Attributes:
+        statistics: Those of the pictures.
+        sums: The sums of g over a channel, [N, C].
+        products: The sums of g h over a channel, [N, C].
+        size: D.
+        scaled: f u, which `InputGradient` overwrites; None afterwards.
+    """
+
+    statistics: _Statistics
     sums: paddle.Tensor
     products: paddle.Tensor
     size: int
+    scaled: Optional[paddle.Tensor] = None
 
 
-def _sum_channels(x: paddle.Tensor) -> paddle.Tensor:
-    """The sum of each picture's channels, [N, C]."""
-    shape = x.shape[2:]
-    return elementwise.sum_rows(x, shape[0] * shape[1]).reshape(shape)
-
-
-def _normalise(x: paddle.Tensor, scale: paddle.Tensor, offset: paddle.Tensor):
-    """The normalised pictures, m and f."""
+def _normalise(
+    x: paddle.Tensor, scale: paddle.Tensor, offset: paddle.Tensor
+) -> Tuple[paddle.Tensor, _Statistics]:
+    """The normalised pictures, and their statistics."""
     height, width, count, channels = x.shape
     # Each channel of each picture first: the library has a parallel, stable way for that.
     y, means, variances = elementwise.normalise(x.reshape([height, width, 1, -1]))
@@ -68,7 +82,15 @@ def _normalise(x: paddle.Tensor, scale: paddle.Tensor, offset: paddle.Tensor):
     offsets = (means - mean) * scales + offset
     scales = scales * (variances + elementwise.EPSILON).sqrt()
     y = elementwise.affine(y.reshape(x.shape), scales, offsets, in_place=True)
-    return y, mean, factor
+    return y, _Statistics(mean, factor, means, variances)
+
+
+def _take_sums(x: paddle.Tensor, gradient: paddle.Tensor, scale: paddle.Tensor, of: _Statistics):
+    """The sums of a gradient, and f * scale * gradient, as `_Inputs`."""
+    scales = of.factor * scale
+    scaled, sums, products = elementwise.scale_and_sum(x, gradient, scales, of.means, of.variances)
+    products = of.factor * (products + (of.means - of.mean) * sums)
+    return _Inputs(of, sums, products, elementwise.count(x) // x.shape[2], scaled)
 
 
 class LayerNorm(Map):
@@ -81,7 +103,7 @@ class LayerNorm(Map):
     def compute(ctx, x, scale, offset):
         ctx.needs = [not part.stop_gradient for part in (x, scale, offset)]
         x = x.contiguous()
-        y, ctx.mean, ctx.factor = _normalise(x, scale, offset)
+        y, ctx.statistics = _normalise(x, scale, offset)
         ctx.save_for_backward(x, scale)
         return y
 
@@ -95,15 +117,12 @@ class LayerNorm(Map):
                 "(create_graph); run both passes inside maps.twice_differentiable()"
             )
         with paddle.no_grad():
-            sums = _sum_channels(gradient)
-            products = _sum_channels(elementwise.multiply(gradient, x))
-            products = ctx.factor * (products - ctx.mean * sums)
+            inputs = _take_sums(x, gradient, scale, ctx.statistics)
         if needs[1]:
-            results[1] = products.sum(0, keepdim=True)
+            results[1] = inputs.products.sum(0, keepdim=True)
         if needs[2]:
-            results[2] = sums.sum(0, keepdim=True)
+            results[2] = inputs.sums.sum(0, keepdim=True)
         if needs[0]:
-            inputs = _Inputs(ctx.mean, ctx.factor, sums, products, x.size // x.shape[2])
             results[0] = InputGradient.apply(x, gradient, scale, inputs)
         return tuple(results)
 
@@ -114,10 +133,13 @@ class InputGradient(Map):
     @staticmethod
     def compute(ctx, x, gradient, scale, inputs):
         ctx.needs = [not part.stop_gradient for part in (x, gradient, scale)]
-        ctx.inputs = inputs
+        ctx.inputs = dataclasses.replace(inputs, scaled=None)
         ctx.save_for_backward(x, gradient, scale)
+        mean, factor = inputs.statistics.mean, inputs.statistics.factor
         a, b = _project(scale, inputs)
-        return _apply_jacobian(x, gradient, scale, a, b, inputs)
+        ones = paddle.ones_like(scale)
+        shift = factor * (b * factor * mean - a)
+        return elementwise.accumulate(inputs.scaled, x, -factor.square() * b * ones, shift * ones)
 
     @staticmethod
     def differentiate(ctx, tangent):
@@ -125,26 +147,27 @@ class InputGradient(Map):
             raise RuntimeError("kernels.maps: layer normalisation has no third derivative")
         (x, gradient, scale), v = take(ctx), tangent.contiguous()
         inputs, needs, results = ctx.inputs, ctx.needs, [None] * 3
-        factor, ones = inputs.factor, paddle.ones_like(scale)
-        sums = _sum_channels(v)
-        products = factor * (_sum_channels(elementwise.multiply(v, x)) - inputs.mean * sums)
+        mean, factor = inputs.statistics.mean, inputs.statistics.factor
+        ones = paddle.ones_like(scale)
+        of_v = _take_sums(x, v, scale, inputs.statistics)
         a, b = _project(scale, inputs)
-        c, d = _project(ones, dataclasses.replace(inputs, sums=sums, products=products))
-        both = _sum_channels(elementwise.multiply(gradient, v))
+        c, d = _project(ones, of_v)
+        products = elementwise.multiply(gradient, v)
+        both = elementwise.sum_rows(products, elementwise.count(inputs.sums))
+        both = both.reshape(inputs.sums.shape)
         if needs[0]:
             e = (both * scale).sum(1, keepdim=True) / inputs.size
             squared = factor.square()
             along = squared * factor * (3 * b * d + a * c - e)
-            shift = squared * (a * d + b * c) - along * inputs.mean
+            shift = squared * (a * d + b * c) - along * mean
             result = elementwise.affine(v, -squared * b * ones, shift * ones)
             elementwise.accumulate(result, x, along * ones)
             results[0] = elementwise.accumulate(result, gradient, -squared * d * scale)
         if needs[1]:
             # J v, times scale
-            result = elementwise.affine(
-                v, factor * scale, factor * (d * factor * inputs.mean - c) * scale
-            )
-            results[1] = elementwise.accumulate(result, x, -factor.square() * d * scale)
+            shift = factor * (d * factor * mean - c) * scale
+            along = -factor.square() * d * scale
+            results[1] = elementwise.accumulate(of_v.scaled, x, along, shift)
         if needs[2]:
             total = factor * (both - c * inputs.sums - d * inputs.products)
             results[2] = total.sum(0, keepdim=True)
@@ -152,14 +175,6 @@ class InputGradient(Map):
 
 
 def _project(scale: paddle.Tensor, inputs: _Inputs) -> Tuple[paddle.Tensor, paddle.Tensor]:
-    """The means a and b, [N, 1]."""
+    """The means a and b, [N, 1], of a gradient at the output."""
     parts = (inputs.sums, inputs.products)
     return tuple((part * scale).sum(1, keepdim=True) / inputs.size for part in parts)
-
-
-def _apply_jacobian(x, gradient, scale, a, b, inputs: _Inputs) -> paddle.Tensor:
-    """J u of u = scale * gradient."""
-    factor, ones = inputs.factor, paddle.ones_like(scale)
-    shift = factor * (b * factor * inputs.mean - a)
-    result = elementwise.affine(gradient, factor * scale, shift * ones)
-    return elementwise.accumulate(result, x, -factor.square() * b * ones)

@@ -195,9 +195,7 @@ def recognise(
     trial.cfg = copy.deepcopy(experiment.cfg)
     model = flatten({"MODEL": trial.cfg.MODEL})
     numbers = [
-        key
-        for key, value in model.items()
-        if type(value) is int and key not in experiment.choices
+        key for key, value in model.items() if type(value) is int and key not in experiment.choices
     ]
     closest: Dict[str, Any] = {}
     most = 0
