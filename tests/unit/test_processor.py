@@ -82,7 +82,7 @@ class Library:
 @pytest.mark.parametrize(
     ("system", "environment", "calls"),
     [
-        ("Linux", {}, [(-3, 32 << 20), (-1, 2**31 - 1), (-2, 64 << 20)]),
+        ("Linux", {}, [(-3, 32 << 20), (-1, 2**31 - 1), (-2, 64 << 20), (-8, 1)]),
         ("Linux", {"MALLOC_ARENA_MAX": "1"}, []),
         ("Darwin", {}, []),
     ],
