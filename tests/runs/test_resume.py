@@ -3,7 +3,6 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 
@@ -127,14 +126,6 @@ def test_the_clock_of_records_continues(toy, tmp_path):
     rewrite_checkpoint(tmp_path / "run" / "checkpoints" / "iteration_08.npz", seconds=1000.0)
     records = read_records(toy("run", "TRAIN.resume=auto"))
     assert [record["step"] for record in records if record["seconds"] >= 1000] == [9, 12]
-
-
-def test_killed_processes_resume_and_end_like_an_uninterrupted_one(tmp_path):
-    uninterrupted = tmp_path / "uninterrupted"
-    stress.finish(stress.start(uninterrupted, "TRAIN.epochs=30"), uninterrupted)
-    folder = tmp_path / "killed"
-    assert stress.kill_and_resume(folder, 2, random.Random(5), "TRAIN.epochs=30") == 2
-    assert stress.outcome(folder) == stress.outcome(uninterrupted)
 
 
 def test_later_checkpoints_are_set_aside_when_a_run_goes_back(toy):
