@@ -130,7 +130,7 @@ CASES = {
     "from a picture": Geometry(2, 3, 16, 32, 32, (3, 3), 1, AROUND),
     "from one channel": Geometry(2, 1, 16, 12, 12, (3, 3), 1, AROUND),
     "tiles": Geometry(16, 4, 5, 40, 32, (3, 3), 1, AROUND),
-    "tiles in slices": Geometry(32, 4, 5, 41, 64, (5, 4), 2, ((2, 1), (1, 2))),
+    "tiles in slices": Geometry(32, 33, 5, 41, 64, (5, 4), 2, ((2, 1), (1, 2))),
     "wide batch": Geometry(64, 16, 16, 4, 4, (3, 3), 1, AROUND),
 }
 

@@ -25,8 +25,9 @@ from kernels.memory import empty
 from kernels.memory import scratch
 
 # The dilated way takes so many pictures at once (a vector register's numbers), and rows of so many
-# pixels. More of them would not fit into a core's cache.
+# pixels, or fewer by the stride. More of them would not fit into a core's cache.
 SLICE, TILE = 16, 256
+FEW = 32  # With a larger stride and at most so many input channels, it is slower.
 # Numbers of pictures that SLICE does not divide take it all at once, up to so many output pixels.
 MAX_DILATED_PIXELS = 64
 
@@ -52,6 +53,7 @@ def _is_dilated(geometry: Geometry) -> bool:
     """Whether `_Dilated` computes the gradient."""
     pixels = math.prod(geometry.out)
     is_quick = pixels <= MAX_DILATED_PIXELS or geometry.count % SLICE == 0
+    is_quick = is_quick and (geometry.stride == 1 or geometry.n_in > FEW)
     return pixels > 1 and is_quick and min(_missing_at_end(geometry)) >= 0
 
 
@@ -208,7 +210,8 @@ _make_tile = functools.cache(_Tile)
 def _cut(geometry: Geometry) -> List[Tuple[int, int, Geometry]]:
     """Cuts y into tiles of rows: the first row of x and of y, and the sizes of each."""
     rows, columns = geometry.out
-    step, tiles, height = geometry.stride, [], max(1, TILE // columns)
+    step, tiles = geometry.stride, []
+    height = max(1, TILE // (step * columns))
     (top, _), sides = geometry.padding
     for first in range(0, rows, height):
         last = min(first + height, rows) - 1
