@@ -18,8 +18,8 @@ def test_readme_is_read_in_one_sitting():
     assert len(TEXT.split()) <= 1900
 
 
-def test_readme_shows_one_picture():
-    assert len(texts.pictures(TEXT)) == 1
+def test_readme_shows_a_picture_of_each_kind_of_pictures():
+    assert len(texts.pictures(TEXT)) == 3  # MNIST, CIFAR-10's networks, 64x64
 
 
 def test_readme_has_a_command_of_each_script_and_mode():
