@@ -160,6 +160,12 @@ def test_check_settings_names_what_is_absent(configure):
     assert refuse(cfg) == "the configuration lacks TRAIN.epochs, DATA.mode."
 
 
+@pytest.mark.parametrize("hidden", [0, 9, 2.5])
+def test_the_toy_generators_depth_is_one_of_its_choices(hidden, configure):
+    message = refuse(configure("toy", f"MODEL.gen_net.hidden={hidden}"), "wgangp_toy")
+    assert "choose one of 1, 2, 3, 4, 5, 6, 7, 8." in message
+
+
 def test_published_networks_are_for_evaluation(configure):
     assert "is for mode=eval" in refuse(configure("toy", "MODEL.arch=published"))
     assert refuse(configure("toy", "MODEL.arch=published mode=eval")) is None

@@ -245,7 +245,7 @@ def check_choice(key: str, value: Any, choices: Mapping[str, Sequence]) -> None:
         hint = "choose one of" if len(names) > 1 else "here it can only be"
         advice = f" --help={key} explains {'them' if len(names) > 1 else 'it'}."
         advice = _advise_device(str(value)) if key == "device" else advice
-        raise UserError(f"{key}={shown} is unknown: {hint} {', '.join(names)}.{advice}")
+        raise UserError(f"{key}={shown} is unknown: {hint} {', '.join(map(str, names))}.{advice}")
 
 
 def _advise_device(name: str) -> str:
