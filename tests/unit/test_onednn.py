@@ -18,6 +18,7 @@ from ppsci.utils import logger
 import functions
 from kernels import availability
 from kernels import convolutions
+from kernels import elementwise
 from kernels import kernel_gradients
 from kernels import maps
 from kernels import onednn
@@ -200,6 +201,33 @@ def test_weights_of_another_precision_are_refused():
         maps.conv(paddle.randn([2, 3, 8, 8]), conv)
     with pytest.raises(ValueError, match="float64"):
         maps.linear(paddle.randn([2, 3]), linear)
+
+
+@pytest.mark.parametrize("is_shifted", [False, True])
+def test_products_are_accumulated(is_shifted):
+    x, y, (scale, offset) = (
+        paddle.randn([5, 6, 3, 4]),
+        paddle.randn([5, 6, 3, 4]),
+        paddle.randn([2, 3, 4]),
+    )
+    expected = y.astype("float64") + x.astype("float64") * scale.astype("float64")
+    if is_shifted:
+        expected = expected + offset.astype("float64")
+    found = elementwise.accumulate(y, x, scale, offset if is_shifted else None)
+    assert found is y
+    assert_close(found, expected)
+
+
+def test_gradients_are_scaled_and_summed():
+    x, y, (scale, mean) = (
+        paddle.randn([9, 7, 3, 4]),
+        paddle.randn([9, 7, 3, 4]),
+        paddle.randn([2, 3, 4]),
+    )
+    found = elementwise.scale_and_sum(x, y, scale, mean, x.var([0, 1], unbiased=False))
+    x, y, scale, mean = (part.astype("float64") for part in (x, y, scale, mean))
+    for part, expected in zip(found, (y * scale, y.sum([0, 1]), (y * (x - mean)).sum([0, 1]))):
+        assert_close(part, expected)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

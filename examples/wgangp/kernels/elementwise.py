@@ -64,10 +64,8 @@ def _make_affine(rows: int, columns: int, is_scaled: bool, is_shifted: bool) -> 
     whole, row = onednn.describe((rows, columns)), onednn.describe((1, columns))
     attributes, roles = None, [onednn.SRC, onednn.DST, onednn.SRC_1]
     if is_scaled and is_shifted:
-        attributes, operations = own.create("primitive_attr_create"), own.create("post_ops_create")
-        own.call("post_ops_append_binary", operations, onednn.ADD, row)
-        own.call("primitive_attr_set_post_ops", attributes, operations)
-        roles.append(onednn.POST_OP | onednn.SRC_1)
+        attributes = onednn.make_additions(False, row)
+        roles.append(onednn.post_operation(0))
     operation = onednn.MULTIPLY if is_scaled else onednn.ADD
     name = "binary_primitive_desc_create"
     description = own.create(name, own.engine, operation, whole, row, whole, attributes)
@@ -100,13 +98,10 @@ def affine(
 def _make_accumulation(rows: int, columns: int, is_shifted: bool) -> onednn.Primitive:
     own = onednn.library()
     whole, row = onednn.describe((rows, columns)), onednn.describe((1, columns))
-    attributes, operations = own.create("primitive_attr_create"), own.create("post_ops_create")
-    own.call("post_ops_append_sum", operations, ctypes.c_float(1), 0, 0)
+    attributes = onednn.make_additions(True, row if is_shifted else None)
     roles = [onednn.SRC, onednn.DST, onednn.SRC_1]
     if is_shifted:
-        own.call("post_ops_append_binary", operations, onednn.ADD, row)
-        roles.append(2 * onednn.POST_OP | onednn.SRC_1)  # of the second post-operation
-    own.call("primitive_attr_set_post_ops", attributes, operations)
+        roles.append(onednn.post_operation(1))
     name = "binary_primitive_desc_create"
     description = own.create(name, own.engine, onednn.MULTIPLY, whole, row, whole, attributes)
     return onednn.Primitive(description, roles)

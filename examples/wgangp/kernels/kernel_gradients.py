@@ -175,7 +175,10 @@ class _Tile:
         first = self._make(geometry, x, onednn.describe_any(y), result, None)
         self.memories = first.memories
         inner_x, inner_y, _ = first.memories
-        self.primitives = first, self._make(geometry, x, inner_y, result, onednn.make_sum())
+        self.primitives = (
+            first,
+            self._make(geometry, x, inner_y, result, onednn.make_additions(True)),
+        )
         apart = count * n_in, count * n_out  # numbers from one pixel to the next
         given_x = onednn.describe_strided(x, (1, n_in, width * apart[0], apart[0], 1))
         given_y = onednn.describe_strided(y, (1, n_out, columns * apart[1], apart[1], 1))

@@ -27,7 +27,7 @@ MAX_POOL, MEAN_POOL = 0x1FF, 0x3FF  # the mean without padding
 # Arguments of primitives
 SRC, SRC_1, DST, WEIGHTS, BIAS, MEAN, VARIANCE, SCALE = 1, 2, 17, 33, 41, 49, 50, 51
 DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_SCALE, DIFF_SHIFT = 129, 145, 161, 255, 256
-POST_OP = 32768  # DNNL_ARG_ATTR_MULTIPLE_POST_OP(0)
+POST_OP = 32768  # DNNL_ARG_ATTR_MULTIPLE_POST_OP_BASE
 QUERY_MEMORY_OF_ARGUMENT = 255
 
 Handle = ctypes.c_void_p
@@ -179,13 +179,26 @@ class Primitive:
             raise RuntimeError(f"a primitive of oneDNN failed with status {status}")
 
 
-def make_sum() -> Handle:
-    """Attributes by which a primitive adds its result to what is there."""
+def make_additions(is_accumulated: bool, added: Optional[Handle] = None) -> Handle:
+    """Attributes by which a primitive adds to its result.
+
+    Args:
+        is_accumulated: Whether it adds what is in the place of the result.
+        added: Describes a further argument that it adds (`post_operation`); None for none.
+    """
     own = library()
     attributes, operations = own.create("primitive_attr_create"), own.create("post_ops_create")
-    own.call("post_ops_append_sum", operations, ctypes.c_float(1), 0, 0)
+    if is_accumulated:
+        own.call("post_ops_append_sum", operations, ctypes.c_float(1), 0, 0)
+    if added is not None:
+        own.call("post_ops_append_binary", operations, ADD, added)
     own.call("primitive_attr_set_post_ops", attributes, operations)
     return attributes
+
+
+def post_operation(number: int) -> int:
+    """The name of the argument of an operation after the primitive's own, from 0 on."""
+    return POST_OP * (number + 1) | SRC_1
 
 
 def make_reorder(source: Handle, target: Handle) -> Primitive:
