@@ -28,6 +28,7 @@ from scipy.special import softmax
 
 import functions
 from kernels import maps
+from kernels.broadcast import is_on_cpu
 from support import downloads
 from support import storage
 from support import torch_files
@@ -49,6 +50,7 @@ EXPECTED = 4.51089784587268  # Inception Score of CIFAR-10's first hundred train
 TOLERANCE = 1e-4  # the tolerance of that score in torch-fidelity's tests
 EPSILON = 1e-3  # added to variances in its batch normalisation
 SIZE = 299  # height and width of the network's input
+CPU_BATCH = 10  # pictures at a time on a CPU, where more take memory and are not faster
 
 
 def resize(images: paddle.Tensor, size: int = SIZE) -> paddle.Tensor:
@@ -305,8 +307,12 @@ class Inception(nn.Layer):
     @paddle.no_grad()
     def features(self, images: paddle.Tensor) -> paddle.Tensor:
         """Pictures [N, 3, H, W], whole numbers 0..255 in float32, to pool3 features [N, 2048]."""
-        x = (resize(images) - 128) / 128
-        return maps.mean(self.blocks(self.stem(x)))
+        step = CPU_BATCH if is_on_cpu(images) else len(images)
+        parts = []
+        for i in range(0, len(images), step):
+            x = (resize(images[i : i + step]) - 128) / 128
+            parts.append(maps.mean(self.blocks(self.stem(x))))
+        return paddle.concat(parts)
 
     @paddle.no_grad()
     def logits(self, features: paddle.Tensor) -> paddle.Tensor:
