@@ -78,12 +78,8 @@ def find_ports(count: int) -> List[int]:
             one.close()
 
 
-def run_processes(count: int, work: Callable[[int], None]) -> None:
-    """Runs `work(rank)` in each of `count` processes, with the variables of Paddle's launcher.
-
-    The processes are copies of this one, so Paddle is imported once. This process must not have
-    computed anything with Paddle before. Exits with the log of the processes if one fails.
-    """
+def launcher_variables(count: int) -> List[Dict[str, str]]:
+    """The variables that Paddle's launcher sets in each of several processes of this machine."""
     master, *ports = find_ports(count + 1)
     ends = [f"127.0.0.1:{port}" for port in ports]
     shared = {
@@ -92,13 +88,24 @@ def run_processes(count: int, work: Callable[[int], None]) -> None:
         "PADDLE_TRAINER_ENDPOINTS": ",".join(ends),
         "PADDLE_DISTRI_BACKEND": "gloo",
     }
+    return [
+        {**shared, "PADDLE_TRAINER_ID": str(rank), "PADDLE_CURRENT_ENDPOINT": end}
+        for rank, end in enumerate(ends)
+    ]
+
+
+def run_processes(count: int, work: Callable[[int], None]) -> None:
+    """Runs `work(rank)` in each of `count` processes, with the variables of Paddle's launcher.
+
+    The processes are copies of this one, so Paddle is imported once. This process must not have
+    computed anything with Paddle before. Exits with the log of the processes if one fails.
+    """
     children = set()
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
-        for rank, end in enumerate(ends):
-            own = {"PADDLE_TRAINER_ID": str(rank), "PADDLE_CURRENT_ENDPOINT": end}
+        for rank, variables in enumerate(launcher_variables(count)):
             child = os.fork()
             if child == 0:
-                _work_and_exit(work, rank, {**shared, **own} if count > 1 else {}, log.fileno())
+                _work_and_exit(work, rank, variables if count > 1 else {}, log.fileno())
             children.add(child)
         while children:
             child, status = os.wait()

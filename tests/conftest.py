@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import copies
 import pytest
 from helpers import REAL_DATA
 from helpers import SCRIPTS
@@ -109,9 +110,11 @@ def run_script(tmp_path):
 
     `run_script("toy", "mode=eval seed=1", status=2)` runs an experiment on the CPU; other names
     are those of a program, such as "toy_critics", or of a module, such as "-m measures.inception".
+    With `is_copy=False`, the process is a new one, as that of a user; else it is a copy of one
+    that has imported Paddle.
     """
 
-    def run(name, *arguments, status=0):
+    def run(name, *arguments, status=0, is_copy=True):
         # Nothing listens at the proxy, so a machine with a network is offline, too.
         environment = {**os.environ, "HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
         for variable in ("PYTHONPATH", "no_proxy", "NO_PROXY"):
@@ -120,15 +123,18 @@ def run_script(tmp_path):
         if name in EXPERIMENTS:
             name, words = f"wgangp_{name}", [*words, "device=cpu"]
         program = name.split() if name.startswith("-m ") else [f"{name}.py"]
-        done = subprocess.run(
-            [sys.executable, *program, *words],
-            cwd=SCRIPTS,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        if is_copy:
+            done = copies.run([*program, *words], SCRIPTS, environment)
+        else:
+            done = subprocess.run(
+                [sys.executable, *program, *words],
+                cwd=SCRIPTS,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=copies.TIMEOUT,
+                check=False,
+            )
         assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
         return done
 

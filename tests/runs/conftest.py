@@ -4,8 +4,10 @@
 import os
 import signal
 
+import copies
 import paddle
 import pytest
+import stress
 from trainings import after_steps
 
 import wgangp_toy
@@ -16,6 +18,18 @@ SETTINGS = (
     "MODEL.gen_net.dim=8 MODEL.dis_net.dim=8 TRAIN.batch_size=16 log_freq=3 TRAIN.epochs=3 "
     "TRAIN.iters_per_epoch=4 TRAIN.eval_num_samples=50 TRAIN.ema.use_ema=false"
 )
+
+
+@pytest.fixture
+def stress_copies(monkeypatch):
+    """The module `stress`, whose trainings are copies of a process that has imported Paddle."""
+
+    def start(folder, overrides=""):
+        log, words = folder.with_suffix(".out"), stress.make_words(folder, overrides)
+        return copies.Copy(words, stress.SCRIPTS, os.environ, log, log)
+
+    monkeypatch.setattr(stress, "start", start)
+    return stress
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Callable
+from typing import List
 from typing import Optional
 from typing import Sequence
 
@@ -32,11 +33,16 @@ SETTINGS = (
 )
 
 
+def make_words(folder: Path, overrides: str) -> List[str]:
+    """The words of a training's command behind `python`."""
+    settings = shlex.split(f"{SETTINGS} {overrides}")
+    return ["wgangp_toy.py", *settings, f"hydra.run.dir={folder}"]
+
+
 def start(folder: Path, overrides: str = "") -> subprocess.Popen:
     """Starts a training in a folder; its output is appended to FOLDER.out."""
-    words = [*shlex.split(f"{SETTINGS} {overrides}"), f"hydra.run.dir={folder}"]
     with open(folder.with_suffix(".out"), "a", encoding="utf-8") as log:
-        command = [sys.executable, "wgangp_toy.py", *words]
+        command = [sys.executable, *make_words(folder, overrides)]
         return subprocess.Popen(command, cwd=SCRIPTS, stdout=log, stderr=log)
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 
 import pytest
-import stress
 from trainings import after_steps
 
 from data import synthetic
@@ -67,13 +66,13 @@ def test_a_second_interrupt_ends_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_second_process_is_refused_and_an_interrupt_saves(tmp_path):
+def test_a_second_process_is_refused_and_an_interrupt_saves(stress_copies, tmp_path):
     folder, output = tmp_path / "run", tmp_path / "run.out"
     endless = "TRAIN.epochs=100000"  # The first process runs until it is interrupted.
-    first = stress.start(folder, endless)
+    first = stress_copies.start(folder, endless)
     try:
-        stress.wait_until(first, (folder / "metrics.jsonl").exists)
-        second = stress.start(folder, endless)
+        stress_copies.wait_until(first, (folder / "metrics.jsonl").exists)
+        second = stress_copies.start(folder, endless)
         try:
             assert second.wait(timeout=60) == 2
         finally:

@@ -65,7 +65,7 @@ def assert_shown(name, report, folder, evaluated, output):
 @pytest.mark.parametrize("name", TINY)
 def test_a_command_trains_and_evaluates(name, run_script, tmp_path):
     folder = tmp_path / "run"
-    done = run_script(name, TINY[name], f"hydra.run.dir={folder}")
+    done = run_script(name, TINY[name], f"hydra.run.dir={folder}", is_copy=False)
     # In a pipe the progress is lines, with the speed and the Wasserstein estimate.
     lines = re.findall(
         r"\[(\d)/4\] wasserstein -?\d+\.\d+, .* it/s, \d\d:\d\d:\d\d left", done.stdout
@@ -93,7 +93,8 @@ def test_a_command_trains_and_evaluates(name, run_script, tmp_path):
     critic = f"EVAL.pretrained_dis_model_path={folder}/model_discriminator.pdparams"
     evaluated = tmp_path / "evaluated"
     done = run_script(
-        name, "mode=eval", TINY[name], generator, critic, f"hydra.run.dir={evaluated}"
+        *(name, "mode=eval", TINY[name], generator, critic, f"hydra.run.dir={evaluated}"),
+        is_copy=name != "toy",
     )
     report = json.loads((evaluated / "metrics.json").read_text())
     assert set(report["metrics"]) == METRICS[name]
