@@ -4,6 +4,7 @@
 import contextlib
 import importlib
 import math
+import shlex
 
 import hydra
 import numpy as np
@@ -55,6 +56,28 @@ def test_load_defaults_composes_what_hydra_composes(script):
         # also while Hydra runs, which goes on with its own configurations afterwards
         assert load_defaults(script) == OmegaConf.to_container(composed)
         assert hydra.compose(script) == composed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "toy",
+        "toy LOSS=wgan preset=paper TRAIN.critic_learning_rate=3 DATA.mode=swissroll",
+        "image64 LOSS.name=hinge LOSS=wgan_div EVAL.measures=[fid,kid] TRAIN.optimizer=SGD",
+        "mnist preset=laptop TRAIN.resume=null 'INFER.export_path=a b' TRAIN.ema.use_ema=false",
+    ],
+)
+def test_tests_compose_what_hydra_composes(words, configure, tmp_path):
+    name, *overrides = shlex.split(words)
+    with hydra.initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
+        more = ["device=cpu", f"output_dir={tmp_path}"]
+        expected = hydra.compose(f"wgangp_{name}", [*overrides, *more])
+    found = configure(name, *map(shlex.quote, overrides))
+    for resolve in (False, True):
+        assert OmegaConf.to_container(found, resolve=resolve) == OmegaConf.to_container(
+            expected, resolve=resolve
+        )
+    assert OmegaConf.is_struct(found)
 
 
 def test_defaults_of_each_script_pass(configure):
