@@ -82,7 +82,7 @@ def split(texts):
     return [word for text in texts for word in shlex.split(str(text))]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def compose_files(name, groups=()):
     """A script's configuration from the files, with LOSS=NAME and preset=NAME."""
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
