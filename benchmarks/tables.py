@@ -223,12 +223,17 @@ def cifar10_table(rows: Rows) -> Lines:
 
 
 def objectives_table(rows: Rows, formats: Dict[str, str]) -> Lines:
-    """A line for each objective, and one for real data below."""
+    """Means and deviations of each objective over its seeds, above a line of real data."""
     lines = [["objective", "optimizer", "iterations", *(f"`{key}`" for key in formats)]]
-    for name, row in rows.items():
-        objective, optimizer, *_ = OBJECTIVES[name]
-        cells = [format_figure(row, key, form) for key, form in formats.items()]
-        lines.append([f"`{objective}`", optimizer, f"{row['iterations']:,}", *cells])
+    for name, (objective, optimizer, *_) in OBJECTIVES.items():
+        runs = [row for key, row in rows.items() if re.fullmatch(rf"{name}_\d+", key)]
+        if not runs:
+            continue  # The file is not complete yet.
+        cells = [
+            format_mean([run["metrics"][key]["value"] for run in runs], form)
+            for key, form in formats.items()
+        ]
+        lines.append([f"`{objective}`", optimizer, f"{runs[0]['iterations']:,}", *cells])
     real = next(iter(rows.values()))["metrics"]
     cells = [format(real[key]["real"], form) for key, form in formats.items()]
     return [*lines, ["real", "–", "–", *cells]]

@@ -413,13 +413,20 @@ def test_wrong_commands_are_refused_before_anything_runs(command, message):
     assert done.returncode == 2 and message in done.stderr
 
 
-def test_rows_of_objectives_have_equal_numbers_of_steps(configure):
-    for group in ("objectives_toy", "objectives_mnist"):
-        steps = set()
-        for row in groups.GROUPS[group].values():
-            train = configure(row.script, *row.model, *row.training).TRAIN
-            steps.add(train.epochs * train.iters_per_epoch * (train.n_critic + 1))
-        assert len(steps) == 1
+def test_rows_of_objectives_are_of_three_seeds_and_as_long_as_they_say(configure):
+    for group, lengths in (
+        ("objectives_toy", groups.TOY_LENGTHS),
+        ("objectives_mnist", groups.MNIST_LENGTHS),
+    ):
+        assert [*lengths] == [*groups.OBJECTIVES]
+        found = {}
+        for name, row in groups.GROUPS[group].items():
+            cfg = configure(row.script, *row.model, *row.training)
+            objective, seed = name.rsplit("_", 1)
+            assert cfg.LOSS.name == groups.OBJECTIVES[objective][0] and cfg.seed == int(seed)
+            found.setdefault(objective, set()).add(cfg.TRAIN.epochs * cfg.TRAIN.iters_per_epoch)
+        assert found == {objective: {length} for objective, length in lengths.items()}
+        assert len(groups.GROUPS[group]) == 3 * len(lengths)
 
 
 @pytest.mark.parametrize("name", ["toy", "headline"])
