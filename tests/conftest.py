@@ -35,7 +35,6 @@ import paddle
 from hydra import compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
 from omegaconf import OmegaConf
 from ppsci.utils import logger
 
@@ -83,19 +82,20 @@ def split(texts):
 
 
 @functools.cache
-def compose_files(name, groups=()):
-    """A script's configuration from the files, with LOSS=NAME and preset=NAME."""
+def compose_files(name, words):
+    """A script's configuration from the files, with LOSS=NAME, preset=NAME, or any words."""
     with initialize_config_dir(str(SCRIPTS / "conf"), version_base=None):
-        return compose(f"wgangp_{name}", list(groups))
+        return compose(f"wgangp_{name}", list(words))
 
 
 def compose_settings(name, words):
     """What Hydra composes; its reading of the files, a fifth of a second, is kept."""
     is_group = [word.split("=")[0] in ("LOSS", "preset") for word in words]
-    cfg = copy.deepcopy(compose_files(name, tuple(itertools.compress(words, is_group))))
     values = [word for word, is_one in zip(words, is_group) if not is_one]
+    if any(word.startswith(("hydra", "+", "~")) for word in values):
+        return copy.deepcopy(compose_files(name, tuple(words)))
+    cfg = copy.deepcopy(compose_files(name, tuple(itertools.compress(words, is_group))))
     for override in OverridesParser.create().parse_overrides(values):
-        assert override.type == OverrideType.CHANGE, override
         OmegaConf.update(cfg, override.key_or_group, override.value())
     return cfg
 
