@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Dict
 from typing import List
+from typing import Optional
 
 
 @dataclasses.dataclass
@@ -17,12 +18,14 @@ class Row:
         model: Settings of both the training and the evaluation.
         training: Settings of the training alone.
         evaluation: Settings of the evaluation alone.
+        trained_by: The row whose training this one evaluates; None for a training of its own.
     """
 
     script: str
     model: List[str]
     training: List[str] = dataclasses.field(default_factory=list)
     evaluation: List[str] = dataclasses.field(default_factory=list)
+    trained_by: Optional[str] = None
 
 
 # Each objective's optimiser and rate, as in conf/LOSS; the rate of wgan_gp is the authors' own.
@@ -126,6 +129,13 @@ GROUPS: Dict[str, Dict[str, Row]] = {
         **{
             f"{name}_{seed}": Row("toy", [f"DATA.mode={name}", f"seed={seed}"])
             for name in TOY_SETS
+            for seed in range(10)
+        },
+        **{
+            f"25gaussians_truncated_{seed}": Row(
+                *("toy", ["DATA.mode=25gaussians", f"seed={seed}"], [], ["EVAL.truncation=0.03"]),
+                trained_by=f"25gaussians_{seed}",
+            )
             for seed in range(10)
         },
         # About half of the paper's length. The rate is constant, so that a whole training passes

@@ -47,7 +47,8 @@ def run_group(group: str, output: Path, results: Path, settings: Sequence[str] =
     records = common.read_results(path) if path.exists() else {}
     for name, row in GROUPS[group].items():
         train, evaluate = make_commands(row, settings)
-        folder = output / group / name
+        folder = output / group / (row.trained_by or name)
+        evaluation = folder / (f"evaluation_{name}" if row.trained_by else "evaluation")
         if name in records:
             require_same_command(path, name, records[name]["train"], publish(train))
             print(f"{path} has {name} already: remove both it and {folder} to make it again.")
@@ -56,7 +57,7 @@ def run_group(group: str, output: Path, results: Path, settings: Sequence[str] =
         records[name] = {
             "train": publish(train),
             "evaluate": publish(evaluate),
-            **train_and_evaluate(train, evaluate, folder),
+            **train_and_evaluate(train, evaluate, folder, evaluation),
         }
         write_results(path, {key: records[key] for key in GROUPS[group] if key in records})
 
@@ -77,19 +78,19 @@ def publish(words: Sequence[str]) -> str:
 
 
 def train_and_evaluate(
-    train: Sequence[str], evaluate: Sequence[str], folder: Path
+    train: Sequence[str], evaluate: Sequence[str], folder: Path, evaluation: Path
 ) -> Dict[str, Any]:
-    """Runs two commands in a folder; returns the figures and what they took."""
+    """Runs two commands, each in its folder; returns the figures and what they took."""
     run_script(*train, "TRAIN.resume=auto", f"hydra.run.dir={folder}")
     average = folder / "model_average_generator.pdparams"  # with TRAIN.ema.use_ema
     generator = average if average.exists() else folder / "model_generator.pdparams"
     run_script(
-        *(*evaluate, f"hydra.run.dir={folder}/evaluation"),
+        *(*evaluate, f"hydra.run.dir={evaluation}"),
         f"EVAL.pretrained_gen_model_path={generator}",
         f"EVAL.pretrained_dis_model_path={folder}/model_discriminator.pdparams",
     )
     last = common.read_records(folder)[-1]
-    written = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    written = json.loads((evaluation / "metrics.json").read_text())
     return {
         "evaluated": generator.stem,
         "seed": written["seed"],

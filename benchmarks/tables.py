@@ -148,7 +148,11 @@ def toy_table(rows: Rows) -> Lines:
     """
     columns = ["set", "method", "runs", "iterations"]
     lines = [[*columns, "modes", "within 3σ", "reverse KL", "2-Wasserstein", "real to real"]]
-    methods = {"WGAN-GP, default": r"\d+", "WGAN-GP, `preset=paper`": "paper"}
+    methods = {
+        "WGAN-GP, default": r"\d+",
+        "the same, `EVAL.truncation=0.03`": r"truncated_\d+",
+        "WGAN-GP, `preset=paper`": "paper",
+    }
     for name in TOY_SETS:
         for method, suffix in methods.items():
             runs = [row for key, row in rows.items() if re.fullmatch(f"{name}_{suffix}", key)]
@@ -394,6 +398,7 @@ CHINESE = {
     "runs": "训练次数",
     "minutes": "分钟",
     "WGAN-GP, default": "WGAN-GP，默认设置",
+    "the same, `EVAL.truncation=0.03`": "同上，`EVAL.truncation=0.03`",
     "WGAN-GP, `preset=paper`": "WGAN-GP，`preset=paper`",
     "modes": "捕获的模式",
     "within 3σ": "高质量样本比例",

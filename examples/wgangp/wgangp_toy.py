@@ -63,12 +63,17 @@ class Toy(Experiment):
 
     def make_measures(self, data, generator, critic, count):
         """Compares generated points with as many real ones."""
-        mode, batch_size = self.cfg.DATA.mode, self.cfg.EVAL.batch_size
-        measure = points.make_points_measure(mode, count, self.cfg.seed, batch_size)
+        cfg = self.cfg
+        measure = points.make_points_measure(
+            *(cfg.DATA.mode, generator, count, cfg.seed, cfg.EVAL.batch_size, cfg.EVAL.truncation)
+        )
         return {"generated": measure}
 
     def make_drawer(self, generator, critic):
-        return points.make_points_drawer(self.cfg.DATA.mode, generator, critic, self.cfg.seed)
+        cfg = self.cfg
+        return points.make_points_drawer(
+            cfg.DATA.mode, generator, critic, cfg.seed, truncation=cfg.EVAL.truncation
+        )
 
     def save_samples(self, samples, generator, folder):
         path = osp.join(folder, "points.csv")

@@ -596,6 +596,30 @@ def test_run_group_evaluates_the_average_where_there_is_one(name, tmp_path, monk
     assert row["evaluated"] == name
 
 
+def test_a_row_evaluates_the_training_of_another(tmp_path, monkeypatch):
+    commands = []
+
+    def run_script(*command):
+        commands.append(command)
+        folder = Path(next(word for word in command if word.startswith("hydra.run.dir="))[14:])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text('{"seed": 1, "metrics": {}}')
+        (folder / "metrics.jsonl").write_text('{"step": 3, "seconds": 1.5}\n')
+
+    monkeypatch.setattr(results, "run_script", run_script)
+    rows = {
+        "plain": groups.Row("toy", []),
+        "cut": groups.Row("toy", [], evaluation=["EVAL.truncation=0.03"], trained_by="plain"),
+    }
+    monkeypatch.setitem(groups.GROUPS, "toy", rows)
+    results.run_group("toy", tmp_path, tmp_path / "results")
+    assert commands[0] == commands[2]
+    assert f"hydra.run.dir={tmp_path}/toy/plain/evaluation" in commands[1]
+    assert f"hydra.run.dir={tmp_path}/toy/plain/evaluation_cut" in commands[3]
+    assert "EVAL.truncation=0.03" in commands[3]
+    assert set(json.loads((tmp_path / "results" / "toy.json").read_text())) == {"plain", "cut"}
+
+
 def test_cifar10_table_gives_a_verdict():
     def row(score):
         figures = {"inception_score": {"value": score, "deviation": 0.1}, "fid": {"value": 20.0}}

@@ -21,7 +21,7 @@ def evaluate(generator, measure):
 
 def test_points_measure_has_the_floor_of_real_points():
     generator = functions.WganGpToyGenerator(4)
-    measure = make_points_measure("25gaussians", 1000, 42, 500)
+    measure = make_points_measure("25gaussians", generator, 1000, 42, 500)
     figures, real = evaluate(generator, measure), measure.real
     distances = {"wasserstein_1", "wasserstein_2"}
     assert set(figures) == set(real) == {"modes", "high_quality", "reverse_kl", *distances}
@@ -34,7 +34,7 @@ def test_points_measure_has_the_floor_of_real_points():
 
 def test_points_measure_draws_the_same_points_in_every_release():
     generator = functions.WganGpToyGenerator(4)
-    measure = make_points_measure("8gaussians", 50, 42, 50)
+    measure = make_points_measure("8gaussians", generator, 50, 42, 50)
     rng = np.random.default_rng((42, 6))
     real, other = (synthetic.draw_toy("8gaussians", rng, 50) for _ in range(2))
     noise = measure.validator.data_loader.dataset.input["noise"]
@@ -49,14 +49,14 @@ def test_points_measure_draws_the_same_points_in_every_release():
 
 def test_points_measure_of_the_swiss_roll_has_no_modes():
     generator = functions.WganGpToyGenerator(4)
-    measure = make_points_measure("swissroll", 20, 42, 20)
+    measure = make_points_measure("swissroll", generator, 20, 42, 20)
     names = ["wasserstein_1", "wasserstein_2"]
     assert list(measure.real) == list(evaluate(generator, measure)) == names
 
 
 def test_points_measure_of_more_than_can_be_compared_is_refused():
     with pytest.raises(UserError, match="10001 samples are too many.*10000 at most"):
-        make_points_measure("8gaussians", 10_001, 42, 1000)
+        make_points_measure("8gaussians", None, 10_001, 42, 1000)
 
 
 def test_points_drawer_draws_the_same_points_each_time(tmp_path, monkeypatch):

@@ -53,6 +53,7 @@ class Measure:
 
     Attributes:
         validator: Turns generated samples into figures.
+        num_samples: Number of generated samples behind the figures.
         measured_by: What the figures depend on, such as a network's title and checksum.
         real: The same figures of real samples, by name; empty where there are none.
         real_count: Number of real samples behind `real`.
@@ -61,15 +62,11 @@ class Measure:
     """
 
     validator: ppsci.validate.SupervisedValidator
+    num_samples: int
     measured_by: Optional[Dict[str, str]] = None
     real: Dict[str, float] = field(default_factory=dict)
     real_count: int = 0
     draw_neighbours: Optional[Callable[[str], None]] = None
-
-    @property
-    def num_samples(self) -> int:
-        """Number of generated samples behind the figures."""
-        return len(self.validator.data_loader.dataset)
 
 
 def make_measure(
@@ -118,7 +115,7 @@ def make_measure(
         metric={name: ppsci.metric.FunctionalMetric(as_tensors)},
         name=name,
     )
-    return Measure(validator, measured_by, real or {}, real_count)
+    return Measure(validator, len(inputs["noise"]), measured_by, real or {}, real_count)
     # --8<-- [end:make_validator]
 
 

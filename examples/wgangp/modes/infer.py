@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import paddle
 import paddle.distributed as dist
@@ -10,6 +12,7 @@ from omegaconf import DictConfig
 from ppsci.utils import logger
 
 from data.classes import find_label
+from measures.truncation import sample_flattest
 from modes.experiment import Experiment
 from modes.exported_files import export_base
 from modes.exported_files import read_export
@@ -81,16 +84,25 @@ def draw_samples(
     Args:
         generator: The generator, for the inputs' shapes.
         sample: Draws a batch.
-        settings: The section INFER (num_samples, batch_size, label).
+        settings: The section INFER (num_samples, batch_size, label, truncation).
         seed: Seed of the noise.
 
     Returns:
         Samples, [num_samples, ...].
     """
     count, size = settings.num_samples, settings.batch_size
-    inputs = draw_inputs(generator, -(-count // size) * size, seed, settings.label)
-    parts = [{k: v[i : i + size] for k, v in inputs.items()} for i in range(0, count, size)]
-    return np.concatenate([sample(part) for part in parts])[:count]
+    drawn = math.ceil(size / (1 - settings.get("truncation", 0)))  # Only points have this key.
+    batches = -(-count // size)
+    inputs = draw_inputs(generator, batches * drawn, seed, settings.label)
+    parts = [{k: v[i * drawn :][:drawn] for k, v in inputs.items()} for i in range(batches)]
+    if drawn == size:
+        return np.concatenate([sample(part) for part in parts])[:count]
+
+    def sample_points(noise):
+        return sample({"noise": noise})
+
+    points = [sample_flattest(sample_points, part["noise"], size) for part in parts]
+    return np.concatenate(points)[:count]
 
 
 def draw_frames(

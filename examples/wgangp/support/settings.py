@@ -97,9 +97,11 @@ RANGES: Dict[str, Tuple[float, Optional[float]]] = {
     "TRAIN.ema.decay": (1e-6, 1),
     "EVAL.num_samples": (1, None),
     "EVAL.batch_size": (1, None),
+    "EVAL.truncation": (0, 0.5),
     "INFER.num_samples": (1, None),
     "INFER.batch_size": (1, None),
     "INFER.frames": (0, None),
+    "INFER.truncation": (0, 0.5),
 }
 # Settings that need a package.
 WRITERS: Dict[str, str] = {"use_tbd": "tensorboardX", "use_vdl": "visualdl"}
