@@ -221,5 +221,7 @@ GROUPS: Dict[str, Dict[str, Row]] = {
         TOY_LENGTHS,
         [0, 1, 2],
     ),
-    "objectives_mnist": make_objective_rows("mnist", width_settings(16), 10, MNIST_LENGTHS, [0, 1]),
+    "objectives_mnist": make_objective_rows(
+        "mnist", width_settings(16), 10, MNIST_LENGTHS, [0, 1, 2]
+    ),
 }
