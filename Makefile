@@ -91,8 +91,9 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+# With worksteal, no core waits for the other at the end.
 test: lint
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 # On an idle machine; make pages then shows the figures.
 bench: torch

@@ -88,20 +88,6 @@ def make_mnist_row(model: List[str], iterations: int, *settings: str) -> Row:
     return Row("mnist", model, [*settings, *length, "TRAIN.lr_schedule=linear"])
 
 
-def make_emoji_row(use_label: str, *settings: str) -> Row:
-    """A row of CIFAR-10's networks on a small archive of emoji."""
-    return Row(
-        "cifar10",
-        [f"MODEL.use_label={use_label}", *width_settings(16), "EVAL.inception=false"],
-        [
-            *("TRAIN.batch_size=32", "TRAIN.generator_batch_factor=1", "TRAIN.n_critic=2"),
-            *("TRAIN.learning_rate=1e-3", "TRAIN.epochs=10", "TRAIN.iters_per_epoch=400"),
-            "MODEL.gen_net.batch_norm_groups=1",  # These runs are older than the groups.
-            *settings,
-        ],
-    )
-
-
 def make_digits_row(use_label: str, *settings: str, epochs: int = 14) -> Row:
     """A row of CIFAR-10's networks on coloured digits; an epoch takes a minute on one core."""
     return Row(
@@ -124,10 +110,13 @@ def make_digits_row(use_label: str, *settings: str, epochs: int = 14) -> Row:
 BATCH_NORM = ["MODEL.arch=wgan_lab", "MODEL.gen_net.dim=32", "MODEL.dis_net.dim=16"]
 BATCH_NORM_BOTH = [*BATCH_NORM, "MODEL.dis_net.norm=batch"]
 TOY_SETS = ("8gaussians", "25gaussians", "swissroll")
+TOY_SETTINGS = {"swissroll": ["TRAIN.learning_rate=1e-3"]}  # The mixtures have the default.
 GROUPS: Dict[str, Dict[str, Row]] = {
     "toy": {
         **{
-            f"{name}_{seed}": Row("toy", [f"DATA.mode={name}", f"seed={seed}"])
+            f"{name}_{seed}": Row(
+                "toy", [f"DATA.mode={name}", f"seed={seed}"], TOY_SETTINGS.get(name, [])
+            )
             for name in TOY_SETS
             for seed in range(10)
         },
@@ -169,9 +158,10 @@ GROUPS: Dict[str, Dict[str, Row]] = {
         "conditional": Row("mnist", ["preset=laptop"], [], ["DATA.label_distribution=data"]),
     },
     "emoji": {
-        "conditional": make_emoji_row("true"),
-        "conditional_weight_1": make_emoji_row("true", "LOSS.generator_class_weight=1"),
-        "unconditional": make_emoji_row("false"),
+        "laptop": Row("cifar10", ["preset=laptop", "DATA.label_distribution=data"]),
+        "unconditional": Row(
+            "cifar10", ["preset=laptop", "MODEL.use_label=false", "MODEL.dis_net.projection=false"]
+        ),
     },
     "emoji64": {
         "laptop": Row(

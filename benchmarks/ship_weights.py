@@ -172,7 +172,12 @@ def find_command(script: str, config: Dict[str, Any]) -> str:
             words += [] if loss is None else [f"LOSS={loss}"]
             changes = list_changes(script, words, config)
             candidates.append((len(words + changes), words + changes))
-    return shlex.join(["python", f"{script}.py", *min(candidates)[1]])
+    words = min(candidates)[1]
+    for word in words:
+        rest = [other for other in words if other != word]
+        if not list_changes(script, rest, config):  # Another word implies it.
+            words = rest
+    return shlex.join(["python", f"{script}.py", *words])
 
 
 def list_changes(script: str, words: Sequence[str], config: Dict[str, Any]) -> List[str]:

@@ -27,6 +27,7 @@ import speed_tables
 from groups import GROUPS
 from groups import OBJECTIVES
 from groups import TOY_SETS
+from groups import TOY_SETTINGS
 
 Rows = Dict[str, Any]  # A file of results
 Lines = List[List[str]]  # The cells of a table, with its head first
@@ -83,16 +84,17 @@ class Headline:
 
 
 _SHARE = ("within 3σ", "high_quality", ".1%")
+_DISTANCE = ("2-Wasserstein", "wasserstein_2", ".3f")
 _SCORE = ("classifier score", "classifier_score", ".2f")
 _CLASS = ("right digits", "class_accuracy", ".1%")
 HEADLINES = (
     Headline("8 Gaussians", "toy", r"8gaussians_\d+", *_SHARE),
     Headline("25 Gaussians", "toy", r"25gaussians_\d+", *_SHARE),
+    Headline("the same, `EVAL.truncation=0.03`", "toy", r"25gaussians_truncated_\d+", *_SHARE),
     Headline("25 Gaussians, `preset=paper`", "toy", "25gaussians_paper", *_SHARE),
-    Headline("Swiss roll", "toy", r"swissroll_\d+", "2-Wasserstein", "wasserstein_2", ".3f"),
+    Headline("swiss roll, a rate of 1e-3", "toy", r"swissroll_\d+", *_DISTANCE),
     Headline("MNIST, `generator_norm_long`", "mnist", "generator_norm_long", *_SCORE),
     Headline("MNIST, `preset=laptop`", "mnist", "conditional", *_SCORE),
-    Headline("coloured digits, `weight_0.1`", "colored_digits", r"weight_0\.1", *_CLASS),
     Headline("coloured digits, `preset=laptop`", "colored_digits", "laptop", *_CLASS),
 )
 
@@ -148,12 +150,13 @@ def toy_table(rows: Rows) -> Lines:
     """
     columns = ["set", "method", "runs", "iterations"]
     lines = [[*columns, "modes", "within 3σ", "reverse KL", "2-Wasserstein", "real to real"]]
-    methods = {
-        "WGAN-GP, default": r"\d+",
-        "the same, `EVAL.truncation=0.03`": r"truncated_\d+",
-        "WGAN-GP, `preset=paper`": "paper",
-    }
     for name in TOY_SETS:
+        settings = " ".join(TOY_SETTINGS.get(name, []))
+        methods = {
+            f"WGAN-GP, `{settings}`" if settings else "WGAN-GP, default": r"\d+",
+            "the same, `EVAL.truncation=0.03`": r"truncated_\d+",
+            "WGAN-GP, `preset=paper`": "paper",
+        }
         for method, suffix in methods.items():
             runs = [row for key, row in rows.items() if re.fullmatch(f"{name}_{suffix}", key)]
             if not runs:
@@ -399,6 +402,7 @@ CHINESE = {
     "minutes": "分钟",
     "WGAN-GP, default": "WGAN-GP，默认设置",
     "the same, `EVAL.truncation=0.03`": "同上，`EVAL.truncation=0.03`",
+    "WGAN-GP, `TRAIN.learning_rate=1e-3`": "WGAN-GP，`TRAIN.learning_rate=1e-3`",
     "WGAN-GP, `preset=paper`": "WGAN-GP，`preset=paper`",
     "modes": "捕获的模式",
     "within 3σ": "高质量样本比例",

@@ -643,6 +643,7 @@ def test_toy_table_sums_up_the_runs_of_each_set():
         "25gaussians_0": toy_row(0.2, 0.2, modes=25, high_quality=0.95, reverse_kl=0.01),
         "swissroll_0": toy_row(0.1, 0.125),
         "swissroll_1": toy_row(0.1, 0.135),
+        "8gaussians_truncated_0": toy_row(0.2, 0.3, modes=8, high_quality=1, reverse_kl=0.1),
         "8gaussians_paper": toy_row(0.5, 0.3, 4000, modes=6, high_quality=0.2, reverse_kl=0.5),
     }
     lines = tables.toy_table(rows)
@@ -651,11 +652,14 @@ def test_toy_table_sums_up_the_runs_of_each_set():
     cells = ["2", "8,000", "7.5 ± 0.7", share, "0.0200 ± 0.0141", "0.300 ± 0.071", "0.150"]
     assert lines[1] == ["`8gaussians`", "WGAN-GP, default", *cells]
     cells = ["1", "4,000", "6.0", "20.0%", "0.5000", "0.500", "0.300"]
-    assert lines[2] == ["`8gaussians`", "WGAN-GP, `preset=paper`", *cells]
+    assert lines[3] == ["`8gaussians`", "WGAN-GP, `preset=paper`", *cells]
+    cells = ["1", "8,000", "8.0", "100.0%", "0.1000", "0.200", "0.300"]
+    assert lines[2] == ["`8gaussians`", "the same, `EVAL.truncation=0.03`", *cells]
     cells = ["1", "8,000", "25.0", "95.0%", "0.0100", "0.200", "0.200"]
     assert ["`25gaussians`", "WGAN-GP, default", *cells] in lines
     assert ["`25gaussians`", "PacGAN4", "10", "–", "24.8", "93.6%", "0.04", "–", "–"] in lines
     assert ["`8gaussians`", "PacGAN3", "10", "–", "–", "97.7%", "–", "–", "–"] in lines
+    assert lines[-1][1] == "WGAN-GP, `TRAIN.learning_rate=1e-3`"
     assert lines[-1][2:] == ["2", "8,000", "–", "–", "–", "0.100 ± 0.000", "0.130"]
     assert {len(line) for line in lines} == {9}
 
@@ -674,6 +678,7 @@ def test_headline_table_sums_up_files_of_results():
         "8gaussians_0": headline_row(60, high_quality=(0.95, None, 0.98, None)),
         "8gaussians_1": headline_row(180, high_quality=(0.97, None, 0.99, None)),
         "25gaussians_0": headline_row(60, **share),
+        "25gaussians_truncated_0": headline_row(60, **share),
         "25gaussians_paper": headline_row(6000, **share),
         "swissroll_10": headline_row(60, wasserstein_2=(0.25, None, 0.125, None)),
     }
@@ -681,21 +686,22 @@ def test_headline_table_sums_up_files_of_results():
     # Nothing else of these files belongs into the table.
     mnist = {"generator_norm_long": score, "generator_norm": {}, "conditional": score}
     conditional = headline_row(90, 2, class_accuracy=(0.4, None, 0.7, None))
-    digits = {"weight_0.1": conditional, "projection": {}, "laptop": conditional}
+    digits = {"projection": {}, "laptop": conditional}
     _, *lines = tables.headline_table(toy, mnist, digits)
     deviations = 0.02 / 2**0.5, 0.01 / 2**0.5  # those of two numbers
     cells = [f"96.0% ± {deviations[0]:.1%}", f"98.5% ± {deviations[1]:.1%}"]
-    machine = "1 core, a processor"
-    assert lines[:4] == [
+    machine, distance = "1 core, a processor", ["2-Wasserstein", "0.250", "0.125"]
+    assert lines[:5] == [
         ["8 Gaussians", "2", "within 3σ", *cells, "1,500", "2", machine],
         ["25 Gaussians", "1", "within 3σ", "90.0%", "98.0%", "1,500", "1", machine],
+        ["the same, `EVAL.truncation=0.03`", *lines[1][1:]],
         ["25 Gaussians, `preset=paper`", "1", *lines[1][2:6], "100", machine],
-        ["Swiss roll", "1", "2-Wasserstein", "0.250", "0.125", "1,500", "1", machine],
+        ["swiss roll, a rate of 1e-3", "1", *distance, "1,500", "1", machine],
     ]
     cells = ["classifier score", "8.00 ± 0.25", "9.50 ± 0.12", "1,500", "20", machine]
-    assert [line[1:] for line in lines[4:6]] == 2 * [["1", *cells]]
+    assert [line[1:] for line in lines[5:7]] == 2 * [["1", *cells]]
     cells = ["right digits", "40.0%", "70.0%", "1,500", "2", "2 cores, a processor"]
-    assert [line[1:] for line in lines[6:]] == 2 * [["1", *cells]]
+    assert [line[1:] for line in lines[7:]] == [["1", *cells]]
 
 
 def test_digits_table_leaves_figures_out_that_a_run_lacks():

@@ -124,7 +124,8 @@ def run(tmp_path):
     """The folder of a training whose average was evaluated, with its settings and records."""
     run = tmp_path / "run"
     run.mkdir()
-    words = "preset=authors LOSS=wgan MODEL.gen_net.dim=3 seed=7 output_dir=/somewhere"
+    words = "preset=authors LOSS=wgan MODEL.gen_net.dim=3 TRAIN.learning_rate=3e-3 seed=7"
+    words += " output_dir=/somewhere"
     cfg = OmegaConf.to_container(common.compose("wgangp_toy", words.split()), resolve=True)
     (run / "config.yaml").write_text(json.dumps(cfg))
     (run / "metrics.jsonl").write_text('{"step": 4, "seconds": 8.6}\n')
@@ -150,9 +151,8 @@ def test_an_entry_is_made_of_a_run(run, folder, capsys):
     entry = json.loads(capsys.readouterr().out)
     table = json.loads((folder / "weights.json").read_text())
     assert list(table) == ["points", "small"] and table["small"] == entry
-    assert entry["command"] == (
-        "python wgangp_toy.py preset=authors LOSS=wgan seed=7 MODEL.gen_net.dim=3"
-    )
+    words = "preset=authors LOSS=wgan seed=7 TRAIN.learning_rate=0.003 MODEL.gen_net.dim=3"
+    assert entry["command"] == f"python wgangp_toy.py {words}"  # The critic's rate follows.
     assert (entry["seed"], entry["iterations"], entry["seconds"]) == (7, 4, 9)
     assert entry["weights"] == "model_average_generator.pdparams"
     assert entry["figures"]["modes"]["value"] == 8.0
