@@ -151,7 +151,7 @@ def test_an_entry_is_made_of_a_run(run, folder, capsys):
     entry = json.loads(capsys.readouterr().out)
     table = json.loads((folder / "weights.json").read_text())
     assert list(table) == ["points", "small"] and table["small"] == entry
-    words = "preset=authors LOSS=wgan seed=7 TRAIN.learning_rate=0.003 MODEL.gen_net.dim=3"
+    words = "preset=authors LOSS=wgan seed=7 MODEL.gen_net.dim=3 TRAIN.learning_rate=0.003"
     assert entry["command"] == f"python wgangp_toy.py {words}"  # The critic's rate follows.
     assert (entry["seed"], entry["iterations"], entry["seconds"]) == (7, 4, 9)
     assert entry["weights"] == "model_average_generator.pdparams"
