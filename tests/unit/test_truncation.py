@@ -12,6 +12,7 @@ import wgangp_toy
 from data import synthetic
 from measures import metrics
 from measures.points import make_points_drawer
+from measures.truncation import count_drawn
 from measures.truncation import keep_flattest
 from measures.truncation import measure_steepness
 from measures.truncation import sample_flattest
@@ -43,6 +44,12 @@ def test_steepness_is_that_of_paddles_derivatives():
     )
     steepness = measure_steepness(generate, noise.detach(), points).numpy()
     np.testing.assert_allclose(steepness, expected.numpy(), rtol=0.05)
+
+
+def test_enough_samples_are_drawn():
+    assert [count_drawn(*given) for given in ((97, 0.03), (100, 0.03), (7, 0), (1, 0.4))] == [
+        *(100, 104, 7, 2)
+    ]
 
 
 def test_the_flattest_samples_keep_their_order():

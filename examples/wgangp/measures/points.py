@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Callable
 from typing import Dict
 from typing import Optional
@@ -17,6 +16,7 @@ from measures import metrics
 from measures import sampling
 from measures.evaluation import Measure
 from measures.evaluation import make_measure
+from measures.truncation import count_drawn
 from measures.truncation import keep_flattest
 from measures.truncation import measure_steepness
 from measures.truncation import sample_flattest
@@ -74,7 +74,7 @@ def make_points_measure(
             points = keep_flattest(points, arrays["steepness"], count)
         return compare_points(toy_set, points, real)
 
-    drawn = math.ceil(count / (1 - truncation))
+    drawn = count_drawn(count, truncation)
     measure = make_measure(
         "generated",
         {"noise": rng.standard_normal((drawn, generator.noise_dim), "float32")},
@@ -119,7 +119,7 @@ def make_points_drawer(
     """
     rng = np.random.default_rng((seed, streams.GRID))
     real = synthetic.draw_toy(toy_set, rng, count)
-    drawn = math.ceil(count / (1 - truncation))
+    drawn = count_drawn(count, truncation)
     noise = paddle.to_tensor(rng.standard_normal((drawn, generator.noise_dim), "float32"))
 
     def draw_points(noise):

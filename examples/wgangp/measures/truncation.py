@@ -8,12 +8,18 @@ remedy of arXiv 2006.04596.
 
 from __future__ import annotations
 
+import math
 from typing import Callable
 
 import numpy as np
 
 # Of a noise vector. Shorter steps lose digits of float32; longer ones miss narrow bridges.
 STEP = 1e-3
+
+
+def count_drawn(count: int, truncation: float) -> int:
+    """How many samples to draw, so that `count` remain without the share `truncation`."""
+    return math.ceil(count / (1 - truncation))
 
 
 def measure_steepness(sample: Callable, noise, samples):

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import paddle
 import paddle.distributed as dist
@@ -12,6 +10,7 @@ from omegaconf import DictConfig
 from ppsci.utils import logger
 
 from data.classes import find_label
+from measures.truncation import count_drawn
 from measures.truncation import sample_flattest
 from modes.experiment import Experiment
 from modes.exported_files import export_base
@@ -91,7 +90,7 @@ def draw_samples(
         Samples, [num_samples, ...].
     """
     count, size = settings.num_samples, settings.batch_size
-    drawn = math.ceil(size / (1 - settings.get("truncation", 0)))  # Only points have this key.
+    drawn = count_drawn(size, settings.get("truncation", 0))  # Only points have this key.
     batches = -(-count // size)
     inputs = draw_inputs(generator, batches * drawn, seed, settings.label)
     parts = [{k: v[i * drawn :][:drawn] for k, v in inputs.items()} for i in range(batches)]
