@@ -9,6 +9,7 @@ from trainings import after_steps
 from trainings import make_run
 from trainings import read_records
 
+from pages import page
 from support.errors import UserError
 from training import checkpoints
 
@@ -72,6 +73,8 @@ def poison(monkeypatch, iteration, times):
 
 def test_a_diverged_training_names_step_values_and_checkpoint(toy, monkeypatch, tmp_path):
     poison(monkeypatch, 6, 1)
+    pages = []
+    monkeypatch.setattr(page, "write_or_warn", pages.append)
     with pytest.raises(UserError, match="diverged in iteration 6, .*weights of the generator") as e:
         toy("run", "TRAIN.save_freq=1")
     path = tmp_path / "run" / "checkpoints" / "iteration_04.npz"
@@ -79,13 +82,17 @@ def test_a_diverged_training_names_step_values_and_checkpoint(toy, monkeypatch, 
     for array in checkpoints.read(str(path)).arrays.values():
         assert np.isfinite(array).all()
     assert not (tmp_path / "run" / "model_generator.pdparams").exists()
+    assert pages == [str(tmp_path / "run")]
     assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
-def test_a_rate_too_large_diverges_in_its_first_iteration(toy, tmp_path):
+def test_a_rate_too_large_diverges_in_its_first_iteration(toy, monkeypatch, tmp_path):
+    pages = []
+    monkeypatch.setattr(page, "write_or_warn", pages.append)
     with pytest.raises(UserError, match="diverged in iteration 1, .*_loss is .*no checkpoint yet"):
         toy("run", "TRAIN.learning_rate=1e30 TRAIN.on_nan=stop")
     assert not list((tmp_path / "run").rglob("*.pdparams"))
+    assert not pages  # There is nothing to show.
 
 
 def test_an_optimiser_that_overflows_ends_the_training(toy, tmp_path):

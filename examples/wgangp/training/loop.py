@@ -12,6 +12,7 @@ from os import path as osp
 from typing import Callable
 from typing import Iterator
 from typing import List
+from typing import NoReturn
 from typing import Optional
 
 import paddle
@@ -25,7 +26,6 @@ from support import storage
 from support import sweeps
 from support.errors import UserError
 from support.errors import printable
-from support.errors import require
 from support.signals import stop_signals
 from training import checkpoints
 from training import records
@@ -181,17 +181,12 @@ def roll_back(run: Run, rate: float) -> None:
     """
     train, path = run.settings.train, run.checkpoint
     message = describe_divergence(run, rate)
+    advice = f"{last_checkpoint(run)} Try a smaller TRAIN.learning_rate"
     if train.on_nan == "stop":
-        raise UserError(
-            f"{message} Nothing of it was saved. {last_checkpoint(run)} Try a smaller "
-            "TRAIN.learning_rate, or TRAIN.on_nan=roll_back."
-        )
-    require(
-        run.rollbacks < train.max_rollbacks,
-        f"{message} The run was rolled back {run.rollbacks} times before "
-        f"(TRAIN.max_rollbacks={train.max_rollbacks}). {last_checkpoint(run)} Try a smaller "
-        "TRAIN.learning_rate.",
-    )
+        give_up(run, f"{message} Nothing of it was saved. {advice}, or TRAIN.on_nan=roll_back.")
+    if run.rollbacks >= train.max_rollbacks:
+        message += f" The run was rolled back {run.rollbacks} times before"
+        give_up(run, f"{message} (TRAIN.max_rollbacks={train.max_rollbacks}). {advice}.")
     rollbacks = run.rollbacks + 1
     try:
         checkpoints.restore(run, run.start if path is None else checkpoints.read(path))
@@ -202,6 +197,17 @@ def roll_back(run: Run, rate: float) -> None:
     logger.warning(f"{message} Back to {place}, with other draws (rollback {rollbacks}).")
     open_folder(run)
     run.seek()
+
+
+def give_up(run: Run, message: str) -> NoReturn:
+    """Ends a training that diverged, after a page whose curves show what led to it.
+
+    Raises:
+        UserError: With the message.
+    """
+    if run.journal:  # A page needs records.
+        records.write_page(run)
+    raise UserError(message)
 
 
 def describe_divergence(run: Run, rate: float) -> str:
