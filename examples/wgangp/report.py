@@ -7,6 +7,7 @@ from pages import frames
 from pages import page
 from support.errors import UserError
 from support.errors import fail
+from support.errors import printable
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
         fail(str(error))
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         fail(f"a file of these runs is damaged: {type(error).__name__}: {error}.")
-    print(f"Wrote {path}")
+    print(f"Wrote {printable(path)}")
 
 
 def write_animation(runs, path: str) -> None:

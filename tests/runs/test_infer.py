@@ -222,6 +222,12 @@ def test_interpolation_keeps_its_ends_and_the_length():
     assert between["labels"].tolist() == [4] * 7
 
 
+@pytest.mark.parametrize("noise", [[[1.5], [-0.5]], [[1, 2], [2, 4]], [[1, 2], [-1, -2]]])
+def test_interpolation_of_parallel_noises_is_a_straight_line(noise):
+    between = interpolate({"noise": np.array(noise, "float32")}, 5)["noise"]
+    np.testing.assert_allclose(between, np.linspace(*noise, 5), atol=1e-6)
+
+
 def test_digits_are_written_as_grey_pictures_and_points_as_a_table(configure, tmp_path):
     weight_files.save_weights(functions.WganGpMnistGenerator(2), str(tmp_path / "m.pdparams"))
     tiny = f"MODEL.gen_net.dim=2 INFER.pretrained_model_path={tmp_path}/m"

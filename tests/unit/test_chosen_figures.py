@@ -14,10 +14,13 @@ from data import synthetic
 from measures import evaluation
 from measures import metrics
 from measures import neighbours
+from measures import sampling
 from measures.evaluation import Evaluator
 from measures.evaluation import make_feature_measure
 from measures.features import read_features
+from measures.memorisation import Memorisation
 from modes.evaluate import evaluate as evaluate_weights
+from networks import dcgan
 from networks.base import Generator
 from support import pictures
 from support import weight_files
@@ -123,6 +126,16 @@ def test_memorisation_is_1_for_copies_and_one_half_for_test_pictures(data):
     assert figures["memorisation_pixels"] < 0.05
 
 
+@pytest.mark.parametrize("name", ["frechet", "kid", "prdc"])
+def test_a_training_set_of_one_picture_is_refused(data, name):
+    with pytest.raises(UserError, match="training set of 1 is too small"):
+        make_feature_measure(
+            *(Copier(data.test_images), Quadrants(), data.train_images[:1], 20, NAMES, SEED, 7),
+            test_images=data.test_images,
+            chosen=(name,),
+        )
+
+
 def test_memorisation_without_test_pictures_is_refused(data):
     with pytest.raises(UserError, match="at least 10 test pictures.*out of EVAL.measures"):
         make_feature_measure(
@@ -166,6 +179,20 @@ def test_neighbours_are_drawn_next_to_samples(data, monkeypatch, tmp_path):
     assert drawn["nearest by features"].shape == (50, 3, 32, 32)
 
 
+@pytest.mark.parametrize("num_classes", [0, 12])
+def test_neighbours_are_those_of_the_first_samples_of_the_grid(num_classes, monkeypatch):
+    """A generator that normalises its batch draws others in a grid of another shape."""
+    shown = {}
+    monkeypatch.setattr(pictures, "save_grid", lambda x, *_: shown.update(grid=x))
+    monkeypatch.setattr(Memorisation, "draw", lambda _, x, path: shown.update(first=x))
+    generator = dcgan.Dcgan64Generator(2, 3, num_classes)
+    sampling.make_grid_drawer(generator, SEED)("unused.png")
+    memorisation = Memorisation.__new__(Memorisation)
+    evaluation._make_neighbours_drawer(generator, memorisation, SEED)("unused.png")
+    expected = pictures.to_uint8(shown["grid"][:10], generator.low)
+    np.testing.assert_array_equal(shown["first"], expected)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_rows_of_pictures_are_a_file(channels, tmp_path):
     rng = np.random.default_rng(0)
@@ -197,3 +224,6 @@ def test_mode_eval_reports_chosen_measures(configure, tmp_path):
     for name in ("memorisation_pixels", "memorisation_features"):
         assert rows[name]["real"] == 0.5 and rows[name]["better"] is None
     assert (tmp_path / "neighbours.png").exists()
+    experiment.cfg.EVAL.measures = ["kid"]
+    evaluate_weights(experiment)  # It has no neighbours to show, and those are of former weights.
+    assert not (tmp_path / "neighbours.png").exists()

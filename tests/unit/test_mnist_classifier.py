@@ -13,6 +13,7 @@ from test_data import write_mnist
 
 import functions
 from data import synthetic
+from data.image_set import ImageSet
 from measures import digit_classifier
 from support.errors import UserError
 
@@ -75,6 +76,15 @@ def test_command_trains_weights_that_load(run_script, tmp_path):
     read = functions.read_mnist(str(data))
     right = digit_classifier.accuracy(network, read.test_images, read.test_labels)
     assert right == record["test_accuracy"]
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_few_pictures_suffice(epochs):
+    """Five steps in all left Paddle's schedule no step for the rise of the rate."""
+    images = np.random.default_rng(0).integers(256, size=(20, 1, 28, 28)).astype("uint8")
+    labels = np.arange(20) % 10
+    network = digit_classifier.train(ImageSet(images, labels, images, labels), epochs, 0)
+    assert np.isfinite(network(paddle.zeros([1, 1, 28, 28])).numpy()).all()
 
 
 def test_command_refuses_invalid_arguments_before_training(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 """report.html: what the page of a run holds, how it stays small, and what ends where it fails."""
 
 import base64
+import hashlib
 import html
 import io
 import json
@@ -105,6 +106,18 @@ def test_pages_compare_runs(tmp_path):
     assert text.count('<div class="frames">') == 2
     panel = text[text.index('aria-label="losses"') :].split("</svg>")[0]
     assert curves.COLORS[0] in panel and curves.COLORS[1] in panel
+
+
+def test_a_picture_of_other_samples_is_not_called_one_of_the_evaluation(tmp_path):
+    run = make_evaluation(tmp_path / "run")
+    title = "Samples of the evaluated weights"
+    Image.new("L", (8, 8)).save(run / "samples.png")
+    assert title in write(tmp_path, run)
+    digest = hashlib.sha256((run / "samples.png").read_bytes()).hexdigest()
+    (run / "samples.sha256").write_text(f"{digest}  samples.png\n")
+    assert title not in write(tmp_path, run)
+    (run / "samples.sha256").write_text(f"{'0' * 64}  samples.png\n")  # replaced since
+    assert title in write(tmp_path, run)
 
 
 def test_a_page_shows_samples_of_other_weights_and_says_so(tmp_path):

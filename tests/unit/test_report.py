@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of mode=eval."""
 
+import errno
 import functools
 import hashlib
 import json
@@ -48,12 +49,13 @@ def test_rows_and_table():
     assert rows["modes"]["real"] == 8.0 and rows["modes"]["real_deviation"] == 0.5
     assert rows["modes"]["real_num_samples"] == 30
     assert rows["test_wasserstein"]["better"] is None
+    by = "some network (abcabcabcabc)"
     assert make_table(rows).splitlines() == [
-        "figure            value   deviation  real  better  samples  measured by",
-        "fid               12.346  -          -     lower   50       some network (abcabcabcabc)",
-        "inception_score   5       0.25       -     higher  50       some network (abcabcabcabc)",
-        "modes             7       -          8     higher  50       some network (abcabcabcabc)",
-        "test_wasserstein  1.5     -          -     -       50       some network (abcabcabcabc)",
+        "figure            value   deviation  real  better  samples       measured by",
+        f"fid               12.346  -          -     lower   50            {by}",
+        f"inception_score   5       0.25       -     higher  50            {by}",
+        f"modes             7       -          8     higher  50 (30 real)  {by}",
+        f"test_wasserstein  1.5     -          -     -       50            {by}",
     ]
 
 
@@ -108,6 +110,26 @@ def test_report_writes_figures_configuration_and_a_picture(tmp_path, monkeypatch
     table = make_table(make_rows(figures, functools.partial(describe_figure, measure=measure)))
     assert f"Figures of seed 7:\n{table}" in lines
     assert lines[-1] == f"Wrote {tmp_path}/metrics.json"
+
+
+def test_a_folder_that_cannot_be_written_to_costs_no_figures(tmp_path, lines):
+    def draw(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    evaluator = Evaluator(
+        functions.WganGpToyGenerator(4),
+        {"generated": measure_of(3, lambda _: {"modes": 7.0})},
+        *(str(tmp_path), 7, "cpu"),
+    )
+    given = (str(tmp_path), 7, {}, OmegaConf.create({}), "wgangp_toy")
+    with pytest.raises(UserError, match=f"^{tmp_path} can't be written to .*hydra.run.dir="):
+        report(evaluator, draw, *given)
+    assert any(line.startswith("Figures of seed 7") for line in lines)
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["modes"]["value"] == 7
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / "metrics.json").mkdir()
+    with pytest.raises(UserError, match="can't be written to"):
+        report(evaluator, lambda path: None, *given)
 
 
 def test_the_log_has_a_line_for_each_network_that_measured(tmp_path, lines):

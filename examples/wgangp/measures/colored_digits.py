@@ -22,6 +22,7 @@ from measures.features import read_features
 from measures.features import reference_statistics
 from networks.base import Generator
 from support import pictures
+from support.errors import require
 
 HUE_BINS = 12  # intervals of 30 degrees
 
@@ -164,6 +165,12 @@ def _make_class_measure(
     label_shares: Optional[np.ndarray],
 ) -> Measure:
     images, labels = data.train_images, data.train_labels
+    counts = np.bincount(labels, minlength=NUM_CLASSES)
+    require(
+        counts.min() > 1,
+        f"the training set has {counts.min()} pictures of the digit {counts.argmin()}; measures "
+        "of classes need at least 2 of each. Name a larger set by DATA.data_path.",
+    )
     reference = [reference_statistics(images[labels == k], network) for k in range(NUM_CLASSES)]
     rng = np.random.default_rng((seed, streams.EVALUATION))
     inputs = evaluation.draw_inputs(generator, count, rng, label_shares)
@@ -185,9 +192,10 @@ def _make_class_measure(
     shown = data.test_images[rows]
     features = read_features(shown, network, "test pictures")
     real = np.concatenate([features, shown.mean((2, 3), dtype="float32")], 1)
-    output_expr = {"fake": describe}
+    output_expr, shown_outputs = {"fake": describe}, {"fake": real}
     if "labels" in inputs:
         output_expr["labels"] = lambda batch: batch["labels"]
+        shown_outputs["labels"] = data.test_labels[rows]
     return evaluation.make_measure(
         "classes",
         inputs,
@@ -195,6 +203,6 @@ def _make_class_measure(
         metric,
         batch_size,
         {"network": network.title, "sha256": network.sha256},
-        metric({"fake": real, "labels": data.test_labels[rows]}),
+        metric(shown_outputs),
         len(rows),
     )

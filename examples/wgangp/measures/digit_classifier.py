@@ -205,7 +205,8 @@ def train(data: ImageSet, epochs: int, seed: int) -> MnistClassifier:
     network = MnistClassifier()
     size = min(BATCH_SIZE, len(data.train_images))
     steps = len(data.train_images) // size
-    rate = paddle.optimizer.lr.OneCycleLR(PEAK_RATE, epochs * steps, phase_pct=0.2)
+    # The rate needs at least two steps to rise.
+    rate = paddle.optimizer.lr.OneCycleLR(PEAK_RATE, max(epochs * steps, 10), phase_pct=0.2)
     optimizer = paddle.optimizer.Adam(rate, parameters=network.parameters(), weight_decay=1e-4)
     for epoch in range(1, epochs + 1):
         order = rng.permutation(len(data.train_images))

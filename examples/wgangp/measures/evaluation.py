@@ -379,7 +379,7 @@ def _make_neighbours_drawer(
     """Makes the function that draws the first row of samples.png with nearest pictures."""
 
     def draw(path):
-        samples = sampling.sample(generator, sampling.grid_inputs(generator, 10, 10, seed))[:10]
+        samples = sampling.sample(generator, sampling.shown_inputs(generator, seed))[:10]
         memorisation.draw(pictures.to_uint8(samples, generator.low), path)
 
     return draw

@@ -140,6 +140,15 @@ def reference_features(images: np.ndarray, network: FeatureNetwork) -> np.ndarra
     return features
 
 
+def require_several(images: np.ndarray) -> None:
+    """Refuses a training set that samples can't be compared with, since it has no spread."""
+    require(
+        len(images) > 1,
+        f"a training set of {len(images)} is too small: measures compare samples with at least 2 "
+        "pictures. Name a larger set by DATA.data_path.",
+    )
+
+
 def reference_statistics(
     images: np.ndarray, network: FeatureNetwork, features: Optional[np.ndarray] = None
 ) -> Tuple[np.ndarray, np.ndarray]:
@@ -155,11 +164,7 @@ def reference_statistics(
     Raises:
         UserError: If there are fewer than two pictures.
     """
-    require(
-        len(images) > 1,
-        f"a training set of {len(images)} is too small: the covariance of its features needs at "
-        "least 2 pictures. Name a larger set by DATA.data_path.",
-    )
+    require_several(images)
     path = statistics_path(images, network)
     if osp.exists(path):
         try:

@@ -19,6 +19,7 @@ from measures.features import classify
 from measures.features import read_features
 from measures.features import reference_features
 from measures.features import reference_statistics
+from measures.features import require_several
 from measures.memorisation import Memorisation
 from support.errors import require
 
@@ -67,6 +68,7 @@ class FeatureFigures:
         self.real: Dict[str, float] = {}
         self.real_count = 0
         if set(chosen) - CHEAP:
+            require_several(images)
             self.training = reference_features(images, network)
         if "frechet" in chosen:
             self.statistics = reference_statistics(images, network, self.training)

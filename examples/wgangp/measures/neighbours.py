@@ -112,7 +112,7 @@ def find_nearest(left: np.ndarray, right: np.ndarray, k: int = 1) -> Tuple[np.nd
 
     Returns:
         Their numbers and their Euclidean distances, int64 and float64 [N, k], the nearest first.
-        A row that equals one of `right` has the distance 0.
+        Those that float32 can't tell apart may take each other's places.
     """
     numbers, distances = [], []
     for top in range(0, len(left), ROWS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from os import path as osp
 from typing import Any
 from typing import Callable
@@ -23,6 +24,7 @@ from measures.evaluation import Measure
 from pages import origin
 from pages.run_folder import make_rows
 from support import storage
+from support import sweeps
 
 
 def report(
@@ -36,7 +38,8 @@ def report(
 ) -> Dict[str, float]:
     """Evaluates a generator; logs a table, writes metrics.json, config_eval.yaml, samples.png.
 
-    It also writes neighbours.png where a measure draws it.
+    It also writes neighbours.png where a measure draws it, and removes that of an earlier
+    evaluation otherwise. The figures come first, so that a full disk does not cost them.
     With several processes all evaluate, and the first one writes.
 
     Args:
@@ -51,6 +54,9 @@ def report(
 
     Returns:
         The figures by name, in the first process.
+
+    Raises:
+        UserError: If the folder can't be written to; the table is logged by then.
     """
     rows = {}
     for name, figures in evaluator.evaluate_each().items():
@@ -58,24 +64,32 @@ def report(
         rows.update(make_rows(figures, describe))
     if dist.get_rank() > 0:
         return {}
-    draw(osp.join(output_dir, "samples.png"))
-    for measure in evaluator.measures.values():
-        if measure.draw_neighbours is not None:
-            measure.draw_neighbours(osp.join(output_dir, "neighbours.png"))
+    log_report(rows, seed, weights)
     content = {
         **origin.describe(script, paddle.get_device(), dist.get_world_size()),
         "seed": seed,
         "weights": weights,
         "metrics": rows,
     }
-    # The name differs from a training's config.yaml, which may lie in the same folder.
-    OmegaConf.save(config, osp.join(output_dir, "config_eval.yaml"), resolve=True)
-    path = osp.join(output_dir, "metrics.json")
-    with storage.replacing(path) as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-    log_report(rows, seed, weights)
-    logger.info(f"Wrote {path}")
+    with storage.writing_to(output_dir, sweeps.folder_key()):
+        # The name differs from a training's config.yaml, which may lie in the same folder.
+        OmegaConf.save(config, osp.join(output_dir, "config_eval.yaml"), resolve=True)
+        path = osp.join(output_dir, "metrics.json")
+        with storage.replacing(path) as file:
+            file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+        logger.info(f"Wrote {path}")
+        draw(osp.join(output_dir, "samples.png"))
+        draw_neighbours(evaluator, osp.join(output_dir, "neighbours.png"))
     return {name: row["value"] for name, row in rows.items()}
+
+
+def draw_neighbours(evaluator: Evaluator, path: str) -> None:
+    """Writes the picture that a measure draws, or removes that of an earlier evaluation."""
+    drawers = [m.draw_neighbours for m in evaluator.measures.values() if m.draw_neighbours]
+    for drawer in drawers:
+        drawer(path)
+    if not drawers and osp.isfile(path):
+        os.remove(path)
 
 
 def log_report(
@@ -126,10 +140,12 @@ def make_table(rows: Dict[str, Dict[str, Any]]) -> str:
     for name, row in rows.items():
         by = row["measured_by"] or {}
         checksum = f" ({by['sha256'][:12]})" if "sha256" in by else ""
+        samples, real = row["num_samples"], row["real_num_samples"]
+        fewer = f" ({real} real)" if real and real < samples else ""
         lines.append(
             (
                 *(name, number(row["value"]), number(row["deviation"]), number(row["real"])),
-                *(row["better"] or "-", str(row["num_samples"])),
+                *(row["better"] or "-", f"{samples}{fewer}"),
                 by.get("network", "-") + checksum,
             )
         )

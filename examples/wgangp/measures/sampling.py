@@ -52,12 +52,17 @@ def sample(generator: Generator, inputs: Dict[str, paddle.Tensor]) -> np.ndarray
         return generator(inputs)["fake"].numpy()
 
 
-def make_grid_drawer(generator: Generator, seed: int) -> Callable[[str], None]:
-    """Makes a function that writes a grid of samples from fixed noise to a path.
+def shown_inputs(generator: Generator, seed: int) -> Dict[str, paddle.Tensor]:
+    """Inputs of the grid that pictures show, see `grid_inputs`.
 
     The grid has ten columns and up to ten rows. With more than ten classes, each noise vector
     takes several rows, so that 100 classes can be seen.
     """
     columns = 10 * min(max(-(-generator.num_classes // 10), 1), 10)
-    inputs = grid_inputs(generator, 100 // columns, columns, seed)
+    return grid_inputs(generator, 100 // columns, columns, seed)
+
+
+def make_grid_drawer(generator: Generator, seed: int) -> Callable[[str], None]:
+    """Makes a function that writes a grid of samples from fixed noise to a path."""
+    inputs = shown_inputs(generator, seed)
     return lambda path: pictures.save_grid(sample(generator, inputs), path, generator.low)

@@ -80,6 +80,8 @@ def draw_samples(
 ) -> np.ndarray:
     """Draws samples in whole batches, so that none depends on how many are asked for.
 
+    Truncation is an exception: it compares all samples.
+
     Args:
         generator: The generator, for the inputs' shapes.
         sample: Draws a batch.
@@ -90,18 +92,22 @@ def draw_samples(
         Samples, [num_samples, ...].
     """
     count, size = settings.num_samples, settings.batch_size
-    drawn = count_drawn(size, settings.get("truncation", 0))  # Only points have this key.
-    batches = -(-count // size)
-    inputs = draw_inputs(generator, batches * drawn, seed, settings.label)
-    parts = [{k: v[i * drawn :][:drawn] for k, v in inputs.items()} for i in range(batches)]
-    if drawn == size:
-        return np.concatenate([sample(part) for part in parts])[:count]
+    drawn = count_drawn(count, settings.get("truncation", 0))  # Only points have this key.
+    inputs = draw_inputs(generator, -(-drawn // size) * size, seed, settings.label)
+    if drawn == count:
+        return draw_batches(sample, inputs, size)[:count]
 
     def sample_points(noise):
-        return sample({"noise": noise})
+        return draw_batches(sample, {"noise": noise}, size)
 
-    points = [sample_flattest(sample_points, part["noise"], size) for part in parts]
-    return np.concatenate(points)[:count]
+    return sample_flattest(sample_points, inputs["noise"][:drawn], count)
+
+
+def draw_batches(sample: Sampler, inputs: Inputs, size: int) -> np.ndarray:
+    """Draws the samples of inputs, `size` at a time."""
+    starts = range(0, len(inputs["noise"]), size)
+    parts = [{name: x[start : start + size] for name, x in inputs.items()} for start in starts]
+    return np.concatenate([sample(part) for part in parts])
 
 
 def draw_frames(
@@ -131,17 +137,21 @@ def interpolate(inputs: Inputs, frames: int) -> Inputs:
     """Goes from the first noise to the second along the sphere (arXiv 1609.04468, section 2.1).
 
     Normal noise of many dimensions lies near a sphere. The middle of a straight line between
-    two noises would lie nearer to the origin than anything the generator has seen.
+    two noises would lie nearer to the origin than anything the generator has seen. Parallel and
+    opposite noises, as all of one dimension are, have no such arc: these take the straight line.
 
     Args:
         inputs: Two noises, and a label for each where there are labels.
         frames: Number of noises, the ends included.
     """
-    one, two = inputs["noise"]
+    one, two = inputs["noise"].astype("float64")
     lengths = np.linalg.norm(one), np.linalg.norm(two)
     angle = np.arccos(np.clip((one / lengths[0]) @ (two / lengths[1]), -1, 1))
     share = np.linspace(0, 1, frames)[:, None]
-    noise = (np.sin((1 - share) * angle) * one + np.sin(share * angle) * two) / np.sin(angle)
+    if np.sin(angle) > 1e-6:
+        noise = (np.sin((1 - share) * angle) * one + np.sin(share * angle) * two) / np.sin(angle)
+    else:
+        noise = (1 - share) * one + share * two
     result = {"noise": noise.astype("float32")}
     if "labels" in inputs:
         result["labels"] = inputs["labels"][:1].repeat(frames)

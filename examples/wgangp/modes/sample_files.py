@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of samples: PNG pictures with a grid, and a strip with a GIF between two noises.
 
-MANIFEST lists the files of the last mode=infer in a folder with their checksums, so that the next
-one removes these files and no others.
+`origin.MANIFEST` lists the files of the last mode=infer in a folder with their checksums, so that
+the next one removes these files and no others.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -21,14 +20,12 @@ import numpy as np
 import paddle.distributed as dist
 from PIL import Image
 
+from pages.origin import MANIFEST
 from support import pictures
 from support import storage
-from support.errors import UserError
 from support.errors import printable
 from support.errors import require
 
-MANIFEST = "samples.sha256"  # in the form that `sha256sum --check` reads
-MANIFEST_BYTES = 1 << 28
 OWN_NAMES = re.compile(r"pictures/[0-9]+\.png|interpolation\.(png|gif)|points\.csv|samples\.png")
 
 
@@ -62,17 +59,10 @@ def replacing_samples(folder: str, key: str) -> Iterator[str]:
     for name in os.listdir(folder):  # A killed process leaves its temporary folder.
         if re.fullmatch(rf"\.samples\.\w{{8}}{re.escape(storage.PARTIAL)}", name):
             shutil.rmtree(osp.join(folder, name), ignore_errors=True)
-    try:
+    with storage.writing_to(folder, key):
         with tempfile.TemporaryDirectory(storage.PARTIAL, ".samples.", folder) as partial:
             yield partial
             _move_files(partial, folder, former)
-    except OSError as error:
-        if error.errno in (None, errno.ENOMEM):  # CUDA's errors have no number.
-            raise
-        raise UserError(
-            f"{printable(folder)} can't be written to ({printable(error)}). Free space there, or "
-            f"name another folder by {key}=."
-        ) from None
 
 
 def _move_files(partial: str, folder: str, former: List[str]) -> None:
@@ -93,10 +83,7 @@ def _move_files(partial: str, folder: str, former: List[str]) -> None:
 
 def _list_former(folder: str) -> List[str]:
     """Lists the files of the last mode=infer that are still what it wrote."""
-    path, listed = osp.join(folder, MANIFEST), {}
-    if osp.isfile(path) and osp.getsize(path) <= MANIFEST_BYTES:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            listed = dict(line.rstrip("\n").split("  ", 1)[::-1] for line in file if "  " in line)
+    listed = storage.read_checksums(osp.join(folder, MANIFEST))
     return [name for name, digest in listed.items() if _is_unchanged(folder, name, digest)]
 
 

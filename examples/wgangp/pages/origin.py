@@ -23,6 +23,7 @@ from support.errors import printable
 
 # The files of mode=train and mode=infer; metrics.json holds the same of an evaluation.
 NAME, INFER_NAME = "run.json", "infer.json"
+MANIFEST = "samples.sha256"  # the checksums of the files of mode=infer
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "paddlesci", "numpy")
 
 

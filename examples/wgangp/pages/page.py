@@ -103,7 +103,7 @@ def _view(run: RunFolder, name: str, color: str, max_bytes: int) -> Dict[str, An
     stills = {
         title: frames.make_frame(osp.join(run.folder, file))
         for file, title in STILLS.items()
-        if run.evaluation and osp.isfile(osp.join(run.folder, file))
+        if run.evaluation and osp.isfile(osp.join(run.folder, file)) and not run.drew(file)
     }
     max_bytes -= sum(len(still.content) for still in stills.values())
     return {

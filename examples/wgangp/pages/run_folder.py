@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pages import origin
 from support import settings
+from support import storage
 from support.errors import UserError
 from support.errors import printable
 from support.errors import require
@@ -107,6 +108,11 @@ class RunFolder:
         """What `origin.describe` wrote, of the training and of the evaluation."""
         found = {"Training": self.training, "Evaluation": self.evaluation}
         return {title: content for title, content in found.items() if "command" in content}
+
+    def drew(self, file: str) -> bool:
+        """Whether mode=infer wrote a picture of the folder, by its checksums."""
+        listed = storage.read_checksums(osp.join(self.folder, origin.MANIFEST))
+        return listed.get(file) == storage.sha256(osp.join(self.folder, file))
 
     @property
     def has_samples_only(self) -> bool:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
 from os import path as osp
 from typing import BinaryIO
+from typing import Dict
 from typing import Iterator
 
 from support.errors import UserError
@@ -16,6 +18,7 @@ from support.errors import printable
 
 CACHE = "~/.paddlesci"
 PARTIAL = ".partial"  # the suffix of files that are not complete yet
+MAX_CHECKSUMS = 1 << 28  # bytes of a list of checksums
 
 
 def remove_partial(folder: str) -> None:
@@ -48,6 +51,36 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     finally:
         if osp.exists(partial):
             os.remove(partial)
+
+
+@contextlib.contextmanager
+def writing_to(folder: str, key: str) -> Iterator[None]:
+    """Turns a failure to write in the block into one message.
+
+    Args:
+        folder: The folder that is written to.
+        key: The setting that names it, for the message.
+
+    Raises:
+        UserError: Names the folder, the cause and the setting.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.ENOMEM):  # CUDA's errors have no number.
+            raise
+        raise UserError(
+            f"{printable(folder)} can't be written to ({printable(error)}). Free space there, or "
+            f"name another folder by {key}=."
+        ) from None
+
+
+def read_checksums(path: str) -> Dict[str, str]:
+    """Reads a file as `sha256sum` writes it: names with their SHA-256; none without the file."""
+    if not osp.isfile(path) or osp.getsize(path) > MAX_CHECKSUMS:
+        return {}
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return dict(line.rstrip("\n").split("  ", 1)[::-1] for line in file if "  " in line)
 
 
 def sha256(path: str) -> str:
