@@ -80,6 +80,8 @@ def test_slider_keys_and_fingers_move_the_pictures(opened):
 
 
 def test_play_runs_to_the_end(opened):
+    press(opened, "Home")
+    assert shown(opened) == [0, 0]
     opened.execute_async_script(
         "const done = arguments[0], play = document.getElementById('play');"
         "window.setInterval(() => play.textContent === 'Play' && done(), 20); play.click();"

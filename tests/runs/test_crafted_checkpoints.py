@@ -114,8 +114,8 @@ def toy_states(run):
         ({"generator_figures/generator_loss": np.zeros(3, "int64")}, {}),
         ({"generator_figures/generator_loss": np.zeros(3, ">f4")}, {}),
         ({"generator_figures/generator_loss": np.full(3, np.nan, "f4")}, {}),
-        ({"generator_figures/step": np.zeros(3, "f4")}, {}),
-        ({"generator_figures/critic_loss": np.zeros(3, "f4")}, {}),
+        ({"generator_figures/step": np.zeros(1, "f4")}, {}),
+        ({"generator_figures/critic_loss": np.zeros(1, "f4")}, {}),
         ({f"discriminator_figures/{n}": np.zeros(len(n), "f4") for n in FIGURES["critic"]}, {}),
         # Paddle's own check of this shape is an assertion in the next step.
         ({"generator_optimizer/layers.0.weight/moment1": np.zeros(1, "f4")}, {}),

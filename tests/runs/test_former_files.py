@@ -61,7 +61,9 @@ def test_a_former_checkpoint_resumes_and_ends_as_it_did(configure, tmp_path, mon
             # Another machine may round products in another way.
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
     former = (FORMER / "toy_metrics.jsonl").read_text().splitlines()
-    for found, line in zip(read_records(tmp_path), former):
+    records = read_records(tmp_path)
+    assert len(records) == len(former)
+    for found, line in zip(records, former):
         expected = json.loads(line)
         new = {"critic_balance", "wasserstein_1"}  # Former code did not have these figures.
         assert set(found) - new == set(expected)

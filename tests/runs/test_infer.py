@@ -179,13 +179,13 @@ def test_a_failed_inference_leaves_the_former_samples(cifar10, tmp_path, monkeyp
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(wgangp_cifar10.Cifar10, "save_samples", fail)
-    with pytest.raises(UserError, match="can't be written to .*No space left"):
-        infer(cifar10("INFER.num_samples=1 INFER.batch_size=1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(wgangp_cifar10.Cifar10, "save_samples", fail)
+        with pytest.raises(UserError, match="can't be written to .*No space left"):
+            infer(cifar10("INFER.num_samples=1 INFER.batch_size=1"))
     assert former == {path: (tmp_path / path).read_bytes() for path in list_files(tmp_path)}
     # A killed process leaves its folder; the next one removes it.
     (tmp_path / ".samples.abcdefgh.partial" / "pictures").mkdir(parents=True)
-    monkeypatch.undo()
     infer(cifar10("INFER.num_samples=1 INFER.batch_size=1"))
     assert list_files(tmp_path / "pictures") == {"0.png"}
     assert not list(tmp_path.glob(".samples*"))

@@ -173,8 +173,8 @@ def make_mnist_target():
         "mnist.pkl.gz",
         gzip.compress(content),
         functools.partial(read_arrays, functools.partial(read_mnist, max_bytes=SMALL)),
-        {"pickle": content},
-        lambda parts: gzip.compress(parts["pickle"], 1),
+        {"(pickle)": content},
+        lambda parts: gzip.compress(parts["(pickle)"], 1),
     )
 
 
@@ -244,16 +244,16 @@ def make_weight_targets(folder):
     theirs = body[: body.rindex(weight_notes.MARK)]
 
     def add_checksum(parts):
-        content = parts["pickle"] + parts["notes"]
+        content = parts["(pickle)"] + parts["(notes)"]
         digest = hashlib.sha256(content).hexdigest().encode()
         return content + weight_files.CHECKSUM_MARK + digest
 
-    parts = {"pickle": theirs, "notes": body[len(theirs) :]}
+    parts = {"(pickle)": theirs, "(notes)": body[len(theirs) :]}
     return [
         Target("weights of ours", ours, read_weights, parts, add_checksum),
         Target(
-            *("weights of others", theirs, read_weights, {"pickle": theirs}),
-            pack=lambda parts: parts["pickle"],
+            *("weights of others", theirs, read_weights, {"(pickle)": theirs}),
+            pack=lambda parts: parts["(pickle)"],
             has_checksum=False,
         ),
     ]
@@ -325,8 +325,8 @@ def make_export_target():
         check_export(path, "native")
         return {"bytes": np.frombuffer(weights.read_bytes(), "uint8")}
 
-    parts = {"weights": content}
-    return Target("exported weights", content, read, parts, lambda parts: parts["weights"])
+    parts = {"(weights)": content}
+    return Target("exported weights", content, read, parts, lambda parts: parts["(weights)"])
 
 
 METHODS = (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -487,7 +487,7 @@ GROWING_PICKLES = [
 ]
 RUNNING_PICKLES = [
     b"cos\nsystem\n(S'exit 1'\ntR.",
-    b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x0b__import__1\x85R.",
+    b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x011\x85R.",
     b"(S'exit 1'\nios\nsystem\n.",  # INST
     b"(cos\nsystem\nS'exit 1'\no.",  # OBJ
     b"\x80\x02csubprocess\nPopen\nX\x04\x00\x00\x00true\x85\x81.",  # NEWOBJ
@@ -630,9 +630,9 @@ def crafted_tars():
     batch = b"cifar-10-batches-py/data_batch_1"
     digits = b"1" * (1 << 20)
     pax = tar_head(b"x", len(digits), b"x") + digits
-    chain = (tar_head(b"x", 512, b"x") + b"12 path=abc\n".ljust(512, b"\0")) * 5000
+    chain = (tar_head(b"x", 12, b"x") + b"12 path=abc\n".ljust(512, b"\0")) * 5000
     longer = (tar_head(b"x", 512, b"L") + b"n".ljust(512, b"\0")) * 5000
-    sparse = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n32 GNU.sparse.realsize=9999999999\n"
+    sparse = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n34 GNU.sparse.realsize=9999999999\n"
     tars = [
         pax + tar_head(batch, 0),
         chain + tar_head(batch, 0),
@@ -773,7 +773,7 @@ def hostile_contents(target, rng):
     text = json.dumps(contents).encode()
     if with_digits:  # json refuses to write such a number
         text = text.replace(b'"%s": 0' % key.encode(), b'"%s": %s' % (key.encode(), b"9" * 5000))
-    text = (text, b"[" * 100000, text[:50], b"\xff\xfe", b"null")[min(4, rng.integers(12) % 8)]
+    text = (text, b"[" * 100000, text[:50], b"\xff\xfe", b"null")[max(0, rng.integers(12) - 7)]
     array = io.BytesIO()
     np.save(array, np.frombuffer(text, "uint8"))
     parts = dict(target.inner)

@@ -124,7 +124,7 @@ def test_other_classes_are_refused_by_name(former, names, difference):
     classes.require_same(former, list(former), "x.npz")
     with pytest.raises(UserError, match=f"x.npz was trained with other classes.*{difference}") as e:
         classes.require_same(former, names, "x.npz")
-    assert "\n" not in str(e.value)
+    assert r"\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def check(monkeypatch, tmp_path):
         try:
             command_line.check(script, choices, text.split())
         except UserError as error:
-            assert "\n" not in str(error)
+            assert r"\n" not in str(error)
             return str(error)
         return None
 

@@ -29,14 +29,15 @@ def test_readers_refuse_damaged_files_or_read_them_right():
 
 
 def make_target(read):
-    return fuzz_cases.Target("target", b"", read)
+    return fuzz_cases.Target("target", b"", read, {"(pickle)": b"", "inner.npy": b""})
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
         (UserError("case.pdparams is damaged: /tmp/case.pdparams"), "refused"),
-        (UserError("damaged"), "error"),
+        (UserError("inner.npy is damaged"), "refused"),
+        (UserError("damaged pickle"), "error"),
         (ValueError("a traceback"), "error"),
         (MemoryError(), "memory"),
         (SystemExit(1), "error"),

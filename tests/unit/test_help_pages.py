@@ -76,7 +76,7 @@ def test_a_topic_is_a_setting_its_last_part_or_a_group(topic, lines):
 def test_an_unknown_topic_is_refused_with_similar_ones(topic, message):
     with pytest.raises(UserError) as error:
         write("wgangp_toy", topic)
-    assert message in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and r"\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

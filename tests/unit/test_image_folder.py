@@ -96,7 +96,7 @@ def refusal(path, **options):
     """The message of the error, which must have one line."""
     with pytest.raises(UserError) as error:
         read(path, **options)
-    assert "\n" not in str(error.value)
+    assert r"\n" not in str(error.value)
     return str(error.value)
 
 

@@ -168,7 +168,7 @@ def check_refused(path, content, *parts):
         inception.Inception(str(path), storage.sha256(str(path)))
     for part in (str(path), *parts):
         assert part in str(caught.value), caught.value
-    assert "\n" not in str(caught.value)
+    assert r"\n" not in str(caught.value)
 
 
 def test_weights_that_are_damaged_are_refused(inception_weights, tmp_path):

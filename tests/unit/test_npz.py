@@ -83,10 +83,13 @@ def test_read_npz_refuses_arrays_of_impossible_heads(tmp_path, number):
         npz.read_npz(str(path))
 
 
-@pytest.mark.parametrize("number", range(6, 12))
-def test_read_npz_refuses_crafted_archives_with_a_right_checksum(tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [*enumerate(("twice", "overlaps", "more than", "disagree", "is damaged", "differ"), 6)],
+)
+def test_read_npz_refuses_crafted_archives_with_a_right_checksum(tmp_path, number, message):
     (tmp_path / "c.npz").write_bytes(fuzz_cases.crafted_zips()[number])
-    with pytest.raises(UserError, match="c.npz is not intact"):
+    with pytest.raises(UserError, match=f"c.npz is not intact .*{message}"):
         npz.read_npz(str(tmp_path / "c.npz"))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimisers: TensorFlow's RMSProp, schedules over the run's own length, the tensors they keep."""
+"""Optimisers: closed forms, schedules over the run's own length, the tensors they keep."""
 
 import numpy as np
 import paddle
@@ -15,8 +15,8 @@ def step(network, optimizer, gradient=1.0):
     optimizer.clear_grad()
 
 
-def test_rmsprop_is_tensorflows(configure):
-    """w -= rate g / sqrt(0.9 r + 0.1 g^2 + 1e-10), on a network of one weight."""
+def test_rmsprop_has_tensorflows_rho_and_epsilon(configure):
+    """w -= rate g / sqrt(0.9 r + 0.1 g^2 + 1e-10), on a network of one weight; r starts at 0."""
     network = paddle.nn.Linear(1, 1, bias_attr=False)
     optimizer = optimizers.make_optimizer(network, "RMSProp", 0.5, configure("toy").TRAIN)
     weight, mean = float(network.weight), 0.0

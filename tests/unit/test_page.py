@@ -203,12 +203,12 @@ def test_long_curves_stay_small_and_keep_their_extremes():
         ("metrics.jsonl", '{"step": 1}\n{"st', "line 2 of "),
         ("metrics.jsonl", "[1]\n", "is damaged"),
         ("config.yaml", "a: [", "does not hold settings"),
-        ("run.json", "\xff", "is damaged"),
+        ("run.json", b"\xff", "can't be read"),
     ],
 )
 def test_damaged_files_are_one_line(name, content, part, tmp_path, caplog, monkeypatch):
     run = make_training(tmp_path / "run")
-    (run / name).write_text(content)
+    (run / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UserError, match=part):
         run_folder.read(str(run))
     warnings = []

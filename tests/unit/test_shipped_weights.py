@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights that ship: their table and files, their names, and how an entry is made."""
 
+import importlib
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,14 @@ from omegaconf import OmegaConf
 import functions
 import wgangp_toy
 from modes import exported_files
+from modes.evaluate import KEYS
 from modes.evaluate import evaluate
+from modes.evaluate import read_files
 from modes.export import export
 from modes.infer import infer
+from modes.recognition import ROLES
+from modes.recognition import adopt_settings
+from modes.recognition import load_all
 from support import shipped_weights
 from support import storage
 from support import weight_files
@@ -47,17 +54,41 @@ def folder(monkeypatch, tmp_path):
 
 
 def test_the_table_has_what_ships():
-    files = {}
+    folder = Path(shipped_weights.FOLDER)
+    sizes = {path.name: path.stat().st_size for path in folder.glob("*.pdparams")}
+    named = {"mnist_classifier.pdparams"}  # It has a record of its own.
     for entry in TABLE.values():
         assert entry["command"].startswith(f"python {entry['script']}.py")
         for file in entry["files"].values():
-            path = f"{shipped_weights.FOLDER}/{file['file']}"
-            assert storage.sha256(path) == file["sha256"]
-            files[file["file"]] = file["bytes"]
-    assert sum(files.values()) < ship_weights.MAX_BYTES
+            assert storage.sha256(str(folder / file["file"])) == file["sha256"]
+            assert sizes[file["file"]] == file["bytes"]
+            named.add(file["file"])
+    assert named == set(sizes)
+    assert sum(sizes.values()) < ship_weights.MAX_BYTES
 
 
-def test_each_name_draws_evaluates_and_exports(configure, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", TABLE)
+def test_the_weights_of_each_name_fit_their_networks(name, configure):
+    script = TABLE[name]["script"]
+    module = importlib.import_module(script)
+    experiment = {
+        "wgangp_toy": "Toy",
+        "wgangp_mnist": "Mnist",
+        "wgangp_cifar10": "Cifar10",
+        "wgangp_image64": "Image64",
+    }[script]
+    words = [f"EVAL.{key}={name}" for role, key in KEYS.items() if role in TABLE[name]["files"]]
+    experiment = getattr(module, experiment)(configure(script[len("wgangp_") :], *words))
+    files = read_files(experiment.cfg.EVAL, script)
+    assert set(files) == set(TABLE[name]["files"])
+    adopt_settings(experiment, files)
+    networks = dict(zip(ROLES, experiment.make_networks()))
+    before = {role: network.parameters()[0].numpy() for role, network in networks.items()}
+    load_all(files, networks)
+    assert all((networks[role].parameters()[0].numpy() != before[role]).any() for role in files)
+
+
+def test_a_name_draws_evaluates_and_exports(configure, tmp_path, monkeypatch):
     monkeypatch.setattr(wgangp_toy.Toy, "make_drawer", lambda *_: lambda path: None)
     monkeypatch.setattr(wgangp_toy.pictures, "save_toy_picture", lambda *_: None)
     words = "INFER.pretrained_model_path=toy_8gaussians INFER.num_samples=20 EVAL.num_samples=200"

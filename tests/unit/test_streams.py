@@ -119,14 +119,9 @@ def test_a_failure_is_kept_by_its_stream_until_the_next_seek():
 
 def test_streams_have_numbers_of_their_own():
     """They seed a run's draws: another number is another run for the same seed."""
-    numbers = {
-        name: getattr(streams, name)
-        for name in (
-            *("REAL", "CRITIC_NOISE", "ALPHA", "GENERATOR_NOISE"),
-            *("LABELS", "GRID", "EVALUATION", "INFERENCE"),
-        )
-    }
-    assert list(numbers.values()) == list(range(8))
+    numbers = {n: v for n, v in vars(streams).items() if n.isupper() and isinstance(v, int)}
+    names = "REAL CRITIC_NOISE ALPHA GENERATOR_NOISE LABELS GRID EVALUATION INFERENCE TEST_ROWS"
+    assert numbers == {name: number for number, name in enumerate(names.split())}
 
 
 def test_draws_are_those_of_numpys_generator():

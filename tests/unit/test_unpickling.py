@@ -149,7 +149,6 @@ def test_pickles_that_run_code_are_refused(number):
         *(((1,) * rank, "dimensions, more than 32") for rank in (33, 100, 5000)),
         ((-1,), "below 0"),
         ((2**70,), "far too large"),
-        ((0, 2**40, 2**40), "."),
         ((5,), "size of an array"),
         ((4.0,), "whole numbers"),
         (4, "not a list"),
@@ -158,13 +157,15 @@ def test_pickles_that_run_code_are_refused(number):
 def test_unpickle_checks_shapes_before_it_makes_an_array(shape, message):
     with pytest.raises(UserError, match=f"here is not a pickle .*{message}"):
         unpickle(fuzz_cases.array_pickle(shape), "here")
+    with pytest.raises(UserError, match="an empty array has a size"):
+        unpickle(fuzz_cases.array_pickle((0, 2**40, 2**40), content=b""), "here")
     found = unpickle(fuzz_cases.array_pickle((2, 1, 2)), "here")["data"]
     assert found.shape == (2, 1, 2) and found.dtype == "<f4"
 
 
 @pytest.mark.parametrize("code", ["O", "V4", "f4,f4", "(9,)f4", "S99", "M8[s]", "x" * 10**6, "c8"])
 def test_unpickle_refuses_types_other_than_numbers(code):
-    with pytest.raises(UserError, match="here is not a pickle"):
+    with pytest.raises(UserError, match="here is not a pickle .*it holds an array of"):
         unpickle(fuzz_cases.array_pickle((4,), code), "here")
 
 
