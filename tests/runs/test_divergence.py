@@ -27,8 +27,12 @@ def spoil_optimizer(player, value):
             return
 
 
+def spoil_figure(player, name, position, value):
+    player.loss.figures[name][position] = paddle.to_tensor(value)
+
+
 def spoil_loss(player, position, value):
-    player.loss.figures[f"{player.name}_loss"][position] = paddle.to_tensor(value)
+    spoil_figure(player, f"{player.name}_loss", position, value)
 
 
 PARTS = {
@@ -37,6 +41,8 @@ PARTS = {
     "average": lambda run, value: spoil_network(run.average.network, value),
     "critic's optimiser": lambda run, value: spoil_optimizer(run.critic, value),
     "generator's optimiser": lambda run, value: spoil_optimizer(run.generator, value),
+    # That of the original GAN may be infinite where its loss, softplus(-inf), is 0.
+    "estimate": lambda run, value: spoil_figure(run.critic, "wasserstein", -1, value),
     "first critic loss": lambda run, value: spoil_loss(run.critic, -5, value),
     "last critic loss": lambda run, value: spoil_loss(run.critic, -1, value),
     "generator's loss": lambda run, value: spoil_loss(run.generator, -1, value),
@@ -93,6 +99,13 @@ def test_a_rate_too_large_diverges_in_its_first_iteration(toy, monkeypatch, tmp_
         toy("run", "TRAIN.learning_rate=1e30 TRAIN.on_nan=stop")
     assert not list((tmp_path / "run").rglob("*.pdparams"))
     assert not pages  # There is nothing to show.
+
+
+def test_the_critics_own_rate_is_named(toy):
+    settings = "TRAIN.critic_learning_rate=1e30 TRAIN.learning_rate=1e-4"
+    with pytest.raises(UserError, match="rate of 0.0001 .critic: 1e.30.: ") as error:
+        toy("run", settings, NO_EVALUATION)
+    assert "Try a smaller TRAIN.learning_rate or TRAIN.critic_learning_rate" in str(error.value)
 
 
 def test_an_optimiser_that_overflows_ends_the_training(toy, tmp_path):

@@ -46,6 +46,21 @@ def test_batch_norm_of_vectors(size):
     np.testing.assert_allclose(found, normalise(x, 0), atol=1e-5)
 
 
+@pytest.mark.parametrize("classes", [0, 4])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_batch_norm_of_a_single_row_gives_the_offset(classes, groups):
+    """Paddle's operator would give back the row as it is, and leave the averages as they are."""
+    norm, x = BatchNorm(3, classes), draw(1.0, groups, 3)
+    offset = np.arange(3 * max(classes, 1), dtype="float32").reshape(-1, 3)
+    norm.offset.set_value(offset)
+    use_groups(norm, groups)
+    labels = paddle.zeros([groups], "int64") if classes else None
+    found = norm(paddle.to_tensor(x), labels).numpy()
+    np.testing.assert_allclose(found, offset[:1].repeat(groups, 0), atol=1e-5)
+    np.testing.assert_allclose(norm.running_mean.numpy(), 0.1 * x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(norm.running_variance.numpy(), 0.9)
+
+
 def test_conditional_batch_norm_scales_per_label():
     norm, x = BatchNorm(3, 10), draw(1.0, 4, 3, 4, 4)
     scale, offset = paddle.rand([10, 3]), paddle.rand([10, 3])

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Paths as users write them: empty, as URLs, with ~, folders of runs, exports."""
 
+import os
+
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -86,6 +88,16 @@ def find(tmp_path, monkeypatch):
 
 
 FINAL = "model_generator.pdparams model_discriminator.pdparams"
+
+
+def test_a_longer_run_stands_for_its_newest_checkpoint(find, tmp_path):
+    files = f"run/{FINAL.split()[0]} run/metrics.jsonl run/checkpoints/iteration_5.npz"
+    files = files.replace("run/", "")
+    assert find(files, "run") == f"run/{FINAL.split()[0]}"
+    os.utime(tmp_path / "run" / FINAL.split()[0], (1, 1))  # The records are newer.
+    assert find("", "run") == "run/checkpoints/iteration_5.npz"
+    (tmp_path / "run" / "checkpoints" / "iteration_5.npz").unlink()
+    assert find("", "run") == f"run/{FINAL.split()[0]}"
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,11 @@ class BatchNorm(nn.Layer):
         if not with_running:
             running = tuple(_repeat(part, groups).clone() for part in averages)
         affine = self.identity if self.conditional else self._parts(labels)
+        rows = _join_groups(x, 0, groups)
+        is_single = not with_running and rows.size == rows.shape[1]
+        # Paddle gives back a single value of a channel as it is. A copy changes no statistics.
         h = F.batch_norm(
-            _join_groups(x, 0, groups),
+            paddle.concat([rows, rows]) if is_single else rows,
             *running,
             *(_repeat(part, groups) for part in affine),
             training=not with_running,
@@ -82,7 +85,7 @@ class BatchNorm(nn.Layer):
         if self.training:
             for average, found in zip(averages, running):
                 paddle.assign(_average(found, groups), average)
-        h = _view(h, x.shape)
+        h = _view(h[:1] if is_single else h, x.shape)
         return self._scale_by_label(h, labels) if self.conditional else h
 
     def _laid_out(self, x, labels, groups):

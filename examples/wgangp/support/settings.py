@@ -216,6 +216,11 @@ def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]
         f"TRAIN.batch_size={batch_size} can't be split into MODEL.gen_net.batch_norm_groups="
         f"{groups} equal groups: set a multiple of {groups}, or MODEL.gen_net.batch_norm_groups=1.",
     )
+    require(
+        cfg.mode != "train" or cfg.MODEL.arch != "wgan_lab" or batch_size > groups,
+        f"TRAIN.batch_size={batch_size} leaves one sample to each of {groups} groups that "
+        "MODEL.arch=wgan_lab normalises: all samples would be alike. Set a larger batch.",
+    )
 
 
 def list_given(cfg: DictConfig, script: str) -> Set[str]:

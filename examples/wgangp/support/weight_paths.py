@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -26,6 +27,7 @@ FINAL = {
 }
 CHECKPOINTS = "checkpoints"  # the folder of checkpoints in that of a run
 BEST = "best.npz"
+RECORDS = "metrics.jsonl"  # of a training, which writes to it until its end
 CHECKPOINT = re.compile(r"iteration_([0-9]+)\.npz")  # the others
 
 
@@ -38,7 +40,8 @@ def weights_path(source: str, setting: str, role: Optional[str] = None) -> str:
     """Returns the local path of weights, and downloads them if `source` is a URL.
 
     A download is cached by its address. The folder of a run stands for its final weights, or for
-    its newest checkpoint while there are none; its folder checkpoints/ for the newest checkpoint.
+    its newest checkpoint while there are none, or none of a training that was made longer; its
+    folder checkpoints/ for the newest checkpoint.
 
     Args:
         source: A path or a URL, with or without its suffix, or the folder of a run.
@@ -69,7 +72,10 @@ def _find_in_folder(folder: str, setting: str, role: Optional[str]) -> str:
     inner = folder if is_folder_of_checkpoints(folder) else osp.join(folder, CHECKPOINTS)
     paths = [osp.join(folder, name) for name in FINAL.get(role, ())]
     if role in FINAL:
-        paths += [*list_newest_first(inner), osp.join(inner, BEST)]
+        newest = list_newest_first(inner)
+        is_longer = any(map(functools.partial(_is_older, than=osp.join(folder, RECORDS)), paths))
+        paths = [*newest, *paths] if is_longer else [*paths, *newest]
+        paths.append(osp.join(inner, BEST))
     for path in paths:
         if osp.isfile(path):
             logger.info(f"{setting}: reading {osp.relpath(path, folder)} of {printable(folder)}.")
@@ -79,6 +85,14 @@ def _find_in_folder(folder: str, setting: str, role: Optional[str]) -> str:
         f"{setting}: {printable(folder)} is a folder. Name a file of weights or a checkpoint"
         + (f" in it, such as {', '.join(map(printable, found[:4]))}." if found else ".")
     )
+
+
+def _is_older(path: str, than: str) -> bool:
+    """Whether a file was written before another: both exist."""
+    try:
+        return osp.getmtime(path) < osp.getmtime(than)
+    except OSError:
+        return False
 
 
 def is_folder_of_checkpoints(path: str) -> bool:

@@ -66,6 +66,7 @@ MEASURE_KEYS = (
     "EVAL.batch_size",
     "EVAL.classifier_weights",
     "EVAL.inception_sha256",
+    "EVAL.truncation",
     "MODEL.gen_net.batch_norm_statistics",
 )
 

@@ -181,7 +181,9 @@ def roll_back(run: Run, rate: float) -> None:
     """
     train, path = run.settings.train, run.checkpoint
     message = describe_divergence(run, rate)
-    advice = f"{last_checkpoint(run)} Try a smaller TRAIN.learning_rate"
+    has_own_rate = train.critic_learning_rate != train.learning_rate
+    keys = "TRAIN.learning_rate" + (" or TRAIN.critic_learning_rate" if has_own_rate else "")
+    advice = f"{last_checkpoint(run)} Try a smaller {keys}"
     if train.on_nan == "stop":
         give_up(run, f"{message} Nothing of it was saved. {advice}, or TRAIN.on_nan=roll_back.")
     if run.rollbacks >= train.max_rollbacks:
@@ -219,8 +221,14 @@ def describe_divergence(run: Run, rate: float) -> str:
     reason = ", ".join(texts) or (
         "numbers too large to be added in float32, or another process diverged"
     )
+    train = run.settings.train
+    if train.critic_learning_rate != train.learning_rate:
+        critic_rate = rate * train.critic_learning_rate / train.learning_rate
+        reason = f" (critic: {critic_rate:g}): {reason}"
+    else:
+        reason = f": {reason}"
     return (
-        f"the training diverged in iteration {run.iteration}, at a learning rate of {rate:g}: "
+        f"the training diverged in iteration {run.iteration}, at a learning rate of {rate:g}"
         f"{reason}."
     )
 

@@ -47,7 +47,7 @@ def make_optimizer(
         by_epoch=True,
     )()
     if name == "RMSProp":
-        # These are TensorFlow's rho and epsilon. WGAN with clipping was published with them.
+        # The papers name neither rho nor epsilon; these are TensorFlow's.
         return ppsci.optimizer.RMSProp(schedule, rho=0.9, epsilon=1e-10)(network)
     if name == "SGD":
         return ppsci.optimizer.Momentum(schedule, train.momentum)(network)

@@ -173,14 +173,17 @@ class Player:
         return self.steps * self.solver.iters_per_epoch
 
     def sums(self) -> List[paddle.Tensor]:
-        """Sums of its weights, its optimiser's tensors and its last losses.
+        """Sums of its weights, its optimiser's tensors, its last losses and estimates.
 
-        One of them is NaN or infinite where a part is.
+        The estimate may be infinite where the loss is not, as that of LOSS=gan. A sum is NaN or
+        infinite where a part is.
         """
         parts = [value.sum() for value in self.network.state_dict().values()]
         state = self.solver.optimizer.state_dict().values()
         parts += [value.sum() for value in state if isinstance(value, paddle.Tensor)]
-        return parts + self.loss.figures[f"{self.name}_loss"][-self.batches :]
+        names = (f"{self.name}_loss", "wasserstein")
+        figures = [self.loss.figures.get(name, [])[-self.batches :] for name in names]
+        return [*parts, *figures[0], *figures[1]]
 
     def last_figures(self) -> Dict[str, float]:
         """Means of its loss's figures over the last iteration."""

@@ -20,6 +20,7 @@ from support.errors import UserError
 from support.errors import printable
 from support.errors import require
 from support.settings import flatten_current
+from support.weight_paths import RECORDS
 from support.weight_paths import is_folder_of_checkpoints
 from training import checkpoints
 from training.checkpoints import Checkpoint
@@ -28,10 +29,11 @@ from training.run_settings import RunSettings
 
 # A checkpoint of other values of these keys is of other networks or optimisers.
 NETWORK_KEYS = ("MODEL.", "LOSS.name", "TRAIN.ema.", "TRAIN.optimizer", "TRAIN.critic_optimizer")
-# Neither the weights nor the records of a training depend on these keys.
+# Neither the weights nor the records of a training that does not diverge depend on these keys.
 HARMLESS_KEYS = (
     *("mode", "output_dir", "device", "use_tbd", "use_vdl", "DATA.data_path", "TRAIN.resume"),
-    *("TRAIN.keep", "EVAL.num_samples", "EVAL.inception_weights", "EVAL.pretrained", "INFER."),
+    *("TRAIN.keep", "TRAIN.save_freq", "TRAIN.on_nan", "TRAIN.max_rollbacks"),
+    *("EVAL.num_samples", "EVAL.inception_weights", "EVAL.pretrained", "INFER."),
 )
 # These keys change what normalises, but not the networks' weights.
 STATISTICS_KEYS = ("MODEL.gen_net.batch_norm_statistics", "MODEL.gen_net.batch_norm_groups")
@@ -39,7 +41,7 @@ STATISTICS_KEYS = ("MODEL.gen_net.batch_norm_statistics", "MODEL.gen_net.batch_n
 
 def journal_path(output_dir: str) -> str:
     """The path of a run's metrics.jsonl."""
-    return osp.join(osp.abspath(output_dir), "metrics.jsonl")
+    return osp.join(osp.abspath(output_dir), RECORDS)
 
 
 def find(settings: RunSettings) -> Optional[Checkpoint]:
