@@ -1,16 +1,29 @@
 # Makes a virtual environment in .venv once and runs everything in it.
 PYTHON ?= python3
 VENV ?= .venv
-# The build of Paddle: cpu or gpu. The default is gpu where NVIDIA's driver answers.
+# PADDLE is the build of Paddle, cpu or gpu, and CUDA the release of the GPU build, cu126 or cu118.
+# Their defaults are those of the environment that is there. Without one, the build is gpu where
+# NVIDIA's driver answers.
+BUILT := $(subst -, ,$(patsubst $(VENV)/.ready-%,%,$(firstword $(wildcard $(VENV)/.ready-*))))
+ifeq ($(BUILT),)
 PADDLE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
-# CUDA release of the GPU build: cu126 or cu118
 CUDA := cu126
+else
+PADDLE ?= $(word 1,$(BUILT))
+CUDA := $(word 2,$(BUILT))
+endif
+ifeq ($(filter cpu gpu,$(PADDLE)),)
+$(error PADDLE=$(PADDLE) is unknown: give cpu or gpu)
+endif
+ifneq ($(words $(VENV)),1)
+$(error VENV=$(VENV) must be one path without spaces)
+endif
 # The group of results, its data and more settings. Environment variables of these names, and of
 # CUDA, have no effect.
 GROUP :=
 DATA :=
 SET :=
-# The path is in quotes, since it may have spaces.
+# The path is in quotes, since that of this folder may have spaces.
 RUN := "$(if $(filter /%,$(VENV)),,$(CURDIR)/)$(VENV)/bin/python"
 # The demo's folder in examples/wgangp
 DEMO := outputs_wgangp_demo

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,14 @@ class Reference:
         for _ in range(CRITIC_STEPS):
             self.critic_step()
         self.generator_step()
+
+
+def quote(value: Any) -> str:
+    """Quotes a value for Hydra's command line, so that any character in it is itself."""
+    text = str(value)
+    # Hydra reads backslashes as such, but for those before a quote.
+    text = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + (match[2] and "\\'"), text)
+    return f"'{text}'"
 
 
 def compose(script: str, settings: Sequence[str]) -> Any:

@@ -49,7 +49,8 @@ def make_command(name: str, mnist: Path, output: Path) -> List[str]:
         output: The folder of all runs.
     """
     program = "wgangp_mnist.py"
-    settings = [f"DATA.data_path={mnist}", *BASE, *RUNS[name], f"hydra.run.dir={output / name}"]
+    settings = [f"DATA.data_path={common.quote(mnist)}", *BASE, *RUNS[name]]
+    settings.append(f"hydra.run.dir={common.quote(output / name)}")
     words = [str(Path(__file__).resolve()), "--mistake"] if name == MISTAKE else [program]
     return [sys.executable, *words, *settings]
 

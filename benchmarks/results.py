@@ -50,7 +50,8 @@ def run_group(group: str, output: Path, results: Path, settings: Sequence[str] =
         folder = output / group / (row.trained_by or name)
         evaluation = folder / (f"evaluation_{name}" if row.trained_by else "evaluation")
         if name in records:
-            require_same_command(path, name, records[name]["train"], publish(train))
+            for key, command in (("train", train), ("evaluate", evaluate)):
+                require_same_command(path, name, records[name][key], publish(command))
             print(f"{path} has {name} already: remove both it and {folder} to make it again.")
             continue
         require_same_settings(folder, train)
@@ -59,7 +60,8 @@ def run_group(group: str, output: Path, results: Path, settings: Sequence[str] =
             "evaluate": publish(evaluate),
             **train_and_evaluate(train, evaluate, folder, evaluation),
         }
-        write_results(path, {key: records[key] for key in GROUPS[group] if key in records})
+        ordered = {key: records[key] for key in GROUPS[group] if key in records}
+        write_results(path, {**ordered, **records})  # other rows of the file come last
 
 
 def make_commands(row: Row, settings: Sequence[str]) -> List[List[str]]:
@@ -81,13 +83,13 @@ def train_and_evaluate(
     train: Sequence[str], evaluate: Sequence[str], folder: Path, evaluation: Path
 ) -> Dict[str, Any]:
     """Runs two commands, each in its folder; returns the figures and what they took."""
-    run_script(*train, "TRAIN.resume=auto", f"hydra.run.dir={folder}")
+    run_script(*train, "TRAIN.resume=auto", f"hydra.run.dir={common.quote(folder)}")
     average = folder / "model_average_generator.pdparams"  # with TRAIN.ema.use_ema
     generator = average if average.exists() else folder / "model_generator.pdparams"
     run_script(
-        *(*evaluate, f"hydra.run.dir={evaluation}"),
-        f"EVAL.pretrained_gen_model_path={generator}",
-        f"EVAL.pretrained_dis_model_path={folder}/model_discriminator.pdparams",
+        *(*evaluate, f"hydra.run.dir={common.quote(evaluation)}"),
+        f"EVAL.pretrained_gen_model_path={common.quote(generator)}",
+        f"EVAL.pretrained_dis_model_path={common.quote(folder / 'model_discriminator.pdparams')}",
     )
     last = common.read_records(folder)[-1]
     written = json.loads((evaluation / "metrics.json").read_text())
@@ -228,7 +230,8 @@ def main(words: Optional[Sequence[str]] = None) -> None:
     options = parser.parse_args(words)
     settings = list(options.set)
     if options.data:
-        settings.append(f"DATA.data_path='{options.data.expanduser().absolute()}'")
+        data = options.data.expanduser().absolute()
+        settings.append(f"DATA.data_path={common.quote(data)}")
     has_data = any("DATA.data_path=" in word for word in settings)
     if options.group.startswith("emoji") and not has_data:
         parser.error(f"{options.group} needs --data=ARCHIVE, the pictures of emoji.")

@@ -543,7 +543,7 @@ def make_table(name: str, results: Path, chinese: bool = False) -> str:
             sys.exit(f"{path} is missing: {maker} makes it.")
     try:
         head, *lines = TABLES[name](*(common.read_results(path) for path in paths))
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, StopIteration) as error:
         files = ", ".join(map(str, paths))
         sys.exit(f"{files} can't be tabled ({error!r}): restore it, or make it again.")
     lines = [head, ["---"] * len(head), *lines]

@@ -7,11 +7,13 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import struct
 import subprocess
 import sys
 import termios
 
+import pytest
 from helpers import ROOT
 from helpers import SCRIPTS
 from trainings import read_records
@@ -90,6 +92,34 @@ def test_the_demo_leaves_one_page(tmp_path, configure, check_command, monkeypatc
     text = (folder / "report.html").read_text()
     for part in ("Each column is a class", "Weights that ship with the suite", "class_accuracy"):
         assert part in text
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is absent")
+@pytest.mark.parametrize(
+    ("stamp", "words", "build"),
+    [
+        (None, ["PADDLE=gpu"], "gpu-cu126"),
+        (None, ["PADDLE=gpu", "CUDA=cu118"], "gpu-cu118"),
+        ("gpu-cu118", [], None),
+        ("cpu-cu126", [], None),
+        ("cpu-cu126", ["PADDLE=gpu"], "gpu-cu126"),
+    ],
+)
+def test_make_keeps_the_build_that_is_there(stamp, words, build, tmp_path):
+    if stamp is not None:
+        (tmp_path / f".ready-{stamp}").touch()
+    command = ["make", "-n", "setup", f"VENV={tmp_path}", "PYTHON=true", *words]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ("venv --clear" in shown) == (build is not None)
+    if build is not None:
+        assert f"{tmp_path}/.ready-{build}" in shown
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is absent")
+@pytest.mark.parametrize("word", ["PADDLE=GPU", "VENV=a b"])
+def test_make_refuses_what_it_does_not_know(word):
+    done = subprocess.run(["make", "-n", "setup", word], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and word in done.stderr and "venv --clear" not in done.stdout
 
 
 def test_the_help_of_make_names_the_demo_as_the_readme_does():

@@ -110,9 +110,9 @@ def test_read_tar_reads_what_tarfile_writes(tmp_path, form, mode, name):
 LARGE_TAR = "unpacks to more than"
 # Why crafted tars are refused, in their order; None for long chains of heads, which are read.
 CRAFTED_TARS = [
-    *("a head has more than 65536 bytes", None, None, LARGE_TAR, "is sparse", "is sparse"),
+    *("a head has more", None, "a head has more", LARGE_TAR, "is sparse", "is sparse"),
     *(LARGE_TAR, LARGE_TAR, LARGE_TAR, LARGE_TAR, "is not a file", "data_batch_1 twice"),
-    *(LARGE_TAR, None, "a head has more than 65536 bytes", "it has no end", "it has no end"),
+    *(LARGE_TAR, None, "a head has more", "it has no end", "a head has more"),
     *(LARGE_TAR, "is sparse", "is sparse", LARGE_TAR, LARGE_TAR),
 ]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks run and table what they should; no test depends on how fast anything is."""
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -19,6 +20,7 @@ import paddle
 import pytest
 from helpers import ROOT
 from helpers import has_onednn
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from test_data import write_mnist
 
@@ -571,6 +573,12 @@ def test_require_same_settings_knows_former_names(configure, tmp_path):
         assert change in str(stopped.value)
 
 
+@pytest.mark.parametrize("text", ["a b (1)", "o'brien", "x,y=[z]", "a\\b", "b\\", "a\\'b", "é~"])
+def test_quoted_values_are_themselves_to_hydra(text):
+    override = OverridesParser.create().parse_override(f"key={common.quote(text)}")
+    assert override.value() == text
+
+
 def test_require_same_command_knows_former_names():
     kept = "python wgangp_cifar10.py TRAIN.generator_class_weight=1 'DATA.data_path=a b' mode=eval"
     now = "python wgangp_cifar10.py LOSS.generator_class_weight=1 'DATA.data_path=a b' mode=eval"
@@ -600,8 +608,8 @@ def test_run_group_evaluates_the_average_where_there_is_one(name, tmp_path, monk
     monkeypatch.setitem(groups.GROUPS, "toy", {"short": groups.Row("toy", ["seed=1"])})
     results.run_group("toy", tmp_path, tmp_path / "results")
     assert len(commands) == 2
-    assert f"EVAL.pretrained_gen_model_path={folder}/{name}.pdparams" in commands[1]
-    assert f"EVAL.pretrained_dis_model_path={folder}/model_discriminator.pdparams" in commands[1]
+    assert f"EVAL.pretrained_gen_model_path='{folder}/{name}.pdparams'" in commands[1]
+    assert f"EVAL.pretrained_dis_model_path='{folder}/model_discriminator.pdparams'" in commands[1]
     row = json.loads((tmp_path / "results" / "toy.json").read_text())["short"]
     assert row["evaluated"] == name
 
@@ -611,7 +619,7 @@ def test_a_row_evaluates_the_training_of_another(tmp_path, monkeypatch):
 
     def run_script(*command):
         commands.append(command)
-        folder = Path(next(word for word in command if word.startswith("hydra.run.dir="))[14:])
+        folder = Path(next(word for word in command if word.startswith("hydra.run.dir="))[15:-1])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").write_text('{"seed": 1, "metrics": {}}')
         (folder / "metrics.jsonl").write_text('{"step": 3, "seconds": 1.5}\n')
@@ -624,10 +632,19 @@ def test_a_row_evaluates_the_training_of_another(tmp_path, monkeypatch):
     monkeypatch.setitem(groups.GROUPS, "toy", rows)
     results.run_group("toy", tmp_path, tmp_path / "results")
     assert commands[0] == commands[2]
-    assert f"hydra.run.dir={tmp_path}/toy/plain/evaluation" in commands[1]
-    assert f"hydra.run.dir={tmp_path}/toy/plain/evaluation_cut" in commands[3]
+    assert f"hydra.run.dir='{tmp_path}/toy/plain/evaluation'" in commands[1]
+    assert f"hydra.run.dir='{tmp_path}/toy/plain/evaluation_cut'" in commands[3]
     assert "EVAL.truncation=0.03" in commands[3]
-    assert set(json.loads((tmp_path / "results" / "toy.json").read_text())) == {"plain", "cut"}
+    path = tmp_path / "results" / "toy.json"
+    assert set(json.loads(path.read_text())) == {"plain", "cut"}
+    # Another evaluation, or a row of a user's own, is neither taken for this one nor lost.
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({"own": kept["cut"], "plain": kept["plain"]}))
+    results.run_group("toy", tmp_path, tmp_path / "results")
+    assert list(json.loads(path.read_text())) == ["plain", "cut", "own"]
+    monkeypatch.setitem(rows, "cut", dataclasses.replace(rows["cut"], evaluation=[]))
+    with pytest.raises(SystemExit, match="another command made cut: .*truncation"):
+        results.run_group("toy", tmp_path, tmp_path / "results")
 
 
 def test_cifar10_table_gives_a_verdict():

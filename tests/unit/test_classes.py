@@ -166,6 +166,11 @@ def test_a_label_that_is_no_class_is_refused(label, names, message):
     assert message in str(error.value)
 
 
+def test_names_of_another_number_of_classes_are_refused():
+    with pytest.raises(UserError, match="weights name 3 classes, and their network has 2"):
+        classes.find_label("owl", ["cat", "dog", "owl"], 2, "INFER.label")
+
+
 def test_a_label_needs_a_conditional_generator():
     with pytest.raises(UserError, match="INFER.label=cat: the generator is not conditional"):
         classes.find_label("cat", ["cat"], 0, "INFER.label")

@@ -124,6 +124,9 @@ def own(tmp_path):
         # several values
         ("seed=1 -m LOSS=gan,wgan", ["LOSS=gan,wgan can't be read, since a flag stands between"]),
         ("TRAIN.epochs=1,2", ["TRAIN.epochs=1,2 names several values: --multirun"]),
+        ("--multirun seed=range(5,1)", ["seed=range(5,1) has no value: name at least one."]),
+        (f"seed=1{400 * '0'}", ["must be at least 0 and below"]),
+        (f"TRAIN.epochs=1{400 * '0'}", ["must be at least 1 and below"]),
         ("TRAIN.epochs=range(1,3)", ["TRAIN.epochs=range(1,3) names several values"]),
         ("--multirun TRAIN.epoch=1,2", ["TRAIN.epoch. Did you mean TRAIN.epochs?"]),
         ("--multirun TRAIN.epochs=0,1", ["TRAIN.epochs=0 must be at least 1"]),

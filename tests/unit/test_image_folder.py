@@ -453,6 +453,14 @@ def test_a_damaged_stored_array_is_decoded_again(how, folder, tmp_path, decoded,
     assert f"The pictures kept in {path} are damaged (" in text and "decoded again" in text
 
 
+def test_other_decoders_decode_again(folder, decoded, monkeypatch):
+    """Another version of Pillow, or pillow-heif, may read what was left out."""
+    read(folder)
+    monkeypatch.setattr(image_folder, "describe_decoders", lambda: "others")
+    read(folder)
+    assert decoded == [64, 64]
+
+
 def test_the_tests_of_the_stored_array_can_fail(folder, tmp_path, decoded):
     """What `store` writes is read, if it fits."""
     read(folder)

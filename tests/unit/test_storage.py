@@ -33,10 +33,12 @@ def test_replacing_keeps_the_old_file_after_an_error(tmp_path):
 def test_remove_partial_removes_what_a_killed_process_left(tmp_path):
     writing = storage.replacing(str(tmp_path / "file"))
     writing.__enter__()  # the process is killed here
-    (tmp_path / "other").write_bytes(b"")
-    assert len(list(tmp_path.iterdir())) == 2
+    others = {"other", "a download of the user.partial", "tmp.partial"}
+    for name in others:
+        (tmp_path / name).write_bytes(b"")
+    assert len(list(tmp_path.iterdir())) == 4
     storage.remove_partial(str(tmp_path))
-    assert list(tmp_path.iterdir()) == [tmp_path / "other"]
+    assert {path.name for path in tmp_path.iterdir()} == others
     storage.remove_partial(str(tmp_path / "absent"))
 
 
@@ -47,10 +49,10 @@ def test_sha256_is_that_of_the_content(tmp_path):
 
 
 def test_remove_partial_leaves_folders_and_removes_links(tmp_path):
-    (tmp_path / "x.partial").mkdir()
-    (tmp_path / "y.partial").symlink_to(tmp_path / "x.partial")
+    (tmp_path / "tmp1234abcd.partial").mkdir()
+    (tmp_path / "tmp_234abcd.partial").symlink_to(tmp_path / "tmp1234abcd.partial")
     storage.remove_partial(str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["x.partial"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp1234abcd.partial"]
 
 
 def test_check_writable_creates_the_folder_or_says_why_not(tmp_path):

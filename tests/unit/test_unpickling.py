@@ -73,6 +73,29 @@ def test_unpickle_encodes_bytes_of_protocol_2():
         unpickle(content, "here")
 
 
+def text(value):
+    return b"X" + len(value).to_bytes(4, "little") + value
+
+
+@pytest.mark.parametrize("times", [1, 100])
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [
+        (b"_codecs\nencode\n", text(b"a" * 10**4) + text(b"latin1") + b"\x86"),
+        (b"collections\nOrderedDict\n", b"](" + b"K\x00K\x00\x86" * 10**4 + b"e\x85"),
+    ],
+)
+def test_calls_make_no_more_than_the_pickle_holds(function, argument, times):
+    """A pickle may call a function again and again with an argument that it holds once."""
+    content = b"\x80\x02(c" + function + b"q\x00" + argument + b"q\x01"
+    content += b"h\x00h\x01R" * times + b"t."
+    if times == 1:
+        assert len(unpickle(content, "here")) == 3
+        return
+    with pytest.raises(UserError, match="its calls make far more than it holds"):
+        unpickle(content, "here")
+
+
 def test_as_text_decodes_bytes_only():
     assert unpickling.as_text(b"name") == unpickling.as_text("name") == "name"
     assert unpickling.as_text(5) == 5

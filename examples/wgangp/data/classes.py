@@ -170,6 +170,11 @@ def find_label(label: Any, names: Sequence[str], count: int, key: str) -> Option
         return None
     text = str(label).lower() if isinstance(label, bool) else str(label)
     require(count > 0, f"{key}={printable(text)}: the generator is not conditional. Leave it out.")
+    require(
+        len(names) in (0, count),
+        f"{key}={printable(text)}: the weights name {len(names)} classes, and their network has "
+        f"{count}. They are damaged: name others.",
+    )
     name = unicodedata.normalize("NFC", text)
     if name in names:
         return list(names).index(name)

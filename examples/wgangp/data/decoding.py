@@ -14,6 +14,7 @@ from typing import List
 from typing import Tuple
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from data.pixels import MAX_EXIF
@@ -123,6 +124,11 @@ def _list_formats() -> List[str]:
 
         pillow_heif.register_heif_opener()
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+def describe_decoders() -> str:
+    """Names what decodes pictures here: another version may read more of them, or others."""
+    return f"Pillow {PIL.__version__}: {', '.join(_list_formats())}"
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from data.classes import number_classes
 from data.decoding import MAX_PIXELS
 from data.decoding import VERSION
 from data.decoding import decode
+from data.decoding import describe_decoders
 from data.image_set import ImageSet
 from data.picture_files import MAX_UNPACKED
 from data.picture_files import Picture
@@ -137,9 +138,10 @@ def _split(images: np.ndarray, folders: List[str]) -> ImageSet:
 
 
 def _name_store(settings: str, pictures: List[Picture]) -> str:
-    """Names the file of decoded pictures, by the settings, the pictures' names and versions."""
+    """Names the file of decoded pictures, by settings, decoders, names and versions."""
     digest = hashlib.sha256()
-    for text in (settings, *(f"{picture.name}\0{picture.version}\0" for picture in pictures)):
+    named = (f"{picture.name}\0{picture.version}\0" for picture in pictures)
+    for text in (settings, describe_decoders(), *named):
         digest.update(text.encode("utf-8", "surrogatepass"))  # a name need not be UTF-8
     name = f"{digest.hexdigest()[:32]}_pictures.npy"
     return osp.expanduser(f"{storage.CACHE}/datasets/wgangp/{name}")

@@ -215,12 +215,19 @@ def _check_folder_keys(overrides: Sequence[Override], is_sweep: bool) -> None:
 
 
 def _read_values(override: Override) -> Iterator[str]:
-    """Reads the values of an override as texts; none where only a sweeper can list them."""
+    """Reads the values of an override as texts; none where only a sweeper can list them.
+
+    Raises:
+        UserError: If it has none.
+    """
     if not override.is_sweep_override():
         return iter([override.get_value_element_as_str()])
     if override.is_interval_sweep() or override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         return iter([])
-    return iter(override.sweep_string_iterator())
+    values = override.sweep_string_iterator()
+    first = next(values, None)
+    require(first is not None, f"{override.input_line} has no value: name at least one.")
+    return itertools.chain([first], values)
 
 
 def _expand(overrides: Sequence[Override]) -> Iterator[List[str]]:

@@ -393,12 +393,12 @@ def _check_range(key: str, value: float) -> None:
     limits = [] if least is None else [f"at least {least}"]
     if bound is not None:
         limits.append(f"below {bound}")
-    if not math.isfinite(value) and bound is None:
+    # Python can't convert very large whole numbers.
+    is_finite = isinstance(value, int) or math.isfinite(value)
+    if not is_finite and bound is None:
         limits.append("finite")
     require(
-        math.isfinite(value)
-        and (least is None or value >= least)
-        and (bound is None or value < bound),
+        is_finite and (least is None or value >= least) and (bound is None or value < bound),
         f"{key}={value} must be {' and '.join(limits)}.",
     )
 

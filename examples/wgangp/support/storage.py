@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import tempfile
 from os import path as osp
 from typing import BinaryIO
@@ -25,8 +26,9 @@ def remove_partial(folder: str) -> None:
     """Removes the incomplete files that a killed process left in a folder; see `replacing`."""
     for name in os.listdir(folder) if osp.isdir(folder) else []:
         path = osp.join(folder, name)
-        # A folder of such a name is a user's own.
-        if name.endswith(PARTIAL) and (osp.islink(path) or not osp.isdir(path)):
+        # Other names are a user's own, and so is a folder of such a name.
+        is_ours = re.fullmatch(rf"tmp\w{{8}}{re.escape(PARTIAL)}", name)
+        if is_ours and (osp.islink(path) or not osp.isdir(path)):
             os.remove(path)
 
 

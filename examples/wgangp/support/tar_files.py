@@ -143,6 +143,7 @@ def walk(
         TarError: If the archive is damaged, incomplete or too large.
     """
     extended: Dict[str, str] = {}
+    head_bytes = 0
     max_members = MAX_MEMBERS if max_members is None else max_members
     for _ in range(max_members):
         head = chunks.read(BLOCK)
@@ -154,7 +155,8 @@ def walk(
         if member.size > limit:
             raise TarError(too_much(limit))
         if kind in (LONG_NAME, LONG_LINK, PAX, PAX_FOR_ALL):
-            if member.size > MAX_HEAD:
+            head_bytes += member.size
+            if head_bytes > MAX_HEAD:
                 raise TarError(f"a head has more than {MAX_HEAD} bytes")
             text = chunks.read(member.size)
             if kind in (LONG_NAME, LONG_LINK):
@@ -163,7 +165,7 @@ def walk(
             elif kind == PAX:
                 extended.update(_parse_pax(text))
         else:
-            member, extended = _extend(member, extended, limit), {}
+            member, extended, head_bytes = _extend(member, extended, limit), {}, 0
             start = chunks.position
             yield member
             chunks.read(start + member.size - chunks.position, keep=False)

@@ -24,6 +24,7 @@ from support.layouts import check_numbers
 from support.layouts import check_shape
 from support.unpickling import AllowedCall
 from support.unpickling import ArrayStandIn
+from support.unpickling import FrugalUnpickler
 from support.unpickling import as_text
 from support.unpickling import make_dict
 from support.unpickling import unpickle
@@ -89,7 +90,7 @@ def _rebuild_tensor(storage, offset, shape, strides) -> ArrayStandIn:
     return holder
 
 
-class _TensorUnpickler(pickle.Unpickler):
+class _TensorUnpickler(FrugalUnpickler):
     """An unpickler for PyTorch's files that allows tensors and plain containers only.
 
     Args:
@@ -114,7 +115,7 @@ class _TensorUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
-            return AllowedCall(lambda items=(): make_dict(items, _TensorDict))
+            return self.allow(lambda items=(): make_dict(items, _TensorDict))
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return AllowedCall(self.rebuild)
         if module == "torch" and name in DTYPES:

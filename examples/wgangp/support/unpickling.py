@@ -128,24 +128,52 @@ class AllowedCall:
 # old and a new name), and Python 3 writes bytes with them in protocol 2. Each name stands for a
 # function of this module, not for the function that it names.
 _ALLOWED = {
-    ("_codecs", "encode"): AllowedCall(_encode),
-    ("__builtin__", "bytes"): AllowedCall(lambda: b""),
-    ("collections", "OrderedDict"): AllowedCall(make_dict),
-    ("numpy", "ndarray"): AllowedCall(ArrayStandIn),
-    ("numpy", "dtype"): AllowedCall(_Dtype),
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): lambda: b"",
+    ("collections", "OrderedDict"): make_dict,
+    ("numpy", "ndarray"): ArrayStandIn,
+    ("numpy", "dtype"): _Dtype,
 }
 for _core in ("numpy.core", "numpy._core"):
-    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = AllowedCall(ArrayStandIn)
-    _ALLOWED[f"{_core}.multiarray", "scalar"] = AllowedCall(_scalar)
-    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = AllowedCall(_from_buffer)
+    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = ArrayStandIn
+    _ALLOWED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _from_buffer
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class FrugalUnpickler(pickle.Unpickler):
+    """An unpickler whose calls can't make much more than the pickle holds.
+
+    A call may be repeated with an argument that the pickle has once, and each makes a new object.
+
+    Args:
+        file: The pickle, a `BytesIO`.
+        **options: Options of `pickle.Unpickler`.
+    """
+
+    def __init__(self, file: io.BytesIO, **options):
+        super().__init__(file, **options)
+        # No writer repeats an argument; twice the bytes leave room for short ones.
+        self.left = 2 * len(file.getbuffer())
+
+    def allow(self, function: Callable) -> AllowedCall:
+        """A function that the pickle may call, as long as its arguments are not too long in all."""
+
+        def call(*arguments):
+            sized = (bytes, bytearray, str, list, tuple)
+            self.left -= sum(len(part) for part in arguments if isinstance(part, sized))
+            if self.left < 0:
+                raise pickle.UnpicklingError("its calls make far more than it holds")
+            return function(*arguments)
+
+        return AllowedCall(call)
+
+
+class _ArrayUnpickler(FrugalUnpickler):
     """An unpickler that allows NumPy arrays and plain containers only."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
+            return self.allow(_ALLOWED[module, name])
         raise pickle.UnpicklingError(f"it names {printable(module)}.{printable(name)}")
 
 
