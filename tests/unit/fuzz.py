@@ -144,7 +144,9 @@ def read_case(target, path, expected, reason):
         return ("different", "") if reason else ("wrong", "another result without an error")
     except UserError as error:
         text = str(error)
-        if any(name in text for name in (str(path), *target.inner)):
+        # A picture in an archive may have any name; its message shows it escaped and shortened.
+        is_of_picture = target.name.startswith("pictures") and "can't be decoded" in text
+        if is_of_picture or any(name in text for name in (str(path), *target.inner)):
             return "refused", ""
         return "error", f"it does not name the file: {text}"
     except MemoryError:
