@@ -163,7 +163,7 @@ def test_damaged_checkpoints_are_passed_over(toy):
         with pytest.raises(UserError, match="is not intact .its checksum"):
             checkpoints.read(path)
     for place in (folder, folder / "checkpoints"):
-        (place / "x.partial").write_bytes(b"")
+        (place / "tmp1234abcd.partial").write_bytes(b"")
     (folder / "model_generator.pdparams").unlink()
     toy("run", "TRAIN.resume=auto")
     assert stress.outcome(folder) == expected

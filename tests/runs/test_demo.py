@@ -94,6 +94,14 @@ def test_the_demo_leaves_one_page(tmp_path, configure, check_command, monkeypatc
         assert part in text
 
 
+def show_setup(*words):
+    """Shows what `make setup` would do; a make that runs the tests hands down its own settings."""
+    names = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PADDLE", "CUDA", "VENV")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    command = ["make", "-n", "setup", *words]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is absent")
 @pytest.mark.parametrize(
     ("stamp", "words", "build"),
@@ -108,8 +116,7 @@ def test_the_demo_leaves_one_page(tmp_path, configure, check_command, monkeypatc
 def test_make_keeps_the_build_that_is_there(stamp, words, build, tmp_path):
     if stamp is not None:
         (tmp_path / f".ready-{stamp}").touch()
-    command = ["make", "-n", "setup", f"VENV={tmp_path}", "PYTHON=true", *words]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = show_setup(f"VENV={tmp_path}", "PYTHON=true", *words).stdout
     assert ("venv --clear" in shown) == (build is not None)
     if build is not None:
         assert f"{tmp_path}/.ready-{build}" in shown
@@ -118,7 +125,7 @@ def test_make_keeps_the_build_that_is_there(stamp, words, build, tmp_path):
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is absent")
 @pytest.mark.parametrize("word", ["PADDLE=GPU", "VENV=a b"])
 def test_make_refuses_what_it_does_not_know(word):
-    done = subprocess.run(["make", "-n", "setup", word], cwd=ROOT, capture_output=True, text=True)
+    done = show_setup(word)
     assert done.returncode and word in done.stderr and "venv --clear" not in done.stdout
 
 
