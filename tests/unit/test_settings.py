@@ -266,6 +266,18 @@ def test_a_training_batch_is_a_multiple_of_its_groups(configure):
         assert refuse(change(cfg, key, value), "wgangp_cifar10") is None
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_single_sample_is_not_normalised_in_training(configure, size):
+    settings = f"MODEL.arch=wgan_lab TRAIN.batch_size={size} MODEL.gen_net.batch_norm_groups={size}"
+    cfg = configure("mnist", settings)
+    assert refuse(cfg, "wgangp_mnist") == (
+        f"TRAIN.batch_size={size} leaves a single sample in each group that MODEL.arch=wgan_lab "
+        f"normalises, so all would be alike: set more than {size}."
+    )
+    for key, value in (("TRAIN.batch_size", 2 * size), ("mode", "eval")):
+        assert refuse(change(cfg, key, value), "wgangp_mnist") is None
+
+
 def test_ranges_choices_and_new_names_are_of_keys_that_exist():
     assert set(RANGES) <= KEYS
     assert {name for key, (other, _) in FORMER_VALUES.items() for name in (key, other)} <= KEYS

@@ -218,8 +218,8 @@ def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]
     )
     require(
         cfg.mode != "train" or cfg.MODEL.arch != "wgan_lab" or batch_size > groups,
-        f"TRAIN.batch_size={batch_size} leaves one sample to each of {groups} groups that "
-        "MODEL.arch=wgan_lab normalises: all samples would be alike. Set a larger batch.",
+        f"TRAIN.batch_size={batch_size} leaves a single sample in each group that "
+        f"MODEL.arch=wgan_lab normalises, so all would be alike: set more than {groups}.",
     )
 
 

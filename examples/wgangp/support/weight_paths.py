@@ -88,7 +88,7 @@ def _find_in_folder(folder: str, setting: str, role: Optional[str]) -> str:
 
 
 def _is_older(path: str, than: str) -> bool:
-    """Whether a file was written before another: both exist."""
+    """Whether two files exist, and the first was written before the second."""
     try:
         return osp.getmtime(path) < osp.getmtime(than)
     except OSError:
