@@ -164,8 +164,9 @@ def make_products() -> Steps:
 
     note_imports()
     a, b = paddle.to_tensor(left), paddle.to_tensor(right)
-    multiply = products.multiply if facts["onednn"] else paddle.matmul
-    return {"numpy": lambda: left @ right, "onednn": lambda: multiply(a, b)}
+    sizes = (WIDTH, WIDTH, WIDTH, "", False)
+    multiply = products.multiply_by_onednn if facts["onednn"] else lambda a, b, _: a @ b
+    return {"numpy": lambda: left @ right, "onednn": lambda: multiply(a, b, sizes)}
 
 
 def make_steps() -> Steps:

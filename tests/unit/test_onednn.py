@@ -141,7 +141,18 @@ def test_convolutions_of_special_sizes(name):
     assert_maps(CASES[name])
 
 
-def test_products_of_random_sizes():
+def multiply_by_onednn(a, b, transposed, bias):
+    rows, inner = a.shape[::-1] if transposed == "a" else a.shape
+    columns = b.shape[0] if transposed == "b" else b.shape[1]
+    if 1 in (rows, inner, columns):  # what oneDNN reads wrongly
+        return products.multiply(a, b, transposed, bias)
+    return products.multiply_by_onednn(
+        a, b, (rows, inner, columns, transposed, bias is not None), bias
+    )
+
+
+@pytest.mark.parametrize("multiply", [products.multiply, multiply_by_onednn])
+def test_products_of_random_sizes(multiply):
     rng = random.Random(0)
     for _ in range(60):
         rows, inner, columns = (rng.choice((1, 1, 2, 3, 16, 33, 128)) for _ in range(3))
@@ -154,18 +165,43 @@ def test_products_of_random_sizes():
         for transposed in ("", "a", "b"):
             left = a.t().contiguous() if transposed == "a" else a
             right = b.t().contiguous() if transposed == "b" else b
-            found = products.multiply(left, right, transposed, bias)
+            found = multiply(left, right, transposed, bias)
             what = f"[{rows}, {inner}] @ [{inner}, {columns}] {transposed} {bias is not None}"
             assert_close(found, expected, what)
+
+
+@pytest.mark.parametrize("implementation", ["gemm:jit:f32", "brg_matmul:avx512_core"])
+@pytest.mark.parametrize("inner", [1, 127, 128])
+def test_large_products_are_onednns_where_it_has_a_fast_kernel(implementation, inner, monkeypatch):
+    """128^2 * 64 are 2^20 multiplications, 127 * 128 * 64 are fewer."""
+    calls = []
+    monkeypatch.setattr(
+        products, "_make_product", lambda *_: types.SimpleNamespace(implementation=implementation)
+    )
+    monkeypatch.setattr(products, "_suits_onednn", products._suits_onednn.__wrapped__)
+    monkeypatch.setattr(products, "multiply_by_onednn", lambda *args: calls.append(args))
+    a, b = paddle.randn([64, inner]), paddle.randn([inner, 128])
+    found = products.multiply(a, b)
+    if inner == 128 and implementation.startswith("brg"):
+        assert found is None and calls == [(a, b, (64, 128, 128, "", False), None)]
+    else:
+        assert not calls
+        assert_close(found, a.astype("float64") @ b.astype("float64"))
+
+
+def test_onednn_names_its_kernel():
+    """The name decides who multiplies, so another form of it would go unseen."""
+    name = products._make_product(64, 128, 128, "", False).implementation
+    assert name.startswith(("gemm:", "brg_matmul:")), name
 
 
 def test_threads_do_not_disturb_each_other():
     """A primitive holds the addresses of its arguments until it has run."""
     pairs = [(paddle.randn([64, 96]), paddle.randn([96, 80])) for _ in range(3)]
-    expected = [products.multiply(*pair).numpy() for pair in pairs]
+    expected = [multiply_by_onednn(*pair, "", None).numpy() for pair in pairs]
 
     def multiply(number):
-        found = (products.multiply(*pairs[number]).numpy() for _ in range(300))
+        found = (multiply_by_onednn(*pairs[number], "", None).numpy() for _ in range(300))
         return all(np.array_equal(one, expected[number]) for one in found)
 
     with futures.ThreadPoolExecutor(3) as pool:
@@ -313,10 +349,13 @@ def test_a_library_without_a_function(log_lines, loads_again, monkeypatch):
     assert_plain(log_lines, "Paddle's wheel has no such library")
 
 
-@pytest.mark.parametrize("map", ["forward", "backward_data", "backward_kernel", "multiply"])
+@pytest.mark.parametrize(
+    "map", ["forward", "backward_data", "backward_kernel", "multiply_by_onednn"]
+)
 @pytest.mark.parametrize("wrong", [1.001, np.nan])
 def test_a_self_test_that_differs(map, wrong, log_lines, monkeypatch):
-    module = {"multiply": products, "backward_kernel": kernel_gradients}.get(map, convolutions)
+    modules = {"multiply_by_onednn": products, "backward_kernel": kernel_gradients}
+    module = modules.get(map, convolutions)
     right = getattr(module, map)
     monkeypatch.setattr(module, map, lambda *args: right(*args) * wrong)
     assert_plain(log_lines, "results differ from Paddle's")

@@ -253,7 +253,8 @@ class WeightTerm(Map):
 
     @staticmethod
     def differentiate(ctx, factor):
-        return ctx.make_gradient() * factor
+        gradient = ctx.make_gradient()
+        return gradient if float(factor) == 1 else gradient * factor
 
 
 class Multiply(Map):

@@ -104,8 +104,8 @@ def _measure_product_differences() -> List[float]:
     """The differences of matrix products from Paddle's own."""
     a, b = _draw([6, 5]), _draw([5, 7])
     expected = a @ b
+    pairs = {"": (a, b), "a": (a.t().contiguous(), b), "b": (a, b.t().contiguous())}
     return [
-        _share(products.multiply(a, b), expected),
-        _share(products.multiply(a.t().contiguous(), b, "a"), expected),
-        _share(products.multiply(a, b.t().contiguous(), "b"), expected),
+        _share(products.multiply_by_onednn(*pair, (6, 5, 7, transposed, False)), expected)
+        for transposed, pair in pairs.items()
     ]

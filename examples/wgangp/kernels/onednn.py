@@ -28,7 +28,7 @@ MAX_POOL, MEAN_POOL = 0x1FF, 0x3FF  # the mean without padding
 SRC, SRC_1, DST, WEIGHTS, BIAS, MEAN, VARIANCE, SCALE = 1, 2, 17, 33, 41, 49, 50, 51
 DIFF_SRC, DIFF_DST, DIFF_WEIGHTS, DIFF_SCALE, DIFF_SHIFT = 129, 145, 161, 255, 256
 POST_OP = 32768  # DNNL_ARG_ATTR_MULTIPLE_POST_OP_BASE
-QUERY_MEMORY_OF_ARGUMENT = 255
+QUERY_MEMORY_OF_ARGUMENT, QUERY_IMPLEMENTATION = 255, 8
 
 Handle = ctypes.c_void_p
 
@@ -154,12 +154,16 @@ class Primitive:
 
     Attributes:
         memories: Descriptors of the arguments' memory.
+        implementation: The name of the kernel that oneDNN has chosen, such as "gemm:jit:f32".
     """
 
     def __init__(self, description: Handle, roles: Sequence[int]):
         own = library()
         self._primitive = own.create("primitive_create", description)
         self._description = description  # owns the descriptors of memories
+        name = ctypes.c_char_p()
+        own.call("primitive_desc_query", description, QUERY_IMPLEMENTATION, 0, ctypes.byref(name))
+        self.implementation = name.value.decode()
         self.memories = [
             Handle(own.query_memory(description, QUERY_MEMORY_OF_ARGUMENT, role)) for role in roles
         ]
