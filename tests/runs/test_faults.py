@@ -284,10 +284,10 @@ def test_a_removed_folder_of_checkpoints_is_reported_and_made_again(
 
 def test_killed_trainings_end_like_an_uninterrupted_one(stress_copies, tmp_path):
     uninterrupted, folder = tmp_path / "uninterrupted", tmp_path / "killed"
-    stress_copies.finish(stress_copies.start(uninterrupted, "TRAIN.epochs=25"), uninterrupted)
+    stress_copies.finish(stress_copies.start(uninterrupted, "TRAIN.epochs=14"), uninterrupted)
     # test_sigterm_while_a_script_starts_is_one_line has the first seconds.
     kinds = [kind for kind in stress_copies.KINDS if "first seconds" not in kind]
     # Five kills, the first and the last at random
-    kills = (folder, 5, random.Random(3), "TRAIN.epochs=25", kinds)
+    kills = (folder, 5, random.Random(3), "TRAIN.epochs=14", kinds)
     assert len(kinds) == 4 and stress_copies.kill_and_resume(*kills) == 5
     assert stress.outcome(folder) == stress.outcome(uninterrupted)

@@ -65,25 +65,21 @@ def run_speed(*options: str, folder) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("toy:8:4 --path plain", ["plain"]),
-        ("inception:1", ["onednn"]),
-    ],
-)
-def test_speed_lets_each_side_take_its_turn(words, expected, tmp_path):
+def test_speed_lets_each_side_take_its_turn(tmp_path):
+    """test_speed_profiles_an_iteration_by_kind_of_operator runs the path with oneDNN."""
+    words = "toy:8:4 inception:1 --path plain"
     output = run_speed(*words.split(), "--output=speed.json", folder=tmp_path)
     assert "load average before" in output and "GFLOP/s" in output
     written = json.loads((tmp_path / "speed.json").read_text())
     assert written["command"].startswith(f"python benchmarks/speed.py {words}")
+    assert list(written["rows"]) == ["toy:8:4", "inception:1"]
     for experiment, row in written["rows"].items():
         steps = ["features"] if experiment == "inception:1" else speed.STEPS
-        assert [side for side in row["sides"] if side != "torch"] == expected
+        assert [side for side in row["sides"] if side != "torch"] == ["plain"]
         for side, figures in row["sides"].items():
             assert [step for step in figures if "median" in str(figures[step])] == [*steps]
             assert 0.1 < figures["imports_gib"] <= figures["peak_gib"]
-            assert bool(figures.get("onednn")) == (side == "onednn")
+            assert figures.get("onednn") is None
             assert f"{speed.NAMES[side]} " in output
         assert row["rounds"] == 1 and {*row["gflop_per_second"]} == {"numpy", "onednn"}
     assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
