@@ -362,6 +362,7 @@ TABLES: Dict[str, Callable[..., Lines]] = {
     "fuzz": fuzz_table,
     "stress": stress_table,
     "speed": speed_tables.speed_table,
+    "speed_avx2": speed_tables.speed_table,
     "speed_steps": speed_tables.speed_steps_table,
     "speed_machine": speed_tables.speed_machine_table,
     "processes": speed_tables.processes_table,
@@ -376,6 +377,7 @@ MAKERS = {name: f"`make {name}`" for name in ("fuzz", "stress")}
 MAKERS.update({name: f"`python benchmarks/{name}.py`" for name in ("scale", "agreement")})
 MAKERS["weights"] = "`python benchmarks/ship_weights.py`"
 MAKERS.update(dict.fromkeys(("speed", "processes"), "`make bench`"))
+MAKERS["speed_avx2"] = "`python benchmarks/speed.py --output docs/results/speed_avx2.json`"
 # Files of results that a table is made from, where it is not the one of the same name
 SOURCES = {
     "headline": ("toy", "mnist", "colored_digits"),
