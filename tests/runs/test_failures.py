@@ -3,6 +3,7 @@
 
 import errno
 import os
+import shutil
 import signal
 
 import pytest
@@ -52,6 +53,21 @@ def test_a_removed_folder_ends_the_training_and_stays_removed(toy, monkeypatch, 
     with pytest.raises(UserError, match="run can't be written to any more .*removed while"):
         toy("run", NO_EVALUATION)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_removed_folder_of_samples_is_made_again(toy, monkeypatch, tmp_path):
+    samples = tmp_path / "run" / "samples"
+
+    def remove(run):
+        if run.iteration == 5:
+            shutil.rmtree(samples)
+
+    after_steps(monkeypatch, remove)
+    toy("run", NO_EVALUATION)
+    assert sorted(path.name for path in samples.iterdir()) == [
+        "iteration_08.png",
+        "iteration_12.png",
+    ]
 
 
 def test_a_second_interrupt_ends_at_once():

@@ -120,6 +120,15 @@ def test_a_stop_in_the_last_iteration_ends_like_no_stop(toy):
     assert stress.outcome(folder) == stress.outcome(toy("uninterrupted"))
 
 
+@pytest.mark.parametrize("is_sweep", [False, True])
+def test_a_stop_in_the_last_iteration_ends_a_sweep(is_sweep, toy, monkeypatch):
+    ends = []
+    monkeypatch.setattr(sweeps, "is_sweep", lambda: is_sweep)
+    monkeypatch.setattr(sweeps, "end_after_job", ends.append)
+    folder = toy("stopped", "TRAIN.eval_during_train=false", stop=12)
+    assert len(ends) == is_sweep and (folder / "model_generator.pdparams").exists()
+
+
 def test_the_clock_of_records_continues(toy, tmp_path):
     with pytest.raises(SystemExit):
         toy("run", stop=8)
@@ -310,6 +319,13 @@ def test_another_machine_is_named_in_a_warning(configure, monkeypatch):
     (text,) = warnings
     version = checkpoints.describe_machine()["paddle"]
     assert f"paddle was 1.0 and is {version}, processes was 7 and is 1." in text
+    changed = make_checkpoint(cfg, operators="Paddle of elsewhere")
+    resume.check_settings(RunSettings.of(cfg), changed)
+    assert "operators was Paddle of elsewhere and is " in warnings[1]
+    # Checkpoints of earlier versions do not say which operators they were made with.
+    del changed.contents["machine"]["operators"]
+    resume.check_settings(RunSettings.of(cfg), changed)
+    assert len(warnings) == 2
 
 
 def test_a_folder_resumes_from_its_newest_checkpoint(toy, tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A user's own pictures: collecting, decoding, and the stored array."""
 
+import errno
 import hashlib
 import io
 import os
@@ -144,7 +145,8 @@ def test_a_compressed_tar_is_read_in_its_own_order(folder, tmp_path):
         return picture._replace(read=lambda: (order.append(picture.offset), picture.read())[1])
 
     with stack:
-        images, kept = image_folder.decode_all([watched(p) for p in pictures], 64, False)
+        images, kept, all_read = image_folder.decode_all([watched(p) for p in pictures], 64, False)
+    assert all_read
     assert order == sorted(order) and len(set(order)) == 24
     assert kept == list(range(24))
     names = [picture.class_name for picture in pictures]
@@ -239,6 +241,28 @@ def test_a_damaged_picture_is_refused_or_left_out(how, suffix, folder, tmp_path,
     monkeypatch.setattr(image_folder, "decode_all", None)
     if place != folder:
         assert_same(read(place, skip=True), data)
+
+
+def test_a_picture_that_can_not_be_read_now_may_be_read_later(folder, monkeypatch):
+    warned, collect = [], image_folder.collect
+    monkeypatch.setattr(image_folder.logger, "warning", warned.append)
+
+    def fail():
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def collect_with_one_unreadable(*arguments):
+        pictures, stack = collect(*arguments)
+        return [pictures[0]._replace(read=fail), *pictures[1:]], stack
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_folder, "collect", collect_with_one_unreadable)
+        assert "cats/00.png can't be read (" in refusal(folder)
+        data = read(folder, skip=True)
+    assert len(data.train_images) + len(data.test_images) == 23
+    (text,) = without_classes(warned)
+    assert "cats/00.png can't be read ([Errno 13] Permission denied): it is left out." in text
+    data = read(folder, skip=True)
+    assert len(data.train_images) + len(data.test_images) == 24
 
 
 def test_nothing_but_damaged_pictures(folder):

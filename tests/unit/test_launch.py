@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 from modes import runner
 from support import jobs
 from support import launch
+from support import sweeps
 from support.errors import UserError
 
 TOY = importlib.import_module("wgangp_toy")
@@ -311,6 +313,29 @@ def test_a_signal_ends_a_sweep(script, monkeypatch, tmp_path):
     assert status == 130 and text.endswith("Error: interrupted.\n")
     (job,) = json.loads((tmp_path / "sweep" / "sweep_summary.json").read_text())
     assert job["status"] == "interrupted"
+
+
+def test_a_signal_that_comes_late_lets_the_job_finish_and_ends_the_sweep(
+    script, monkeypatch, tmp_path
+):
+    def run_mode(experiment):
+        sweeps.end_after_job(signal.SIGTERM)
+        return {"step": 8}
+
+    monkeypatch.setattr(runner, "run_mode", run_mode)
+    status, text = script("-m", "seed=1,2", "hydra.sweep.dir=sweep", "device=cpu")
+    assert status == 143
+    (job,) = json.loads((tmp_path / "sweep" / "sweep_summary.json").read_text())
+    assert (job["status"], job["figures"]) == ("finished", {"step": 8})
+
+
+@pytest.mark.parametrize("mode", ["infer", "export"])
+def test_one_process_draws_and_exports(mode, script, monkeypatch):
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    status, text = script(
+        f"mode={mode}", "device=cpu", "INFER.pretrained_model_path=toy_8gaussians"
+    )
+    assert status == 2 and f"mode={mode} runs in one process: start it with python alone" in text
 
 
 def test_relative_paths_hold_where_the_user_stands(script, tmp_path):

@@ -141,6 +141,14 @@ def test_convolutions_of_special_sizes(name):
     assert_maps(CASES[name])
 
 
+def test_masks_of_views():
+    """oneDNN gets bare addresses, and a view's rows lie apart."""
+    wide, tangent = paddle.randn([6, 8]), paddle.randn([6, 4])
+    for entered in (wide[:, 2:6], wide[:4].t()[:6, :4], paddle.randn([6, 1]).expand([6, 4])):
+        found = maps._mask(tangent, entered, 0.0).numpy()
+        np.testing.assert_array_equal(found, np.where(entered.numpy() > 0, tangent.numpy(), 0))
+
+
 def multiply_by_onednn(a, b, transposed, bias):
     rows, inner = a.shape[::-1] if transposed == "a" else a.shape
     columns = b.shape[0] if transposed == "b" else b.shape[1]

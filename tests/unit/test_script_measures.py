@@ -139,6 +139,12 @@ def test_class_accuracy_is_the_share_of_right_digits():
         *(generator, network, data.test_images, data.test_labels, 10**4, 0, 20)
     )
     assert measure.real == {"class_accuracy": pytest.approx(right.mean())}
+    # By shares, all labels are sevens here.
+    shares = np.eye(10)[7]
+    measure = make_class_measure(
+        *(generator, network, data.test_images, data.test_labels, 60, 0, 20), shares
+    )
+    assert (measure.validator.data_loader.dataset.input["labels"] == 7).all()
 
 
 def test_conditional_mnist_measures_its_classes(configure):

@@ -278,6 +278,23 @@ def test_a_single_sample_is_not_normalised_in_training(configure, size):
         assert refuse(change(cfg, key, value), "wgangp_mnist") is None
 
 
+@pytest.mark.parametrize(
+    ("mode", "section"), [("train", "EVAL"), ("eval", "EVAL"), ("infer", "INFER")]
+)
+def test_a_single_sample_is_not_normalised_in_other_modes(configure, mode, section):
+    cfg = configure("mnist", f"MODEL.arch=wgan_lab mode={mode} {section}.batch_size=1")
+    assert refuse(cfg, "wgangp_mnist").startswith(
+        f"{section}.batch_size=1 leaves a single sample in each batch that MODEL.arch=wgan_lab "
+        "normalises, so all would be alike: set 2 or more, or "
+    )
+    for key, value in (
+        (f"{section}.batch_size", 2),
+        ("MODEL.gen_net.batch_norm_statistics", "running"),
+        ("MODEL.arch", "paper"),
+    ):
+        assert refuse(change(cfg, key, value), "wgangp_mnist") is None
+
+
 def test_ranges_choices_and_new_names_are_of_keys_that_exist():
     assert set(RANGES) <= KEYS
     assert {name for key, (other, _) in FORMER_VALUES.items() for name in (key, other)} <= KEYS

@@ -35,7 +35,7 @@ from support.progress import Progress
 
 def decode_all(
     pictures: List[Picture], size: int, skip: bool, max_pixels: int = MAX_PIXELS
-) -> Tuple[np.ndarray, List[int]]:
+) -> Tuple[np.ndarray, List[int], bool]:
     """Decodes pictures.
 
     Args:
@@ -45,13 +45,15 @@ def decode_all(
         max_pixels: Largest number of pixels of one picture.
 
     Returns:
-        uint8 [N, 3, size, size], and the numbers of the N pictures that it holds.
+        uint8 [N, 3, size, size], the numbers of the N pictures that it holds, and whether all
+        files could be read.
 
     Raises:
-        UserError: For a damaged picture, unless those are left out; for a damaged archive; and if
-            there is too little memory.
+        UserError: For a picture that is damaged or can't be read, unless those are left out; for a
+            damaged archive; and if there is too little memory.
     """
     images, kept = np.empty((len(pictures), 3, size, size), "uint8"), []
+    all_read = True
     progress = Progress("pictures decoded", len(pictures))
     # A compressed tar is read in its own order: going back means to unpack it from its start.
     order = sorted(range(len(pictures)), key=lambda number: pictures[number].offset)
@@ -59,7 +61,13 @@ def decode_all(
         picture = pictures[number]
         progress.add(1)
         try:
-            images[number] = decode(picture.read(), size, max_pixels)
+            content = picture.read()
+        except OSError as error:  # Nothing is wrong with the picture, or it may be.
+            _leave_out(f"{printable(picture.name)} can't be read ({printable(error)})", skip)
+            all_read = False
+            continue
+        try:
+            images[number] = decode(content, size, max_pixels)
             kept.append(number)
         except UserError:  # the archive is damaged, and with it perhaps other pictures
             raise
@@ -69,11 +77,14 @@ def decode_all(
                 f"DATA.max_pixels={max_pixels}, and set DATA.on_error=skip."
             ) from None
         except Exception as error:  # Pillow raises almost anything for a damaged picture.
-            text = f"{printable(picture.name)} can't be decoded ({printable(error)})"
-            require(skip, f"{text}. DATA.on_error=skip leaves such pictures out.")
-            logger.warning(f"{text}: it is left out.")
+            _leave_out(f"{printable(picture.name)} can't be decoded ({printable(error)})", skip)
     kept.sort()
-    return images if len(kept) == len(pictures) else images[kept], kept
+    return images if len(kept) == len(pictures) else images[kept], kept, all_read
+
+
+def _leave_out(problem: str, skip: bool) -> None:
+    require(skip, f"{problem}. DATA.on_error=skip leaves such pictures out.")
+    logger.warning(f"{problem}: it is left out.")
 
 
 def read_pictures(
@@ -109,9 +120,10 @@ def read_pictures(
         images, kept = _load(stored, size, len(pictures))
         if images is None:
             logger.info(f"Decoding {len(pictures)} pictures of {shown}; they are kept in {stored}")
-            images, kept = decode_all(pictures, size, skip, max_pixels)
+            images, kept, all_read = decode_all(pictures, size, skip, max_pixels)
             require(bool(kept), f"DATA.data_path: no picture in {shown} could be decoded.")
-            _store(stored, images, kept)
+            if all_read:  # Later runs may be able to read all files.
+                _store(stored, images, kept)
         elif len(kept) < len(pictures):
             first = printable(pictures[min(set(range(len(pictures))) - set(kept))].name)
             logger.warning(

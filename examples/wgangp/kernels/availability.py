@@ -45,6 +45,14 @@ def is_available() -> bool:
     return True
 
 
+def describe() -> str:
+    """What computes matrix products on this machine, on which their last bits depend."""
+    if not is_available():
+        return "Paddle"
+    kernel = products.name_kernel()
+    return f"oneDNN {onednn.library().version}, {kernel}, {onednn.library().threads} threads"
+
+
 def _require() -> None:
     """Checks the platform, the library and its results.
 

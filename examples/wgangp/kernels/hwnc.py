@@ -101,14 +101,14 @@ def multiply_tangent(
     x: paddle.Tensor, weight: paddle.Tensor
 ) -> Tuple[paddle.Tensor, Callable[[paddle.Tensor], paddle.Tensor]]:
     """`convolve_tangent` of a linear layer."""
-    x = x.contiguous()
+    x, weight_map = x.contiguous(), weight.contiguous()
 
     def make_term(gradient: paddle.Tensor) -> paddle.Tensor:
         return autograd.WeightTerm.apply(
             weight, lambda: products.multiply(x, gradient.contiguous(), "a")
         )
 
-    return products.multiply(x, weight), make_term
+    return products.multiply(x, weight_map), make_term
 
 
 def relu(x: Pictures, slope: float) -> Pictures:

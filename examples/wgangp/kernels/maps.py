@@ -307,7 +307,7 @@ def _mask(x: AnyPictures, entered: AnyPictures, slope: float) -> AnyPictures:
     if isinstance(x, Pictures):
         return hwnc.mask(entered, x, slope)
     if not slope and _is_fast(x):
-        return elementwise.mask(entered.detach(), x.detach().contiguous(), 0.0)
+        return elementwise.mask(entered.detach().contiguous(), x.detach().contiguous(), 0.0)
     # On a CPU, Paddle's leaky ReLU has derivative 1 at 0, unlike its ReLU.
     is_open = entered >= 0 if slope and is_on_cpu(entered) else entered > 0
     is_open = is_open.astype(x.dtype)

@@ -62,6 +62,11 @@ def multiply(
     return product if bias is None else product.add_(bias)
 
 
+def name_kernel() -> str:
+    """The name of oneDNN's kernel for large products, such as "gemm:jit:f32"."""
+    return _make_product(128, 128, 128, "", False).implementation
+
+
 def multiply_by_onednn(
     a: paddle.Tensor, b: paddle.Tensor, sizes: tuple, bias: Optional[paddle.Tensor] = None
 ) -> paddle.Tensor:

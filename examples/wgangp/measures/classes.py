@@ -47,12 +47,13 @@ def make_class_measure(
         levels = pictures.to_levels(batch["fake"], generator.low).floor()
         return (predict(network.features(levels)) == batch["labels"]).astype("float32")
 
+    rng = np.random.default_rng((seed, streams.EVALUATION))
     rows = evaluation.draw_test_rows(len(test_images), count, seed)
     features = read_features(test_images[rows], network, "test pictures")
     real = predict(paddle.to_tensor(features)).numpy() == test_labels[rows]
     return evaluation.make_measure(
         "classes",
-        evaluation.draw_inputs(generator, count, np.random.default_rng((seed, streams.EVALUATION))),
+        evaluation.draw_inputs(generator, count, rng, label_shares),
         {"fake": is_right},
         lambda outputs: {"class_accuracy": outputs["fake"].mean()},
         batch_size,

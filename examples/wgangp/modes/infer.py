@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import paddle
-import paddle.distributed as dist
 from omegaconf import DictConfig
 from ppsci.utils import logger
 
@@ -67,11 +66,10 @@ def infer(experiment: Experiment) -> None:
         if settings.frames:
             frames = draw_frames(generator, sample, settings, cfg.seed)
             save_frames(pictures.to_uint8(frames, generator.low), folder)
-    if dist.get_rank() == 0:
-        content = origin.describe(experiment.script, paddle.get_device(), dist.get_world_size())
-        kept = experiment.kept
-        content["weights"] = {"source": kept.source, "sha256": kept.sha256}
-        origin.save(cfg.output_dir, origin.INFER_NAME, content)
+    content = origin.describe(experiment.script, paddle.get_device(), processes=1)
+    kept = experiment.kept
+    content["weights"] = {"source": kept.source, "sha256": kept.sha256}
+    origin.save(cfg.output_dir, origin.INFER_NAME, content)
     logger.info(f"Wrote {settings.num_samples} samples to {cfg.output_dir}")
 
 

@@ -23,6 +23,7 @@ from support.errors import UserError
 from support.errors import require
 from support.settings import CHOICES
 from support.settings import as_yaml
+from support.settings import check_drawn_batches
 from support.settings import check_value
 from support.settings import flatten
 from support.settings import list_given
@@ -81,6 +82,7 @@ def adopt_settings(
             _check_value(key, value, experiment, where)
             OmegaConf.update(cfg, key, value)
             taken.append(f"{key}={as_yaml(value)} instead of {as_yaml(now[key])}")
+    check_drawn_batches(cfg)
     if taken and fits:
         logger.info(f"{where}: these settings are taken from it: {', '.join(taken)}.")
     if found and fits and first.notes is None:

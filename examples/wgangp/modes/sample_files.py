@@ -17,7 +17,6 @@ from typing import Iterator
 from typing import List
 
 import numpy as np
-import paddle.distributed as dist
 from PIL import Image
 
 from pages.origin import MANIFEST
@@ -66,9 +65,7 @@ def replacing_samples(folder: str, key: str) -> Iterator[str]:
 
 
 def _move_files(partial: str, folder: str, former: List[str]) -> None:
-    """Replaces the former files by all files of a temporary folder; the first process does."""
-    if dist.get_rank() > 0:
-        return
+    """Replaces the former files by all files of a temporary folder."""
     written = sorted(_list_files(partial))
     lines = [f"{storage.sha256(osp.join(partial, name))}  {name}\n" for name in written]
     for name in former:

@@ -89,6 +89,7 @@ def check(script: str, choices: Mapping[str, Sequence], arguments: Sequence[str]
             _check_folder_keys(overrides, is_sweep)
             with _as_job(cfg, is_sweep) as settings:
                 check_settings(settings, script, choices)
+                _check_processes(settings.mode)
                 resumes = settings.TRAIN.resume == "auto"
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise UserError(_explain(error, script, overrides)) from None
@@ -104,6 +105,18 @@ def check(script: str, choices: Mapping[str, Sequence], arguments: Sequence[str]
     else:
         paths.check_plain("output_dir", str(folder))
     check_folder(str(folder), resumes, key)
+
+
+def _check_processes(mode: str) -> None:
+    require(
+        not _has_others() or mode in ("train", "eval"),
+        f"mode={mode} runs in one process: start it with python alone, without a launcher.",
+    )
+
+
+def _has_others() -> bool:
+    """Whether Paddle's launcher has started several processes."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) > 1
 
 
 def only_prints(arguments: Sequence[str]) -> bool:
@@ -128,7 +141,7 @@ def check_folder(folder: str, resumes: bool, key: str) -> None:
         f"TRAIN.resume=auto continues in a folder that is named: give {key}=.",
     )
     require(
-        not is_new or int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) == 1,
+        not (is_new and _has_others()),
         f"several processes need one folder for all: name it by {key}=.",
     )
     known, reference, _ = folder.partition("${")

@@ -221,6 +221,27 @@ def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]
         f"TRAIN.batch_size={batch_size} leaves a single sample in each group that "
         f"MODEL.arch=wgan_lab normalises, so all would be alike: set more than {groups}.",
     )
+    check_drawn_batches(cfg)
+
+
+def check_drawn_batches(cfg: DictConfig) -> None:
+    """Refuses batches of one sample that a generator would normalise by itself.
+
+    Args:
+        cfg: The configuration, with the networks of the weights if there are any.
+
+    Raises:
+        UserError: If all samples would be alike.
+    """
+    section = "INFER" if cfg.mode == "infer" else "EVAL"
+    is_normalised = cfg.MODEL.arch == "wgan_lab" and cfg.mode != "export"
+    statistics = cfg.MODEL.gen_net.get("batch_norm_statistics")
+    require(
+        not is_normalised or statistics == "running" or cfg[section].batch_size > 1,
+        f"{section}.batch_size=1 leaves a single sample in each batch that MODEL.arch=wgan_lab "
+        "normalises, so all would be alike: set 2 or more, or "
+        "MODEL.gen_net.batch_norm_statistics=running.",
+    )
 
 
 def list_given(cfg: DictConfig, script: str) -> Set[str]:

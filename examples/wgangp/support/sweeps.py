@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import sys
 import traceback
 from os import path as osp
 from typing import Any
@@ -53,6 +54,7 @@ class Job:
 
 
 _jobs: List[Job] = []  # of this process's sweep
+_signals: List[int] = []  # those that came when a job was about to finish
 
 
 def is_sweep() -> bool:
@@ -73,6 +75,11 @@ def name_folder(output_dir: str) -> str:
 def _sweep_folder() -> str:
     config = HydraConfig.get()
     return osp.abspath(osp.join(config.runtime.cwd, config.sweep.dir))
+
+
+def end_after_job(number: int) -> None:
+    """Ends the sweep when the job that runs has finished, as a signal asks for."""
+    _signals.append(number)
 
 
 def run_job(run: Callable[[], Optional[Dict[str, Any]]]) -> None:
@@ -96,6 +103,8 @@ def run_job(run: Callable[[], Optional[Dict[str, Any]]]) -> None:
         _jobs.append(job)
         if int(os.environ.get("PADDLE_TRAINER_ID", 0)) == 0:
             _write_summary(_sweep_folder())
+    if _signals:
+        sys.exit(128 + _signals.pop())
 
 
 class Summary(Callback):
@@ -103,6 +112,7 @@ class Summary(Callback):
 
     def on_multirun_start(self, config, **kwargs) -> None:
         _jobs.clear()
+        _signals.clear()
 
     def on_multirun_end(self, config, **kwargs) -> None:
         if not _jobs:  # Another launcher has run them, in other processes.

@@ -23,6 +23,7 @@ import ppsci
 from ppsci.utils import logger
 
 from data.classes import require_same
+from kernels import availability
 from support import npz
 from support import weight_files
 from support.errors import UserError
@@ -216,6 +217,7 @@ def describe_machine() -> Dict[str, str]:
         "device": paddle.get_device(),
         "threads": os.environ.get("MKL_NUM_THREADS", ""),
         "processes": str(dist.get_world_size()),
+        "operators": availability.describe() if paddle.get_device() == "cpu" else "",
     }
 
 

@@ -84,6 +84,8 @@ def train(run: Run, evaluator: Optional[Evaluator], draw: Callable[[str], None])
         # --8<-- [end:iteration]
         records.save_final_networks(run)
         records.write_page(run)
+        if signals and sweeps.is_sweep():  # It came too late to stop this training.
+            sweeps.end_after_job(signals[0])
 
 
 def record_iteration(

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import logging
+import os
 import time
 from os import path as osp
 from typing import Any
@@ -88,6 +89,8 @@ def draw_samples(run: Run, draw: Callable[[str], None]) -> None:
         width = len(str(run.settings.iterations))
         name = f"iteration_{run.iteration:0{width}d}.png"
         path = osp.join(run.settings.output_dir, "samples", name)
+        # The folder may have been removed to save space.
+        os.makedirs(osp.dirname(path), exist_ok=True)
         draw(path)
         run.generator.write_picture(path, run.iteration)
 

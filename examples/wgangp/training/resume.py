@@ -195,9 +195,9 @@ def check_settings(settings: RunSettings, checkpoint: Checkpoint) -> None:
 def _machine_changes(checkpoint: Checkpoint) -> List[str]:
     kept = checkpoint.contents["machine"]
     return [
-        f"{name} was {printable(kept.get(name))} and is {value}"
+        f"{name} was {printable(kept[name])} and is {value}"
         for name, value in checkpoints.describe_machine().items()
-        if kept.get(name) != value
+        if name in kept and kept[name] != value  # Earlier versions kept fewer facts.
     ]
 
 
