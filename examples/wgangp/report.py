@@ -27,6 +27,8 @@ def main() -> None:
             page.write(options.runs, path)
     except (UserError, OSError) as error:
         fail(str(error))
+    except ImportError as error:
+        fail(f"the page needs the package {error.name}: pip install {error.name}.")
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         fail(f"a file of these runs is damaged: {type(error).__name__}: {error}.")
     print(f"Wrote {printable(path)}")

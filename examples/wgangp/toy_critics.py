@@ -16,7 +16,6 @@ prepare()
 
 import argparse
 import json
-import os
 from os import path as osp
 from typing import Dict
 from typing import List
@@ -30,6 +29,7 @@ from ppsci.utils import logger
 import functions
 from data import synthetic
 from support import storage
+from support.errors import UserError
 from support.errors import fail
 from support.progress import Progress
 from training import objectives
@@ -216,9 +216,9 @@ def main() -> None:
     logger.init_logger("ppsci")
     paddle.set_device("cpu")
     try:
-        os.makedirs(options.output, exist_ok=True)
-    except OSError as error:
-        fail(f"--output: {error}")
+        storage.check_writable(options.output, "Name another folder by --output.")
+    except UserError as error:
+        fail(str(error))
     draw_figure_1a(options)
     draw_figure_1b(options)
     logger.info(

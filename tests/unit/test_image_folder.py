@@ -265,6 +265,16 @@ def test_a_picture_that_can_not_be_read_now_may_be_read_later(folder, monkeypatc
     assert len(data.train_images) + len(data.test_images) == 24
 
 
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE])
+def test_a_shortage_leaves_no_picture_out(number, folder, monkeypatch):
+    def decode(*_):
+        raise OSError(number, "a shortage")
+
+    monkeypatch.setattr(image_folder, "decode", decode)
+    with pytest.raises(OSError, match="a shortage"):
+        read(folder, skip=True)
+
+
 def test_nothing_but_damaged_pictures(folder):
     for path in folder.rglob("*.*"):
         if path.is_file():

@@ -329,6 +329,17 @@ def test_a_signal_that_comes_late_lets_the_job_finish_and_ends_the_sweep(
     assert (job["status"], job["figures"]) == ("finished", {"step": 8})
 
 
+def test_a_signal_in_the_last_job_of_a_sweep_changes_nothing(script, monkeypatch, tmp_path):
+    def run_mode(experiment):
+        if experiment.cfg.seed == 2:
+            sweeps.end_after_job(signal.SIGTERM)
+
+    monkeypatch.setattr(runner, "run_mode", run_mode)
+    status, text = script("-m", "seed=1,2", "hydra.sweep.dir=sweep", "device=cpu")
+    assert status == 0 and (tmp_path / "sweep" / "sweep_summary.md").read_text() in text
+    assert script("-m", "seed=1", "hydra.sweep.dir=other", "device=cpu")[0] == 0
+
+
 @pytest.mark.parametrize("mode", ["infer", "export"])
 def test_one_process_draws_and_exports(mode, script, monkeypatch):
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from os import path as osp
 from typing import List
@@ -31,6 +32,9 @@ from support.errors import UserError
 from support.errors import printable
 from support.errors import require
 from support.progress import Progress
+
+# Errors of reading that are none of a picture
+SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 def decode_all(
@@ -61,12 +65,14 @@ def decode_all(
         picture = pictures[number]
         progress.add(1)
         try:
-            content = picture.read()
-        except OSError as error:  # Nothing is wrong with the picture, or it may be.
-            _leave_out(f"{printable(picture.name)} can't be read ({printable(error)})", skip)
-            all_read = False
-            continue
-        try:
+            try:
+                content = picture.read()
+            except OSError as error:
+                if error.errno in SHORTAGES:
+                    raise
+                _leave_out(f"{printable(picture.name)} can't be read ({printable(error)})", skip)
+                all_read = False  # A later run may be able to.
+                continue
             images[number] = decode(content, size, max_pixels)
             kept.append(number)
         except UserError:  # the archive is damaged, and with it perhaps other pictures
@@ -76,7 +82,10 @@ def decode_all(
                 f"{printable(picture.name)} needs more memory than there is: lower "
                 f"DATA.max_pixels={max_pixels}, and set DATA.on_error=skip."
             ) from None
-        except Exception as error:  # Pillow raises almost anything for a damaged picture.
+        except Exception as error:
+            if getattr(error, "errno", None) in SHORTAGES:
+                raise
+            # Pillow raises almost anything for a damaged picture.
             _leave_out(f"{printable(picture.name)} can't be decoded ({printable(error)})", skip)
     kept.sort()
     return images if len(kept) == len(pictures) else images[kept], kept, all_read

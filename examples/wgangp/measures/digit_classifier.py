@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import time
@@ -240,7 +239,7 @@ def main() -> None:
         require(0 <= options.seed < 2**32, "--seed must be at least 0 and below 2^32.")
         require(osp.isfile(options.data), f"--data: there is no file {options.data}.")
         data = functions.read_mnist(options.data)
-        os.makedirs(options.output, exist_ok=True)
+        storage.check_writable(options.output, "Name another folder by --output.")
     except (UserError, OSError) as error:
         fail(str(error))
     paddle.set_device("cpu")  # the weights of this suite were trained there

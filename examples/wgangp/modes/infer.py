@@ -53,6 +53,7 @@ def infer(experiment: Experiment) -> None:
         path = export_base(settings.export_path, experiment.script)
         experiment.kept = read_export(path, settings.engine)
         adopt_settings(experiment, {"generator": experiment.kept})
+        _require_statistics(experiment)
         generator, _ = experiment.make_networks()
         sample = exported_sampler(path, settings.engine)
     else:
@@ -71,6 +72,18 @@ def infer(experiment: Experiment) -> None:
     content["weights"] = {"source": kept.source, "sha256": kept.sha256}
     origin.save(cfg.output_dir, origin.INFER_NAME, content)
     logger.info(f"Wrote {settings.num_samples} samples to {cfg.output_dir}")
+
+
+def _require_statistics(experiment: Experiment) -> None:
+    """Refuses other statistics of batch normalisation than those in an exported program."""
+    key, notes = "MODEL.gen_net.batch_norm_statistics", experiment.kept.notes
+    exported = None if notes is None else notes.settings.get(key)
+    given = experiment.cfg.MODEL.gen_net.get("batch_norm_statistics")
+    require(
+        exported in (None, given),
+        f"{key}={given} was given, but the exported program has {exported} in it: leave it out, or "
+        "export the weights again with it.",
+    )
 
 
 def draw_samples(

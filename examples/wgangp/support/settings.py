@@ -221,7 +221,8 @@ def check_settings(cfg: DictConfig, script: str, choices: Mapping[str, Sequence]
         f"TRAIN.batch_size={batch_size} leaves a single sample in each group that "
         f"MODEL.arch=wgan_lab normalises, so all would be alike: set more than {groups}.",
     )
-    check_drawn_batches(cfg)
+    if cfg.mode == "train":  # Other modes check it once the weights have brought their settings.
+        check_drawn_batches(cfg)
 
 
 def check_drawn_batches(cfg: DictConfig) -> None:
@@ -234,10 +235,11 @@ def check_drawn_batches(cfg: DictConfig) -> None:
         UserError: If all samples would be alike.
     """
     section = "INFER" if cfg.mode == "infer" else "EVAL"
-    is_normalised = cfg.MODEL.arch == "wgan_lab" and cfg.mode != "export"
+    draws = cfg.TRAIN.eval_during_train if cfg.mode == "train" else cfg.mode != "export"
     statistics = cfg.MODEL.gen_net.get("batch_norm_statistics")
+    is_alone = draws and cfg.MODEL.arch == "wgan_lab" and cfg[section].batch_size == 1
     require(
-        not is_normalised or statistics == "running" or cfg[section].batch_size > 1,
+        not is_alone or statistics == "running",
         f"{section}.batch_size=1 leaves a single sample in each batch that MODEL.arch=wgan_lab "
         "normalises, so all would be alike: set 2 or more, or "
         "MODEL.gen_net.batch_norm_statistics=running.",

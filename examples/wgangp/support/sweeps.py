@@ -78,7 +78,7 @@ def _sweep_folder() -> str:
 
 
 def end_after_job(number: int) -> None:
-    """Ends the sweep when the job that runs has finished, as a signal asks for."""
+    """Ends the sweep, if another job follows, when the one that runs has finished."""
     _signals.append(number)
 
 
@@ -88,6 +88,8 @@ def run_job(run: Callable[[], Optional[Dict[str, Any]]]) -> None:
     Args:
         run: Runs the job, and returns its figures.
     """
+    if _signals:
+        sys.exit(128 + _signals.pop())
     config = HydraConfig.get()
     job = Job(config.job.num, list(config.overrides.task), config.runtime.output_dir)
     try:
@@ -103,8 +105,6 @@ def run_job(run: Callable[[], Optional[Dict[str, Any]]]) -> None:
         _jobs.append(job)
         if int(os.environ.get("PADDLE_TRAINER_ID", 0)) == 0:
             _write_summary(_sweep_folder())
-    if _signals:
-        sys.exit(128 + _signals.pop())
 
 
 class Summary(Callback):
