@@ -33,7 +33,7 @@ from support.errors import printable
 from support.errors import require
 from support.progress import Progress
 
-# Errors of reading that are none of a picture
+# The system has run short; the picture is not at fault.
 SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
