@@ -383,7 +383,7 @@ def test_an_export_brings_its_settings_along(trained, configure, tmp_path):
         other = configure("cifar10", settings, "MODEL.gen_net.noise_dim=64")
         infer(wgangp_cifar10.Cifar10(other))
     # The statistics are part of the program.
-    with pytest.raises(UserError, match="statistics=running was given, but .* has batch in it"):
+    with pytest.raises(UserError, match="=running was given, but .* exported with batch"):
         other = configure("cifar10", settings, "MODEL.gen_net.batch_norm_statistics=running")
         infer(wgangp_cifar10.Cifar10(other))
     # An export by an earlier version has no settings.

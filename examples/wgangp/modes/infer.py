@@ -81,7 +81,7 @@ def _require_statistics(experiment: Experiment) -> None:
     given = experiment.cfg.MODEL.gen_net.get("batch_norm_statistics")
     require(
         exported in (None, given),
-        f"{key}={given} was given, but the exported program has {exported} in it: leave it out, or "
+        f"{key}={given} was given, but the program was exported with {exported}: leave it out, or "
         "export the weights again with it.",
     )
 
