@@ -116,6 +116,18 @@ def test_export_writes_the_program_and_onnx(trained, tmp_path):
     assert names == {"g.json", "g.pdiparams", "g.settings", "g.sha256"} | onnx
 
 
+def test_export_computes_on_the_cpu(trained, monkeypatch):
+    """Products on a GPU may be less exact than those of the program that is compared."""
+    experiment = trained("mnist", make_trained(GENERATORS["mnist"]), "MODEL.gen_net.dim=2")
+    calls = []
+    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
+    monkeypatch.setattr(paddle, "set_device", calls.append)
+    monkeypatch.setattr(exporting, "load_generator", lambda _: calls.append("load") or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export(experiment)
+    assert calls == ["cpu", "load", "gpu:0"]
+
+
 @pytest.fixture
 def make_export(trained, configure, tmp_path):
     """Exports a digits' generator to e/g; returns the experiments of mode=export and mode=infer."""
@@ -251,6 +263,17 @@ def test_a_full_disk_is_named(trained, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="e can't be written to .*No space left on device.*Free"):
         export(experiment)
     assert read_folder(tmp_path / "e") == {}
+
+
+def test_an_error_of_cuda_is_not_taken_for_a_full_disk(make_export, monkeypatch):
+    """Paddle raises CUDA's errors as OSError without a number."""
+
+    def fail(*_):
+        raise OSError("(External) CUDA error(700)")
+
+    monkeypatch.setattr(exporting, "write_program", fail)
+    with pytest.raises(OSError, match="CUDA error"):
+        make_export()
 
 
 def test_a_limit_on_the_size_of_files_is_named(trained, tmp_path):

@@ -245,6 +245,19 @@ def test_the_rate_falls_over_the_runs_own_length(configure, schedule, shares):
     np.testing.assert_allclose(used["critic"], np.repeat(expected[:4], 5), rtol=1e-6)
 
 
+def test_the_check_leaves_out_the_powers_of_adams_betas(configure):
+    """Each of them would be copied to a GPU in each iteration."""
+    run = toy_run(configure("toy", TOY))
+    run.step()
+    player = run.critic
+    state = player.solver.optimizer.state_dict()
+    names = [n for n, v in state.items() if isinstance(v, paddle.Tensor) and "_pow_acc" not in n]
+    weights = player.network.state_dict()
+    assert len(names) == 2 * len(weights) < len(state) - len(weights)
+    figures = 2 * player.batches  # losses and estimates
+    assert len(player.sums()) == len(weights) + len(names) + figures
+
+
 def test_fakes_are_normalised_in_groups(configure):
     """In the steps of both networks, as the authors' generator runs on halves of each batch."""
     run = cifar10_run(configure("cifar10", CIFAR10))

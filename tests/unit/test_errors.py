@@ -45,6 +45,14 @@ def test_printable_makes_one_line_of_any_text(text, expected):
     assert printable(found) == found
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"), [(None, "a, b and 1 more"), (9, "a, b and 7 more"), (2, "a, b")]
+)
+def test_list_some_says_how_many_it_leaves_out(count, expected):
+    assert errors.list_some(["a", "b", "c"], 2, count) == expected
+    assert errors.list_some([], 2) == ""
+
+
 def test_printable_of_nested_values_takes_no_time():
     assert len(printable(shared_tuples())) <= 200
     assert len(printable(bytes(10**8))) <= 200

@@ -379,6 +379,27 @@ def test_a_device_that_paddle_does_not_have_is_refused(configure, run, device):
     assert "device=cpu" in text
 
 
+def test_a_gpu_that_cannot_be_seen_is_refused(configure, run, monkeypatch):
+    """Paddle's GPU build would end the process without an exception."""
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)
+    cfg = configure("toy")
+    cfg.device = "gpu"
+    status, text = run(cfg, lambda _: pytest.fail("the job ran"))
+    assert status == 2 and "device=gpu can't be used here (no GPU was found)." in text
+    assert "paddlepaddle-gpu" in text
+
+
+def test_processes_on_cpus_are_connected_by_gloo(configure, run, monkeypatch):
+    """Paddle's GPU build would choose NCCL, which refuses the tensors of a CPU."""
+    monkeypatch.setenv("PADDLE_DISTRI_BACKEND", "auto")
+    cfg = configure("toy")
+    cfg.device = "cpu"
+    found = []
+    assert run(cfg, lambda _: found.append(os.environ["PADDLE_DISTRI_BACKEND"]))[0] == 0
+    assert found == ["gloo"]
+
+
 def test_multirun_checks_all_values_before_the_first_job(script):
     status, text = script("-m", "TRAIN.epochs=1,0", "hydra.sweep.dir=sweep", "device=cpu")
     assert status == 2 and "Error: TRAIN.epochs=0 must be at least 1.\n" in text

@@ -48,6 +48,11 @@ def test_prepare_leaves_a_users_variables_alone():
     assert prepare(MKL_NUM_THREADS="7")[:2] == ["7", str(CORES)]
     assert prepare(FLAGS_paddle_num_threads="7")[:2] == [str(CORES), "7"]
     assert prepare(MKL_DEBUG_CPU_TYPE="4")[2] == "4"
+    assert prepare(NVIDIA_TF32_OVERRIDE="1")[3] == "1"
+
+
+def test_prepare_turns_tf32_off():
+    assert prepare()[3] == "0"
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,16 @@ import paddle
 
 
 @functools.cache
-def _folding_matrix(resampling: str) -> paddle.Tensor:
-    """The linear map, [9, 16], of flat 3x3 kernels to 4x4 ones that resample as well."""
+def _folding_matrix(resampling: str, device: str) -> paddle.Tensor:
+    """The linear map, [9, 16], of flat 3x3 kernels to 4x4 ones that resample as well.
+
+    The jobs of a sweep may have different devices, so each device has a matrix of its own.
+    """
     along_an_axis = {
         "pool": np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]]) / 2,
         "upsample": np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]),
     }[resampling]
-    return paddle.to_tensor(np.kron(along_an_axis, along_an_axis).T.astype("float32"))
+    return paddle.to_tensor(np.kron(along_an_axis, along_an_axis).T.astype("float32"), place=device)
 
 
 def fold(weight: paddle.Tensor, resampling: str) -> paddle.Tensor:
@@ -36,7 +39,8 @@ def fold(weight: paddle.Tensor, resampling: str) -> paddle.Tensor:
         The kernel of both maps in one, of stride 2, [A, B, 4, 4].
     """
     rows, columns = weight.shape[:2]
-    flat = weight.reshape([rows * columns, 9]) @ _folding_matrix(resampling).astype(weight.dtype)
+    matrix = _folding_matrix(resampling, paddle.get_device()).astype(weight.dtype)
+    flat = weight.reshape([rows * columns, 9]) @ matrix
     return flat.reshape([rows, columns, 4, 4])
 
 
@@ -44,5 +48,6 @@ def unfold_gradient(gradient: paddle.Tensor, resampling: str) -> paddle.Tensor:
     """The adjoint of `fold`: the gradient in a folded kernel to that in the 3x3 kernel."""
     rows, columns = gradient.shape[:2]
     flat = gradient.reshape([rows * columns, 16])
-    flat = paddle.matmul(flat, _folding_matrix(resampling), transpose_y=True)
+    matrix = _folding_matrix(resampling, paddle.get_device())
+    flat = paddle.matmul(flat, matrix, transpose_y=True)
     return flat.reshape([rows, columns, 3, 3])

@@ -58,7 +58,8 @@ def export(experiment: Experiment) -> None:
     """Writes a generator as a static program, and as ONNX where paddle2onnx is installed.
 
     The number of samples is free in both. Each file is loaded again and compared with the
-    live generator. Either all files are written, or none.
+    live generator on the CPU, whose products have the same precision in all of them. Either all
+    files are written, or none.
 
     Args:
         experiment: INFER.pretrained_model_path names the weights, INFER.export_path the files
@@ -68,10 +69,19 @@ def export(experiment: Experiment) -> None:
         UserError: If no weights are named, the disk is full, or a file does not give the same
             samples.
     """
+    device = paddle.get_device()
+    paddle.set_device("cpu")
+    try:
+        _export(experiment)
+    finally:  # A sweep's next job begins with the device that this one found.
+        paddle.set_device(device)
+
+
+def _export(experiment: Experiment) -> None:
     cfg = experiment.cfg
     generator = load_generator(experiment)
     path = export_base(cfg.INFER.export_path, experiment.script)
-    check_writable(osp.dirname(path), "Name another place with INFER.export_path=.")
+    check_writable(osp.dirname(path), "Choose another place with INFER.export_path=PATH.")
     notes = make_notes(experiment)
     with replacing_export(path) as partial:
         try:
@@ -89,8 +99,8 @@ def export(experiment: Experiment) -> None:
 def make_notes(experiment: Experiment) -> Notes:
     """Makes the notes of an export: mode=infer takes the settings of the generator from them."""
     whole = OmegaConf.to_container(experiment.cfg, resolve=True)
-    former = experiment.kept.notes
-    return Notes.of(whole, "" if former is None else former.data, experiment.kept.classes)
+    former = experiment.weights.notes
+    return Notes.of(whole, "" if former is None else former.data, experiment.weights.classes)
 
 
 def write_and_verify(generator: Generator, path: str, seed: int) -> Dict[str, str]:

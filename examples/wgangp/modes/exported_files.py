@@ -76,9 +76,11 @@ def replacing_export(path: str) -> Iterator[str]:
             yield osp.join(partial, name)
             _move_files(partial, path)
     except OSError as error:
+        if error.errno is None:  # an error of CUDA
+            raise
         raise UserError(
             f"{folder} can't be written to ({printable(error)}), and nothing was exported. Free "
-            "space there, or name another place with INFER.export_path=."
+            "space there, or choose another place with INFER.export_path=PATH."
         ) from None
 
 

@@ -11,6 +11,7 @@ import reprlib
 import sys
 from typing import Any
 from typing import Optional
+from typing import Sequence
 
 MESSAGE_LIMIT = 4000  # characters of a whole message
 # What the loader of libraries, Python, C++ and Paddle's reader say when memory is too small.
@@ -88,6 +89,18 @@ def printable(text: Any, limit: int = 200) -> str:
         if len(text) > limit:
             text = f"{text[:head]}...{text[-tail:]}"
     return text
+
+
+def list_some(names: Sequence[str], limit: int, count: Optional[int] = None) -> str:
+    """Lists the first names, and says how many more there are.
+
+    Args:
+        names: At least the first `limit` names.
+        limit: Largest number of names to list.
+        count: Number of all names; by default, of those given.
+    """
+    more = (len(names) if count is None else count) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def _to_text(value: Any, limit: int) -> str:

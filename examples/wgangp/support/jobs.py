@@ -29,6 +29,7 @@ from support.errors import UserError
 from support.errors import explain
 from support.errors import fail
 from support.errors import printable
+from support.errors import require
 from support.processor import PROCESSOR_VARIABLES
 from support.storage import check_writable
 
@@ -80,7 +81,7 @@ def _run(
     settings.check_settings(cfg, script, choices)
     paths.replace_file_urls(cfg)
     key = sweeps.folder_key()
-    check_writable(cfg.output_dir, f"Name another output folder by {key}=.")
+    check_writable(cfg.output_dir, f"Choose another output folder with {key}=FOLDER.")
     try:
         with _lock(cfg):
             _initialise(cfg)
@@ -97,7 +98,7 @@ def _run(
     except Timeout:
         raise UserError(
             f"another process (mode={cfg.mode}) writes into {printable(cfg.output_dir)}. Wait for "
-            f"its end, or name another folder by {key}=."
+            f"its end, or choose another folder with {key}=FOLDER."
         ) from None
 
 
@@ -118,6 +119,9 @@ def _initialise(cfg: DictConfig) -> None:
     from ppsci.utils.callbacks import InitCallback
 
     processes.connect_once()
+    if cfg.device == "cpu":  # A GPU build would choose NCCL, which can't send tensors of a CPU.
+        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
+    _require_gpu(cfg.device)
     try:
         InitCallback().on_job_start(cfg)
     except (ValueError, OSError, RuntimeError) as error:
@@ -125,16 +129,29 @@ def _initialise(cfg: DictConfig) -> None:
         if cfg.device in (None, "cpu") or getattr(error, "errno", None) is not None:
             raise
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise UserError(
-            f"device={cfg.device} can't be used here ({printable(reason)}). Leave the setting out "
-            "or give device=cpu to train on the processor. A GPU needs its driver and Paddle's "
-            "GPU build (the package paddlepaddle-gpu)."
-        ) from None
+        raise UserError(refuse_device(cfg.device, reason)) from None
     for handler in logging.getLogger("ppsci").handlers:
         if handler.stream.isatty():
             handler.addFilter(lambda line: not line.getMessage().startswith(REPEATED))
     variables = (f"{name}={os.environ.get(name, 'unset')}" for name in PROCESSOR_VARIABLES)
     logger.info(f"Processor settings: {', '.join(variables)}")
+
+
+def _require_gpu(device: Optional[str]) -> None:
+    """Refuses device=gpu where none can be seen: Paddle's GPU build would end the process."""
+    import paddle
+
+    if device == "gpu" and paddle.is_compiled_with_cuda():
+        require(paddle.device.cuda.device_count() > 0, refuse_device(device, "no GPU was found"))
+
+
+def refuse_device(device: str, reason: str) -> str:
+    """The message for a device that can't be used."""
+    return (
+        f"device={device} can't be used here ({printable(reason)}). Leave the setting out "
+        "or give device=cpu to train on the processor. A GPU needs its driver and Paddle's "
+        "GPU build (the package paddlepaddle-gpu)."
+    )
 
 
 def _list_log_files() -> Sequence[logging.Handler]:

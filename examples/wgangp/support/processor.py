@@ -9,7 +9,10 @@ import platform
 import sys
 import warnings
 
-PROCESSOR_VARIABLES = ("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE")
+PROCESSOR_VARIABLES = (
+    *("MKL_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE"),
+    "NVIDIA_TF32_OVERRIDE",
+)
 
 LARGEST_KEPT = 32 << 20  # bytes; glibc admits no more
 
@@ -22,18 +25,16 @@ def prepare() -> None:
     shows pictures.
 
     By default Paddle's wheel runs on ONE thread, and its matrix library takes a slow path on
-    AMD processors unless the environment names their type: together a factor of three. Variables
-    that the user has set stay as they are.
+    AMD processors unless the environment names their type: together a factor of three. Paddle's GPU
+    build lets products and convolutions round float32 to the 10 bits of TF32 on GPUs that can
+    (Ampere and later); here they keep float32. Variables that the user has set stay as they are.
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
     processes = int(os.environ.get("PADDLE_LOCAL_SIZE", 1))  # on this machine, by Paddle's launcher
     for name in PROCESSOR_VARIABLES[:2]:
-        os.environ.setdefault(name, str(max(cores // processes, 1)))
+        os.environ.setdefault(name, str(max(count_cores() // processes, 1)))
     if _is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # cuBLAS and cuDNN read it when they load.
     if "ipykernel.kernelapp" not in sys.modules:
         os.environ["MPLBACKEND"] = "Agg"
     _keep_memory()
@@ -41,6 +42,13 @@ def prepare() -> None:
     warnings.filterwarnings("ignore", message="No ccache found")
     # pooch imports tqdm's bars of notebooks, which warn that ipywidgets is missing.
     warnings.filterwarnings("ignore", message="IProgress not found")
+
+
+def count_cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _keep_memory() -> None:

@@ -36,7 +36,7 @@ from support.weight_paths import iteration_of
 from support.weight_paths import list_newest_first
 from training.run import Run
 
-# What a checkpoint says besides its arrays, with the types that it may have.
+# What a checkpoint says in addition to its arrays, with the types that it may have.
 CONTENTS = {
     "iteration": int,
     "rollbacks": int,
@@ -53,8 +53,8 @@ PARTS = (
     *("discriminator", "discriminator_optimizer", "discriminator_figures"),
     *("generator", "generator_optimizer", "generator_figures", "average"),
 )
-LARGEST = 10**12  # of whole numbers and of seconds; no training comes near it
-DEEPEST = 16  # levels of dictionaries and lists
+MAX_NUMBER = 10**12  # of whole numbers and of seconds; no training comes near it
+MAX_DEPTH = 16  # levels of dictionaries and lists
 FORMER_SPLIT = (
     " It is of an earlier version, which held out other test pictures of folders with several "
     "classes."
@@ -208,7 +208,7 @@ def checkpoint_folder(output_dir: str) -> str:
 
 
 def describe_machine() -> Dict[str, str]:
-    """What the arithmetic of a run depends on besides its settings."""
+    """What the arithmetic of a run depends on in addition to its settings."""
     return {
         "python": platform.python_version(),
         "paddle": paddle.__version__,
@@ -217,7 +217,9 @@ def describe_machine() -> Dict[str, str]:
         "device": paddle.get_device(),
         "threads": os.environ.get("MKL_NUM_THREADS", ""),
         "processes": str(dist.get_world_size()),
-        "operators": availability.describe() if paddle.get_device() == "cpu" else "",
+        "operators": availability.describe()
+        if paddle.get_device() == "cpu"
+        else f"NVIDIA_TF32_OVERRIDE={os.environ.get('NVIDIA_TF32_OVERRIDE', '')}",
     }
 
 
@@ -259,15 +261,15 @@ def _find_best(journal: str) -> Optional[int]:
 
 
 def _check(contents: Any, arrays: Dict[str, np.ndarray]) -> None:
-    """Checks what a checkpoint says besides its arrays, and the arrays' names.
+    """Checks what a checkpoint says in addition to its arrays, and the arrays' names.
 
     Raises:
         ValueError: Says what is wrong.
     """
     if not isinstance(contents, dict):
         raise ValueError("its contents are not a dictionary")
-    if not _is_shallow(contents, DEEPEST):
-        raise ValueError(f"its contents are nested in more than {DEEPEST} levels")
+    if not _is_shallow(contents, MAX_DEPTH):
+        raise ValueError(f"its contents are nested in more than {MAX_DEPTH} levels")
     for key, kind in CONTENTS.items():
         if key not in contents:
             raise ValueError(f"it has no {key}")
@@ -294,7 +296,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST
+    return type(value) is int and 0 <= value <= MAX_NUMBER
 
 
 def _is_best_iteration(contents: Dict[str, Any]) -> bool:
@@ -347,9 +349,9 @@ def _is_text(text: str) -> bool:
 
 # What the values must be: key, description, check of all contents. The types are right already.
 CHECKS: Tuple[Tuple[str, str, Callable[[Dict[str, Any]], bool]], ...] = (
-    ("iteration", f"from 0 to {LARGEST}", lambda c: _is_count(c["iteration"])),
-    ("rollbacks", f"from 0 to {LARGEST}", lambda c: _is_count(c["rollbacks"])),
-    ("seconds", f"from 0 to {LARGEST}", lambda c: 0 <= c["seconds"] <= LARGEST),
+    ("iteration", f"from 0 to {MAX_NUMBER}", lambda c: _is_count(c["iteration"])),
+    ("rollbacks", f"from 0 to {MAX_NUMBER}", lambda c: _is_count(c["rollbacks"])),
+    ("seconds", f"from 0 to {MAX_NUMBER}", lambda c: 0 <= c["seconds"] <= MAX_NUMBER),
     ("best", "finite", lambda c: c["best"] is None or _is_finite(c["best"])),
     ("best_iteration", "a whole number up to its iteration", _is_best_iteration),
     ("journal", "lines of JSON with finite numbers, in order, up to its iteration", _is_journal),

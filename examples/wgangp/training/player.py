@@ -25,6 +25,7 @@ from data.streams import Stream
 from functions import AdversarialLoss
 from support import pictures
 from support import weight_files
+from support.errors import list_some
 from support.errors import printable
 from support.errors import require
 from training import optimizers
@@ -33,7 +34,7 @@ from training.run_settings import RunSettings
 if TYPE_CHECKING:
     from training.checkpoints import Checkpoint
 
-# ppsci logs every so many steps and stops after so many. Neither must happen.
+# ppsci logs and stops after this many steps. Neither must happen.
 UNREACHED = 10**12
 # Figures that losses may keep (`keep` in functions.py), by the player's name.
 FIGURES = {
@@ -65,8 +66,8 @@ class Player:
         loss: Its loss, which keeps figures for the log.
         inputs: Streams by input key, of equal length: what an epoch reads.
         batch_size: Rows of a batch.
-        output_expr: What the loss needs besides the network's outputs, as functions of inputs
-            and outputs.
+        output_expr: What the loss needs in addition to the network's outputs, as functions of
+            inputs and outputs.
         optimizer: The optimiser of its weights.
         steps: Steps in each iteration.
         settings: The run's settings.
@@ -176,11 +177,15 @@ class Player:
         """Sums of its weights, its optimiser's tensors, its last losses and estimates.
 
         The estimate may be infinite where the loss is not, as that of LOSS=gan. A sum is NaN or
-        infinite where a part is.
+        infinite where a part is. The powers of Adam's betas are always finite, and each would be
+        copied to a GPU, since its build of Paddle keeps them in the CPU's memory.
         """
         parts = [value.sum() for value in self.network.state_dict().values()]
-        state = self.solver.optimizer.state_dict().values()
-        parts += [value.sum() for value in state if isinstance(value, paddle.Tensor)]
+        parts += [
+            value.sum()
+            for name, value in self.solver.optimizer.state_dict().items()
+            if isinstance(value, paddle.Tensor) and "_pow_acc" not in name
+        ]
         names = (f"{self.name}_loss", "wasserstein")
         figures = [self.loss.figures.get(name, [])[-self.batches :] for name in names]
         return [*parts, *figures[0], *figures[1]]
@@ -200,7 +205,7 @@ class Player:
         names = list_not_finite(optimizers.get_state(self.network, self.solver.optimizer))
         if names and not texts:
             texts.append(
-                f"gradients too large for the optimiser of the {self.name}, in it are not finite: "
+                f"gradients were too large: tensors of the {self.name}'s optimiser are not finite: "
                 f"{names}"
             )
         return texts
@@ -299,11 +304,10 @@ class Player:
                 writer.add_image("samples", picture, iteration, dataformats="HWC")
 
 
-def list_not_finite(arrays: Dict[str, Any], limit: int = 3) -> str:
+def list_not_finite(arrays: Dict[str, Any]) -> str:
     """Lists the names of arrays or tensors with NaN or infinity; empty if there are none."""
     names = [name for name, array in arrays.items() if not np.isfinite(np.asarray(array)).all()]
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
+    return list_some(names, 3)
 
 
 def _form(state: Dict[str, Any]) -> Dict[str, Any]:
