@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: paths, experiments, configurations, records, processor, environments.
 
-To import it makes the suite's modules importable. It loads nothing but the standard library, so
+Importing it makes the suite's modules importable. It loads nothing but the standard library, so
 that worker.py can measure what the imports of each side take.
 """
 

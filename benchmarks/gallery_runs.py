@@ -36,8 +36,8 @@ RUNS = {  # settings that BASE lacks
     "gan_collapse": ("LOSS=gan", "TRAIN.optimizer=Adam", "TRAIN.learning_rate=1e-3"),
     "memorising_critic": (RATE, TWO_STEPS),
 }
-MISTAKE, FEW = "one_axis", "memorising_critic"
-COUNT = 100  # training digits of the run FEW
+MISTAKE, FEW_DIGITS = "one_axis", "memorising_critic"
+COUNT = 100  # training digits of the run FEW_DIGITS
 
 
 def make_command(name: str, mnist: Path, output: Path) -> List[str]:
@@ -75,20 +75,13 @@ def write_few(mnist: Path, path: Path) -> None:
         pickle.dump((pairs[0], pairs[1], pairs[1]), file)  # The second pair is not read.
 
 
-def norm_over_one_axis(critic, samples, labels=None):
-    """`mistakes.norm_over_one_axis`, to be called like `functions.gradient_norm`."""
-    import mistakes
-
-    return mistakes.norm_over_one_axis(critic, samples)
-
-
 def train_with_mistake(settings: List[str]) -> None:
-    """Runs wgangp_mnist.py, but with `norm_over_one_axis` in the penalty."""
-    import mistakes  # noqa: F401 (prepares the process, before Paddle is imported)
+    """Runs wgangp_mnist.py, but with `mistakes.norm_over_one_axis` in the penalty."""
+    import mistakes  # It prepares the process, before Paddle is imported.
 
     import functions
 
-    functions.gradient_norm = norm_over_one_axis
+    functions.gradient_norm = mistakes.norm_over_one_axis
     sys.argv = ["wgangp_mnist.py", *settings]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
@@ -113,13 +106,13 @@ def main() -> None:
     mnist, output = options.mnist.expanduser().resolve(), options.output.resolve()
     few = output / f"mnist_{COUNT}.pkl.gz"
     for name in options.names or RUNS:
-        command = make_command(name, few if name == FEW else mnist, output)
+        command = make_command(name, few if name == FEW_DIGITS else mnist, output)
         print(*command, flush=True)
         if options.dry:
             continue
         try:
             output.mkdir(parents=True, exist_ok=True)
-            if name == FEW and not few.exists():
+            if name == FEW_DIGITS and not few.exists():
                 write_few(mnist, few)
         except (OSError, UserError) as error:
             fail(str(error))

@@ -15,9 +15,10 @@ from typing import Dict
 from typing import Optional
 
 from pages import origin
+from support import processor
 
 PACKAGES = ("paddlepaddle", "paddlesci", "torch", "torch_fidelity", "numpy")
-# Others that use more than so many cores make the machine busy.
+# The machine is busy if other programs use more cores than this.
 BUSY = 0.1
 WARNING = "THE MACHINE IS BUSY: these figures are not those of an idle one."
 
@@ -26,7 +27,7 @@ def describe_machine() -> Dict[str, Any]:
     """The processor, its cores, and the versions of what the benchmark compares."""
     return {
         "processor": origin.name_processor(),
-        "cores": origin.count_cores(),
+        "cores": processor.count_cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"Python": platform.python_version(), **origin.find_versions(PACKAGES)},
     }

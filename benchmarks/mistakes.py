@@ -38,8 +38,11 @@ DIGITS_WIDTH, DIGITS_PENALTY_WEIGHT = 16, 10.0
 POINTS_WIDTH, POINTS_PENALTY_WEIGHT = 128, 0.1
 
 
-def norm_over_one_axis(critic, samples):
-    """The absolute gradient per pixel: `paddle.norm(gradient, axis=1)` of one channel."""
+def norm_over_one_axis(critic, samples, labels=None):
+    """The absolute gradient per pixel: `paddle.norm(gradient, axis=1)` of one channel.
+
+    It is called like `functions.gradient_norm`, and has no use for labels.
+    """
     samples.stop_gradient = False
     with maps.twice_differentiable():
         (gradient,) = paddle.grad(critic.score(samples)[0].sum(), samples, create_graph=True)

@@ -27,7 +27,7 @@ from groups import GROUPS
 from groups import Row
 
 from pages import origin
-from support.settings import RENAMED
+from support import processor
 from support.settings import flatten_current
 
 # The sections that determine a training, together with the seed
@@ -98,7 +98,7 @@ def train_and_evaluate(
         "seed": written["seed"],
         "iterations": last["step"],
         "seconds": round(last["seconds"]),
-        "cores": origin.count_cores(),
+        "cores": processor.count_cores(),
         "machine": origin.name_processor(),
         "metrics": written["metrics"],
     }
@@ -112,18 +112,9 @@ def write_results(path: Path, records: Dict[str, Any]) -> None:
     new.replace(path)
 
 
-def use_current_names(command: str) -> List[str]:
-    """The words of a command, each with the current name of its key.
-
-    Files of results keep the commands that were run, some of them before a key got its name.
-    """
-    words = (word.partition("=") for word in shlex.split(command))
-    return [f"{RENAMED.get(key, key)}{equals}{value}" for key, equals, value in words]
-
-
 def require_same_command(path: Path, name: str, kept: str, command: str) -> None:
     """Exits with a message if another command made a row of a file."""
-    if use_current_names(kept) != use_current_names(command):
+    if kept != command:
         sys.exit(
             f"{path}: another command made {name}: {kept}. Name other folders with "
             "--results=FOLDER --output=FOLDER."

@@ -28,6 +28,7 @@ from typing import Tuple
 
 import common
 
+from modes.recognition import KEYS
 from support import storage
 from support import weight_files
 from support import weight_notes
@@ -37,7 +38,6 @@ from support.shipped_weights import FOLDER
 from support.shipped_weights import TABLE
 
 MAX_BYTES = 4_000_000  # of all weights that ship
-ROLES = {"generator": "pretrained_gen_model_path", "discriminator": "pretrained_dis_model_path"}
 # Settings that a command need not repeat, or that are the user's own
 LEFT_OUT = (
     *("mode", "output_dir", "device", "log_freq", "use_tbd", "use_vdl", "DATA.data_path"),
@@ -103,7 +103,7 @@ def read_evaluation(run: Path) -> Dict[str, Any]:
             return common.read_results(path)
     sys.exit(
         f"{run} has no metrics.json: evaluate its weights by mode=eval "
-        f"EVAL.{ROLES['generator']}={run} EVAL.{ROLES['discriminator']}={run} hydra.run.dir={run}"
+        f"EVAL.{KEYS['generator']}={run} EVAL.{KEYS['discriminator']}={run} hydra.run.dir={run}"
     )
 
 
@@ -116,7 +116,7 @@ def find_files(run: Path, evaluated: Dict[str, Dict[str, str]]) -> Dict[str, Pat
     """
     found = {}
     paths = {storage.sha256(str(path)): path for path in sorted(run.glob("**/*.pdparams"))}
-    for role, key in ROLES.items():
+    for role, key in KEYS.items():
         if key in evaluated:
             digest = evaluated[key]["sha256"]
             if digest not in paths:

@@ -3,14 +3,13 @@
 
     python benchmarks/speed.py                       # all experiments, as configured
     python benchmarks/speed.py cifar10:128:16        # EXPERIMENT:WIDTH:BATCH
-    python benchmarks/speed.py inception:20          # features of so many pictures at once
+    python benchmarks/speed.py inception:20          # features of BATCH pictures at once
     python benchmarks/speed.py --path both           # with and without oneDNN
     python benchmarks/speed.py --profile             # by operator, on one thread and on all
 
 Each side is a process of its own. They take turns, step by step, so that other work on the
 machine slows all alike; a pause after each step lets the threads of the last side fall asleep.
-The first round is not counted. Only this program uses PyTorch: `make torch` installs it; without
-it, the program leaves that side out.
+The first round is not counted. `make torch` installs PyTorch; without it, that side is left out.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ import machine
 from operations import INCEPTION_GFLOP
 from operations import count_iteration
 
-from pages import origin
+from support import processor
 
 DEFAULTS = (
     *("toy:512:256", "mnist:64:50", "cifar10:128:16", "cifar10:128:64"),
@@ -228,7 +227,7 @@ def sum_by_kind(operators: Dict[str, float]) -> Dict[str, float]:
 
 def profile(experiment: str, names: Sequence[str], options: argparse.Namespace) -> None:
     """Prints seconds of an iteration by kind of operator, on one thread and on all."""
-    count = str(origin.count_cores())
+    count = str(processor.count_cores())
     sides = {
         (side, threads): Side(side, experiment, options.pause, **dict.fromkeys(THREADS, number))
         for side in names
@@ -272,7 +271,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         "--seconds",
         type=float,
         default=60,
-        help=f"after so many, an experiment gets no more than {LEAST_ROUNDS} rounds",
+        help=f"after this time, an experiment gets no more than {LEAST_ROUNDS} rounds",
     )
     parser.add_argument("--pause", type=float, default=PAUSE, help="seconds between two steps")
     parser.add_argument("--path", choices=PATHS, default="onednn", help="the suite's ways to time")

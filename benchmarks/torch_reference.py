@@ -262,7 +262,7 @@ def make_inception() -> nn.Module:
 
 
 def make_features(count: int) -> Callable[[], torch.Tensor]:
-    """A step that computes the features of so many pictures of 32x32."""
+    """A step that computes the features of a batch of pictures of 32x32."""
     network = make_inception()
     pictures = torch.from_numpy(common.import_inception_reference().images(count))
     return torch.no_grad()(lambda: network(pictures))

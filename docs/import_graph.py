@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws which rooms of the suite import which: `python docs/import_graph.py`.
+"""Draws which packages of the suite import which: `python docs/import_graph.py`.
 
 Writes docs/images/import_graph.svg. With `--check`, the program writes nothing and fails if the
 picture is not current; with `--longest N`, it lists the longest functions of the suite instead.
@@ -24,7 +24,7 @@ from typing import Tuple
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = ROOT / "examples" / "wgangp"
 PICTURE = ROOT / "docs" / "images" / "import_graph.svg"
-# From top to bottom. A room imports from lower layers only; `training` may also use `measures`.
+# From top to bottom. A package imports from lower layers only; `training` may also use `measures`.
 LAYERS = (
     ("scripts",),
     ("modes",),
@@ -55,10 +55,10 @@ def list_modules(suite: Path = SUITE) -> Dict[str, Path]:
     return modules
 
 
-def find_room(module: str) -> str:
-    """The room of a module: its folder, or "functions", or "scripts"."""
-    room, dot, _ = module.partition(".")
-    return room if dot or room == "functions" else "scripts"
+def find_package(module: str) -> str:
+    """The package of a module: its folder, or "functions", or "scripts"."""
+    package, dot, _ = module.partition(".")
+    return package if dot or package == "functions" else "scripts"
 
 
 def find_imports(source: str, modules: Mapping[str, Path]) -> Set[str]:
@@ -82,14 +82,14 @@ def read_graph(suite: Path = SUITE) -> Graph:
     }
 
 
-def find_room_imports(graph: Graph) -> Set[Tuple[str, str]]:
-    """Pairs of an importing room and the room that it imports from."""
+def find_package_imports(graph: Graph) -> Set[Tuple[str, str]]:
+    """Pairs of an importing package and the package that it imports from."""
     pairs = {
-        (find_room(module), find_room(imported))
+        (find_package(module), find_package(imported))
         for module, imports in graph.items()
         for imported in imports
     }
-    return {(room, imported) for room, imported in pairs if room != imported}
+    return {(package, imported) for package, imported in pairs if package != imported}
 
 
 def list_functions(suite: Path = SUITE) -> List[Function]:
@@ -103,11 +103,11 @@ def list_functions(suite: Path = SUITE) -> List[Function]:
     return sorted(functions, key=lambda function: (-function.lines, function.path, function.number))
 
 
-# The picture: a box for each room, and to the right of them a vertical line for each room that
-# others import. An importing room has a dot on that line; the line ends in an arrow. Fills and
+# The picture: a box for each package, and to the right of them a vertical line for each one that
+# others import. An importing package has a dot on that line; the line ends in an arrow. Fills and
 # lines have medium brightness, so that they are visible on white and on dark pages.
 MARGIN, BOX_WIDTH, LANE_WIDTH = 12, 520, 26
-TITLE_HEIGHT, LINE_HEIGHT, ROOM_GAP, LAYER_GAP = 26, 17, 8, 24
+TITLE_HEIGHT, LINE_HEIGHT, PACKAGE_GAP, LAYER_GAP = 26, 17, 8, 24
 COLUMNS = 80  # Characters in a line of a box
 COLOURS = {
     "scripts": "#7a4f9a",
@@ -124,28 +124,28 @@ COLOURS = {
 FUNCTIONS = "the paper's networks, formulas and losses, readers, Inception Score"
 
 
-def place_rooms(graph: Graph) -> Tuple[Dict[str, Tuple[int, int, List[str], str]], int]:
-    """The boxes of the rooms.
+def place_packages(graph: Graph) -> Tuple[Dict[str, Tuple[int, int, List[str], str]], int]:
+    """The boxes of the packages.
 
     Returns:
-        ({room: (top, height, lines of text, colour)}, height of the picture).
+        ({package: (top, height, lines of text, colour)}, height of the picture).
     """
     boxes, top = {}, MARGIN
     for layer in LAYERS:
-        for room in layer:
-            names = [name.rpartition(".")[2] for name in graph if find_room(name) == room]
-            text = FUNCTIONS if room == "functions" else ", ".join(names)
+        for package in layer:
+            names = [name.rpartition(".")[2] for name in graph if find_package(name) == package]
+            text = FUNCTIONS if package == "functions" else ", ".join(names)
             lines = textwrap.wrap(text, COLUMNS)
             height = TITLE_HEIGHT + LINE_HEIGHT * len(lines) + 4
-            boxes[room] = top, height, lines, COLOURS[room]
-            top += height + ROOM_GAP
-        top += LAYER_GAP - ROOM_GAP
+            boxes[package] = top, height, lines, COLOURS[package]
+            top += height + PACKAGE_GAP
+        top += LAYER_GAP - PACKAGE_GAP
     return boxes, top - LAYER_GAP + MARGIN
 
 
-def draw_box(room: str, top: int, height: int, lines: Sequence[str], colour: str) -> List[str]:
-    """The SVG elements of a room's box."""
-    title = {"scripts": "scripts", "functions": "functions.py"}.get(room, f"{room}/")
+def draw_box(package: str, top: int, height: int, lines: Sequence[str], colour: str) -> List[str]:
+    """The SVG elements of a package's box."""
+    title = {"scripts": "scripts", "functions": "functions.py"}.get(package, f"{package}/")
     elements = [
         f'<rect x="{MARGIN}" y="{top}" width="{BOX_WIDTH}" height="{height}" rx="5" '
         f'fill="{colour}"/>',
@@ -158,12 +158,12 @@ def draw_box(room: str, top: int, height: int, lines: Sequence[str], colour: str
 
 
 def draw_lane(number: int, target: Tuple[int, int, str], sources: Sequence[int]) -> List[str]:
-    """The SVG elements of the line of an imported room.
+    """The SVG elements of the line of an imported package.
 
     Args:
         number: The line's place, counted from the boxes.
-        target: Top, height and colour of the imported room's box.
-        sources: Heights at which importing rooms join the line.
+        target: Top, height and colour of the imported package's box.
+        sources: Heights at which importing packages join the line.
     """
     top, height, colour = target
     edge, x = MARGIN + BOX_WIDTH, MARGIN + BOX_WIDTH + LANE_WIDTH * (number + 1)
@@ -178,24 +178,24 @@ def draw_lane(number: int, target: Tuple[int, int, str], sources: Sequence[int])
 
 def draw(graph: Graph) -> str:
     """The picture as SVG."""
-    boxes, height = place_rooms(graph)
-    pairs = find_room_imports(graph)
-    rooms = list(boxes)
-    targets = [room for room in rooms if any(imported == room for _, imported in pairs)]
+    boxes, height = place_packages(graph)
+    pairs = find_package_imports(graph)
+    packages = list(boxes)
+    targets = [package for package in packages if any(imported == package for _, imported in pairs)]
     width = 2 * MARGIN + BOX_WIDTH + LANE_WIDTH * (len(targets) + 1) - LANE_WIDTH // 2
     elements = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" font-size="14" fill="#ffffff" '
         'font-family="Helvetica, Arial, sans-serif">',
-        "<title>Which rooms of examples/wgangp import which</title>",
+        "<title>Which packages of examples/wgangp import which</title>",
     ]
-    for room, (top, box_height, lines, colour) in boxes.items():
-        elements += draw_box(room, top, box_height, lines, colour)
+    for package, (top, box_height, lines, colour) in boxes.items():
+        elements += draw_box(package, top, box_height, lines, colour)
     for number, target in enumerate(targets):
         sources = []
-        for room in rooms:
-            if (room, target) in pairs:
-                top, box_height, *_ = boxes[room]
+        for package in packages:
+            if (package, target) in pairs:
+                top, box_height, *_ = boxes[package]
                 # Each line leaves a box at a height of its own, so that lines do not overlap.
                 share = (number + 1) / (len(targets) + 1)
                 sources.append(round(top + box_height * share))

@@ -157,7 +157,7 @@ def mark_code(text: str, choices: Sequence) -> str:
     patterns = [
         rf"(?<![\w.])(?:{'|'.join(names)})(?![\w.])",
         r"python -m [\w.]+|hydra(?:\.\w+)+",
-        r"[\w.]+=\w+|[\w./]*\w_\w[\w./]*\w|\w+/(?!\w)",
+        r"[\w.]+=\w+(?:\.\w+)?(?:-\w+)*|[\w./]*\w_\w[\w./]*\w|\w+/(?!\w)",
         r"[\w.]+\.jsonl|\.pdparams",
     ]
     return re.sub("|".join(patterns), lambda match: f"`{match[0]}`", text, flags=re.ASCII)

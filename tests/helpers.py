@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests share besides fixtures: paths, and the registry of all networks.
+"""What tests share in addition to fixtures: paths, and the registry of all networks.
 
 Paddle is imported after `support.processor.prepare`, so this module does not import it.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the figures of the pages share: paths, runs' records, and a look for light and dark pages.
 
-To import it makes the suite's modules importable.
+Importing it makes the suite's modules importable.
 """
 
 from __future__ import annotations

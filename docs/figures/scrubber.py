@@ -40,7 +40,11 @@ from support.pictures import read_picture
 
 NAME = "toy_training"
 CURVES = {"wasserstein": "Wasserstein estimate", "gradient_norm": "gradient norm"}
-MOST, COLUMNS, SHOWN = 25, 6, 5  # frames at most, those in a row of the sheet, and in the still
+MAX_FRAMES, COLUMNS, SHOWN = (
+    25,
+    6,
+    5,
+)  # frames at most, those in a row of the sheet, and in the still
 EARLY = 1.8  # frames are denser at the beginning, where samples change most; 1 is even
 COLOURS = 24  # of the sheet
 
@@ -66,7 +70,7 @@ def write(run: RunFolder, output: Path) -> None:
         output: The folder.
     """
     paths = run_frames.find_pictures(run.folder)
-    steps = choose(list(paths), MOST)
+    steps = choose(list(paths), MAX_FRAMES)
     with storage.replacing(str(output / f"{NAME}.webp")) as file:
         sheet = make_sheet([paths[step] for step in steps])
         few = sheet.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

@@ -198,7 +198,7 @@ class ResidualBlock(nn.Layer):
         self.conv_2 = make_conv(n_mid, n_out, 3)
         self.conv_shortcut = None
         if resample is not None or n_in != n_out:
-            self.conv_shortcut = make_conv(n_in, n_out, 1, he=False)
+            self.conv_shortcut = make_conv(n_in, n_out, 1, gain="glorot")
 
         self.resample = resample
         # Resampling and convolution in one; `kernels.maps` gives the plain formulas.
@@ -228,7 +228,7 @@ class FirstCriticBlock(nn.Layer):
         super().__init__()
         self.conv_1 = make_conv(3, n_out, 3)
         self.conv_2 = make_conv(n_out, n_out, 3)
-        self.conv_shortcut = make_conv(3, n_out, 1, he=False)
+        self.conv_shortcut = make_conv(3, n_out, 1, gain="glorot")
 
     def forward(self, x: maps.AnyPictures) -> maps.AnyPictures:
         x = maps.enter(x)
@@ -259,7 +259,7 @@ class WganGpCifar10Generator(Generator):
         self.linear = make_linear(noise_dim, 4 * 4 * dim)
         self.blocks = nn.LayerList([ResidualBlock(dim, dim, make_norm, "up") for _ in range(3)])
         self.norm = BatchNorm(dim)
-        self.conv = make_conv(dim, 3, 3, he=False)
+        self.conv = make_conv(dim, 3, 3, gain="glorot")
 
     def generate(self, noise, labels=None):
         h = maps.enter(maps.linear(noise, self.linear).reshape([-1, self.dim, 4, 4]))

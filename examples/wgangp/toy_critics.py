@@ -216,7 +216,7 @@ def main() -> None:
     logger.init_logger("ppsci")
     paddle.set_device("cpu")
     try:
-        storage.check_writable(options.output, "Name another folder by --output.")
+        storage.check_writable(options.output, "Choose another folder with --output=FOLDER.")
     except UserError as error:
         fail(str(error))
     draw_figure_1a(options)

@@ -35,7 +35,7 @@ import functions
 from data import streams
 from data import synthetic
 from measures import colored_digits
-from measures import evaluation
+from measures import validators
 from modes.experiment import Experiment
 from modes.runner import run_mode
 from networks import published
@@ -117,7 +117,7 @@ class Cifar10(Experiment):
                 is_fitted=self.cfg.DATA.source == "colored_small_digits",
             )
         elif self.cfg.EVAL.inception:
-            measures["generated"] = evaluation.make_inception_measure(
+            measures["generated"] = validators.make_inception_measure(
                 *(generator, data.train_images, data.test_images, count, seed),
                 *(self.cfg.EVAL, shares),
             )
@@ -125,7 +125,7 @@ class Cifar10(Experiment):
             # The critic knows pictures with dequantisation noise only.
             rng = np.random.default_rng((seed, streams.EVALUATION, 2))
             images = functions.prepare_cifar10(data.test_images, rng)
-            measures["critic"] = evaluation.make_critic_measure(
+            measures["critic"] = validators.make_critic_measure(
                 generator, critic, images, data.test_labels, count, seed, batch_size
             )
         return measures

@@ -25,7 +25,7 @@ import hydra
 from data import augmentation
 from data import image_folder
 from data import streams
-from measures import evaluation
+from measures import validators
 from modes.experiment import Experiment
 from modes.runner import run_mode
 from networks import dcgan
@@ -74,7 +74,7 @@ class Image64(Experiment):
         )
         count = len(data.class_names)
         require(  # mode=eval compares the classes with those of the weights
-            not model.use_label or model.num_classes == count or self.kept is not None,
+            not model.use_label or model.num_classes == count or self.weights is not None,
             f"{printable(settings.data_path)} has pictures in {count} folders, and each folder is "
             f"a class ({printable(', '.join(data.class_names[:10]))}): set "
             f"MODEL.num_classes={count}, or MODEL.use_label=false.",
@@ -89,14 +89,14 @@ class Image64(Experiment):
         """Inception Score and FID by the Inception of 2015-12-05, and the critic's figures."""
         settings, seed, measures = self.cfg.EVAL, self.cfg.seed, {}
         if settings.inception:
-            measures["generated"] = evaluation.make_inception_measure(
+            measures["generated"] = validators.make_inception_measure(
                 generator,
                 *(augmentation.middle(part) for part in (data.train_images, data.test_images)),
                 *(count, seed, settings, self.label_shares(data, generator)),
             )
         if critic is not None:
             images = augmentation.middle(data.test_images).astype("float32") / 127.5 - 1
-            measures["critic"] = evaluation.make_critic_measure(
+            measures["critic"] = validators.make_critic_measure(
                 generator, critic, images, data.test_labels, count, seed, settings.batch_size
             )
         return measures

@@ -28,7 +28,7 @@ from data import streams
 from data import synthetic
 from data.image_set import NUM_CLASSES
 from measures import digit_classifier
-from measures import evaluation
+from measures import validators
 from measures.classes import make_class_measure
 from measures.features import read_features
 from modes.experiment import Experiment
@@ -92,7 +92,7 @@ class Mnist(Experiment):
             features = read_features(data.train_images, network, "training digits")
             digit_classifier.fit_last_layer(network, features, data.train_labels)
         measures = {
-            "generated": evaluation.make_feature_measure(
+            "generated": validators.make_feature_measure(
                 generator,
                 network,
                 data.train_images,
@@ -113,7 +113,7 @@ class Mnist(Experiment):
             )
         if critic is not None:
             images = functions.prepare_mnist(data.test_images, low=generator.low)
-            measures["critic"] = evaluation.make_critic_measure(
+            measures["critic"] = validators.make_critic_measure(
                 generator, critic, images, data.test_labels, count, seed, batch_size
             )
         return measures

@@ -2,17 +2,13 @@
 """The pages of all settings are current, complete, and made of what the scripts check."""
 
 import shutil
-import sys
 
+import make_configuration
 import pytest
 import texts
 import yaml
 from helpers import ROOT
 from helpers import SCRIPTS
-
-sys.path.insert(0, str(ROOT / "docs"))
-
-import make_configuration
 
 from support.settings import flatten
 from support.settings import load_defaults

@@ -10,6 +10,7 @@ import data_flow
 import figure_style
 import gallery
 import gallery_runs
+import mistakes
 import numpy as np
 import paddle
 import penalty_geometry
@@ -109,7 +110,7 @@ def test_few_digits_are_trained_on_and_all_are_tested(tmp_path):
 
 
 def test_the_mistake_of_the_gallery_reaches_the_loss(monkeypatch):
-    monkeypatch.setattr(functions, "gradient_norm", gallery_runs.norm_over_one_axis)
+    monkeypatch.setattr(functions, "gradient_norm", mistakes.norm_over_one_axis)
     critic = functions.WganGpMnistDiscriminator(2)
     objective = penalty_geometry.OBJECTIVE
     loss = functions.CriticLoss(critic, objective, penalty_gradient="double_backward")

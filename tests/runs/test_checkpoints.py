@@ -122,7 +122,9 @@ def test_a_checkpoint_can_be_evaluated(toy, make_toy, tmp_path):
         "mode=eval EVAL.num_samples=50",
         *(f"EVAL.pretrained_{role}_model_path={path}" for role in ("gen", "dis")),
     )
+    (tmp_path / "config.yaml").write_text("seed: 1")  # a training's
     evaluate(experiment)
+    assert (tmp_path / "config.yaml").read_text() == "seed: 1"
     report = json.loads((tmp_path / "metrics.json").read_text())
     expected = read_records(folder)[-1]["wasserstein_2"]
     assert report["metrics"]["wasserstein_2"]["value"] == expected

@@ -141,7 +141,7 @@ def test_little_memory_is_one_line(memory, settings, tmp_path):
 
 
 def test_a_thread_without_memory_ends_the_process():
-    """Paddle's reader is a thread, and the training would wait for it for ever."""
+    """Paddle's reader is a thread, and the training would wait for it forever."""
     program = (
         "import threading; from support import launch; launch.begin('wgangp_mnist', {})\n"
         "def fail(): raise MemoryError('no room')\n"
@@ -238,7 +238,7 @@ def test_the_cause_of_a_divergence_names_the_tensor(make_toy):
     tensor = state[f"{weights['layers.2.bias'].name}_moment2_0"]
     tensor.set_value(paddle.full_like(tensor, float("inf")))
     text = loop.describe_divergence(run, 0.1)
-    assert "gradients too large for the optimiser of the critic" in text
+    assert "tensors of the critic's optimiser" in text
     assert text.endswith("not finite: layers.2.bias/moment2.")
     average = dict(run.average.network.named_parameters())["layers.0.bias"]
     average.set_value(average * float("nan"))

@@ -29,7 +29,7 @@ import wgangp_mnist
 import wgangp_toy
 from data import image_folder
 from data.classes import hold_out
-from measures import evaluation
+from measures import validators
 from modes.evaluate import read_files
 from modes.recognition import ROLES
 from modes.recognition import adopt_settings
@@ -137,7 +137,7 @@ def test_each_script_records_what_former_code_recorded(
     make_experiment, script, settings = RECORDS[name]
     # The former choice of test pictures: the first ones, and of a folder without regard to classes.
     monkeypatch.setattr(
-        evaluation, "draw_test_rows", lambda size, count, _: np.arange(size)[:count]
+        validators, "draw_test_rows", lambda size, count, _: np.arange(size)[:count]
     )
     monkeypatch.setattr(image_folder, "hold_out", lambda x: hold_out(np.zeros_like(x)))
     if name == "dcgan":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole files for every reader, and generators of damaged and hostile ones; see fuzz.py."""
+"""Whole files forevery reader, and generators of damaged and hostile ones; see fuzz.py."""
 
 import dataclasses
 import functools
@@ -445,7 +445,7 @@ TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n("
 
 @functools.cache
 def hanging_pickles():
-    """Pickles that keep a plain unpickler busy in C, most of them for ever."""
+    """Pickles that keep a plain unpickler busy in C, most of them forever."""
     pairs = b"(" + b"".join(b"(" + opcodes(n) + b"Nl" for n in EQUAL_HASH) + b"l"
     tuples = (shared_tuples(), shared_by_memo())
     lists = [

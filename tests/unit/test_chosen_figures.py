@@ -11,14 +11,14 @@ from quadrants import Quadrants
 
 import wgangp_mnist
 from data import synthetic
-from measures import evaluation
 from measures import metrics
 from measures import neighbours
 from measures import sampling
+from measures import validators
 from measures.evaluation import Evaluator
-from measures.evaluation import make_feature_measure
 from measures.features import read_features
 from measures.memorisation import Memorisation
+from measures.validators import make_feature_measure
 from modes.evaluate import evaluate as evaluate_weights
 from networks import dcgan
 from networks.base import Generator
@@ -147,12 +147,12 @@ def test_memorisation_without_test_pictures_is_refused(data):
 
 @pytest.mark.parametrize("chosen", [["frechet", "score"], ["frechet", "kid"]])
 def test_the_inception_measures_test_pictures_only_for_more(data, monkeypatch, chosen):
-    monkeypatch.setattr(evaluation.downloads, "fetch", lambda path, *_: path)
-    monkeypatch.setattr(evaluation.inception, "Inception", lambda *_: Quadrants())
+    monkeypatch.setattr(validators.downloads, "fetch", lambda path, *_: path)
+    monkeypatch.setattr(validators.inception, "Inception", lambda *_: Quadrants())
     settings = OmegaConf.create(
         {"measures": chosen, "inception_weights": "x", "inception_sha256": "0", "batch_size": 7}
     )
-    measure = evaluation.make_inception_measure(
+    measure = validators.make_inception_measure(
         Copier(data.test_images), data.train_images, data.test_images, 20, SEED, settings
     )
     if "kid" in chosen:
@@ -188,7 +188,7 @@ def test_neighbours_are_those_of_the_first_samples_of_the_grid(num_classes, monk
     generator = dcgan.Dcgan64Generator(2, 3, num_classes)
     sampling.make_grid_drawer(generator, SEED)("unused.png")
     memorisation = Memorisation.__new__(Memorisation)
-    evaluation._make_neighbours_drawer(generator, memorisation, SEED)("unused.png")
+    validators._make_neighbours_drawer(generator, memorisation, SEED)("unused.png")
     expected = pictures.to_uint8(shown["grid"][:10], generator.low)
     np.testing.assert_array_equal(shown["first"], expected)
 

@@ -230,6 +230,24 @@ def test_presets_of_other_scripts_are_refused(check, prefix):
     assert "choose one of short, authors, paper." in check(f"{prefix}preset=laptop")
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2e-4, "0.0002"),
+        (0.00123456789, "0.00123456789"),
+        (1234567.8, "1234567.8"),
+        (10.0, "10"),
+        (-0.5, "-0.5"),
+        (0.0, "0"),
+        (1e-8, "1e-08"),
+        (float("inf"), "inf"),
+        ([1e-3, None, True, "kid"], "[0.001, null, true, kid]"),
+    ],
+)
+def test_values_are_written_in_full(value, text):
+    assert meanings.show_value(value) == text
+
+
 @pytest.mark.parametrize("script", ["mnist", "cifar10", "image64"])
 def test_the_preset_laptop_is_each_scripts_own(script, configure, check):
     path = Path(settings.CONF) / "preset" / f"wgangp_{script}" / "laptop.yaml"
@@ -278,7 +296,7 @@ def test_resuming_and_several_processes_need_a_named_folder(
     shared = check(text)
     if named is None:
         assert resumed == f"TRAIN.resume=auto continues in a folder that is named: give {key}=."
-        assert shared == f"several processes need one folder for all: name it by {key}=."
+        assert shared == f"several processes need one folder for all: name it with {key}=FOLDER."
     else:
         assert resumed is None and shared is None
         assert (tmp_path / named).is_dir()
@@ -294,4 +312,4 @@ def test_a_folder_that_cannot_be_made_is_refused(check, tmp_path, text):
     (tmp_path / "file").write_bytes(b"")
     said = check(text.format(tmp_path / "file"))
     assert f"{tmp_path}/file/x can't be written to" in said
-    assert "Name another output folder by hydra.run.dir=." in said
+    assert "Choose another output folder with hydra.run.dir=FOLDER." in said

@@ -80,7 +80,7 @@ def test_a_child_that_dies_or_hangs_is_noticed(monkeypatch, tmp_path, end):
 
 
 def test_programs_and_other_files_are_noticed(tmp_path):
-    """Audit hooks stay for ever: a process of its own has this one."""
+    """Audit hooks stay forever: a process of its own has this one."""
     code = (
         "import os, subprocess, sys; sys.path.insert(0, sys.argv[1]); import fuzz\n"
         "watch = fuzz.Watch((sys.argv[2], sys.prefix, sys.base_prefix, '/dev'))\n"

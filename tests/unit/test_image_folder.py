@@ -517,7 +517,7 @@ def test_pictures_that_cannot_be_stored_are_used(folder, tmp_path, monkeypatch):
 def test_files_that_are_far_too_large_are_left_out(suffix, folder, tmp_path, monkeypatch):
     sizes = {path: path.stat().st_size for path in folder.rglob("*.png")}
     large = max(sizes, key=sizes.get)
-    monkeypatch.setattr(picture_names, "LARGEST", sizes[large] - 1)
+    monkeypatch.setattr(picture_names, "MAX_FILE_BYTES", sizes[large] - 1)
     data = read(folder if suffix is None else pack(folder, tmp_path / f"x.{suffix}"))
     large.unlink()
     assert found_in(data) == expected_of(folder)

@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A critic near its optimum measures the exact distance, up to its slope."""
 
-import sys
-
+import known_distance
 import numpy as np
 import paddle
 import pytest
-from helpers import ROOT
 
 import functions
 from measures import metrics
 from networks.base import Critic
 from training import objectives
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import known_distance
 
 WASSERSTEIN = objectives.wasserstein_critic, objectives.wasserstein_generator
 OBJECTIVE = functions.Objective(

@@ -11,12 +11,15 @@ from scipy.special import softmax
 
 import functions
 from data import synthetic
-from measures import evaluation
 from measures import metrics
+from measures import validators
 from measures.evaluation import Evaluator
-from measures.evaluation import make_critic_measure
-from measures.evaluation import make_feature_measure
-from measures.evaluation import make_measure
+from measures.figures import BETTER
+from measures.figures import format_figures
+from measures.figures import is_better
+from measures.validators import make_critic_measure
+from measures.validators import make_feature_measure
+from measures.validators import make_measure
 from networks.normalisation import use_statistics
 from support import pictures
 from support.errors import UserError
@@ -332,7 +335,7 @@ def test_critic_measure_is_a_plain_computation(generator, data):
     measure = critic_measure(generator, critic, images, data.test_labels, count=7)
     figures = evaluate(generator, measure)
     inputs = inputs_of(measure)
-    rows = evaluation.draw_test_rows(9, 7, SEED)
+    rows = validators.draw_test_rows(9, 7, SEED)
     np.testing.assert_array_equal(inputs["real"], images[rows])
     np.testing.assert_array_equal(inputs["labels"], data.test_labels[rows])
     expected = np.random.default_rng((SEED, 6)).standard_normal((7, 128), "float32")
@@ -354,14 +357,14 @@ def test_critic_measure_is_a_plain_computation(generator, data):
 
 
 def test_test_rows_are_a_random_part_of_the_test_set():
-    rows = evaluation.draw_test_rows(1000, 100, SEED)
+    rows = validators.draw_test_rows(1000, 100, SEED)
     assert len(set(rows)) == 100 and rows.min() < 50 and rows.max() > 950
-    np.testing.assert_array_equal(evaluation.draw_test_rows(1000, 100, SEED), rows)
-    assert set(evaluation.draw_test_rows(1000, 100, SEED + 1)) != set(rows)
-    assert set(evaluation.draw_test_rows(1000, 10, SEED)) < set(rows)
+    np.testing.assert_array_equal(validators.draw_test_rows(1000, 100, SEED), rows)
+    assert set(validators.draw_test_rows(1000, 100, SEED + 1)) != set(rows)
+    assert set(validators.draw_test_rows(1000, 10, SEED)) < set(rows)
     # The whole set keeps its order.
     for count in (1000, 5000):
-        np.testing.assert_array_equal(evaluation.draw_test_rows(1000, count, SEED), np.arange(1000))
+        np.testing.assert_array_equal(validators.draw_test_rows(1000, count, SEED), np.arange(1000))
 
 
 def test_critic_measure_compares_as_many_pictures_as_there_are(generator, data):
@@ -412,17 +415,17 @@ def test_is_better_knows_the_direction_of_a_figure():
     higher += ("class_accuracy", "hue_entropy", "hue_entropy_min")
     lower = ("fid", "frechet_distance", "digit_kl", "reverse_kl", "kid", "kernel_distance")
     lower += ("wasserstein_1", "wasserstein_2", "class_frechet_distance")
-    assert set(evaluation.BETTER) == {*higher, *lower}
+    assert set(BETTER) == {*higher, *lower}
     for name in higher:
-        assert evaluation.BETTER[name] == "higher"
-        assert evaluation.is_better(name, 2, 1) and not evaluation.is_better(name, 1, 2)
+        assert BETTER[name] == "higher"
+        assert is_better(name, 2, 1) and not is_better(name, 1, 2)
     for name in lower:
-        assert evaluation.BETTER[name] == "lower"
-        assert evaluation.is_better(name, 1, 2) and not evaluation.is_better(name, 2, 1)
-    assert not evaluation.is_better("fid", 1, 1)
-    assert not evaluation.is_better("inception_score", 1, 1)
+        assert BETTER[name] == "lower"
+        assert is_better(name, 1, 2) and not is_better(name, 2, 1)
+    assert not is_better("fid", 1, 1)
+    assert not is_better("inception_score", 1, 1)
 
 
 def test_format_figures_lists_those_with_a_direction_then_the_critics():
     figures = {"test_wasserstein": 1.5, "fid": 12.3456789, "fid_deviation": 1.0, "digit_3": 0.1}
-    assert evaluation.format_figures(figures) == "fid 12.346, test_wasserstein 1.5000"
+    assert format_figures(figures) == "fid 12.346, test_wasserstein 1.5000"

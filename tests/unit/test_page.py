@@ -160,7 +160,7 @@ def test_frames_are_thinned_to_a_budget(tmp_path):
         paths[step] = tmp_path / f"{step}.png"
         Image.fromarray(noise.repeat(2, 0).repeat(2, 1)).save(paths[step])
     chosen = frames.choose(paths)
-    assert len(chosen) == frames.MOST and (chosen[0].step, chosen[-1].step) == (0, 99)
+    assert len(chosen) == frames.MAX_FRAMES and (chosen[0].step, chosen[-1].step) == (0, 99)
     gaps = np.diff([frame.step for frame in chosen])
     assert gaps.min() >= 2 and gaps.max() <= 3
     assert chosen[0].size == (50, 50) and chosen[0].is_reduced
@@ -175,7 +175,7 @@ def test_frames_are_thinned_to_a_budget(tmp_path):
 def test_a_page_says_that_frames_were_left_out(tmp_path, monkeypatch):
     run = make_training(tmp_path / "run")
     assert "to keep this page small" not in write(tmp_path, run)
-    monkeypatch.setattr(frames, "MOST", 3)
+    monkeypatch.setattr(frames, "MAX_FRAMES", 3)
     text = write(tmp_path, run)
     assert "3 of 4 pictures, to keep this page small" in text
     steps = re.findall(r'data-step="(\d+)"', text)

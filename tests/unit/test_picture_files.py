@@ -163,7 +163,7 @@ def test_links_to_folders_are_followed_and_each_folder_is_read_once(tmp_path, li
 
 
 def test_what_is_left_out_is_counted_by_kind_in_one_line(tmp_path, lines, monkeypatch):
-    monkeypatch.setattr(picture_names, "LARGEST", 10**5)
+    monkeypatch.setattr(picture_names, "MAX_FILE_BYTES", 10**5)
     write_files(tmp_path, ("a/1.png", "notes.txt", "a/README", "a/x.TXT", "a/x.tga"))
     (tmp_path / "large.bmp").write_bytes(bytes(10**5 + 1))
     for name in ("pipe", "pipe.png"):

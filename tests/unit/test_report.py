@@ -10,16 +10,15 @@ import sys
 import numpy as np
 import paddle
 import pytest
-from omegaconf import OmegaConf
 
 import functions
 import wgangp_toy
 from measures import report as report_module
 from measures.evaluation import Evaluator
-from measures.evaluation import make_measure
 from measures.report import describe_figure
 from measures.report import make_table
 from measures.report import report
+from measures.validators import make_measure
 from modes.evaluate import evaluate
 from pages.run_folder import make_rows
 from support import weight_files
@@ -69,17 +68,15 @@ def lines(monkeypatch):
 def write_report(folder, measures):
     """Writes a report of a toy generator; returns its file of weights and the pictures drawn."""
     generator, weights = functions.WganGpToyGenerator(4), folder / "g.pdparams"
-    config = OmegaConf.create({"seed": 7, "again": "${seed}"})
     drawn = []
     evaluator = Evaluator(generator, measures, str(folder), 7, "cpu")
     sources = {"pretrained_gen_model_path": {"source": str(weights), "sha256": "12" * 32}}
-    report(evaluator, drawn.append, str(folder), 7, sources, config, "wgangp_toy")
+    report(evaluator, drawn.append, str(folder), 7, sources, "wgangp_toy")
     return weights, drawn
 
 
-def test_report_writes_figures_configuration_and_a_picture(tmp_path, monkeypatch, lines):
+def test_report_writes_figures_and_a_picture(tmp_path, monkeypatch, lines):
     monkeypatch.setattr(sys, "argv", ["wgangp_toy.py", "mode=eval", "output_dir=a b"])
-    (tmp_path / "config.yaml").write_text("a training's")
     figures = {"modes": 7.0, "modes_deviation": 0.5, "wasserstein_2": 1 / 3}
     measure = measure_of(20, lambda _: figures, real={"modes": 8.0}, real_count=30)
     weights, drawn = write_report(tmp_path, {"generated": measure})
@@ -104,8 +101,6 @@ def test_report_writes_figures_configuration_and_a_picture(tmp_path, monkeypatch
             "wasserstein_2": {**absent, "value": 1 / 3, "num_samples": 20, "better": "lower"},
         },
     }
-    assert (tmp_path / "config_eval.yaml").read_text() == "seed: 7\nagain: 7\n"
-    assert (tmp_path / "config.yaml").read_text() == "a training's"
     assert f"Evaluated {weights} (EVAL.pretrained_gen_model_path), SHA-256 {checksum}" in lines
     table = make_table(make_rows(figures, functools.partial(describe_figure, measure=measure)))
     assert f"Figures of seed 7:\n{table}" in lines
@@ -121,7 +116,7 @@ def test_a_folder_that_cannot_be_written_to_costs_no_figures(tmp_path, lines):
         {"generated": measure_of(3, lambda _: {"modes": 7.0})},
         *(str(tmp_path), 7, "cpu"),
     )
-    given = (str(tmp_path), 7, {}, OmegaConf.create({}), "wgangp_toy")
+    given = (str(tmp_path), 7, {}, "wgangp_toy")
     with pytest.raises(UserError, match=f"^{tmp_path} can't be written to .*hydra.run.dir="):
         report(evaluator, draw, *given)
     assert any(line.startswith("Figures of seed 7") for line in lines)

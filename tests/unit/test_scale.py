@@ -2,15 +2,10 @@
 """What an iteration computes and sends, and what more GPUs give by the formula."""
 
 import json
-import sys
-
-import pytest
-from helpers import ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import common
 import operations
+import pytest
 import scale
 import scale_tables
 

@@ -13,9 +13,10 @@ import wgangp_toy
 from data import synthetic
 from data.image_set import ImageSet
 from measures import digit_classifier
-from measures import evaluation
+from measures import validators
 from measures.classes import make_class_measure
 from measures.evaluation import Evaluator
+from measures.figures import BETTER
 from networks.base import Generator
 from support.errors import UserError
 
@@ -32,7 +33,7 @@ def test_cifar10_critic_sees_test_pictures_with_dequantisation_noise(configure):
     data = synthetic.synthetic_set(train=2, test=9)
     measures = experiment.make_measures(data, generator, critic, 7)
     real = measures["critic"].validator.data_loader.dataset.input["real"]
-    rows = evaluation.draw_test_rows(9, 7, 42)
+    rows = validators.draw_test_rows(9, 7, 42)
     noise = real - functions.prepare_cifar10(data.test_images[rows])
     assert 0 <= noise.min() and noise.max() <= 1 / 128 + 1e-6 and noise.std() > 1e-3
     expected = functions.prepare_cifar10(data.test_images, np.random.default_rng((42, 6, 2)))
@@ -64,7 +65,7 @@ def test_labels_are_drawn_as_the_script_says(configure, script, setting):
         given.append(arguments[-1])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "make_inception_measure", make_inception_measure)
+        patch.setattr(validators, "make_inception_measure", make_inception_measure)
         experiment.make_measures(data, generator, None, 10)
     assert given[0] is shares or (given[0] == shares).all()
 
@@ -169,4 +170,4 @@ def test_toy_measures_are_those_of_the_points(configure):
 @pytest.mark.parametrize("script", [wgangp_toy, wgangp_mnist, wgangp_cifar10, wgangp_image64])
 def test_best_metrics_have_a_direction(script):
     for name in script.CHOICES["TRAIN.best_metric"]:
-        assert evaluation.BETTER[name] in ("higher", "lower")
+        assert BETTER[name] in ("higher", "lower")

@@ -4,12 +4,13 @@
 import importlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import common
 import numpy as np
 import pytest
-from helpers import ROOT
+import ship_weights
+import tables
 from omegaconf import OmegaConf
 
 import functions
@@ -28,12 +29,6 @@ from support import storage
 from support import weight_files
 from support.errors import UserError
 from support.weight_notes import Notes
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import common
-import ship_weights
-import tables
 
 TABLE = shipped_weights.read_table(shipped_weights.FOLDER)
 KEY = "EVAL.pretrained_gen_model_path"

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 SIZE = 64  # height and width of what a critic reads
-MARGIN = 8  # Before a random crop, a picture is larger by so many pixels.
+MARGIN = 8  # Before a random crop, a picture is larger by this many pixels.
 
 
 class Augmentation(Protocol):

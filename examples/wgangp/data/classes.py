@@ -15,6 +15,7 @@ from typing import Tuple
 import numpy as np
 
 from support.errors import UserError
+from support.errors import list_some
 from support.errors import printable
 from support.errors import require
 
@@ -110,22 +111,19 @@ def describe_classes(
     shown = [f"{_show(names[number])} ({sizes[number]})" for number in small[:SHOWN]]
     warning = (
         f"{len(small)} of {len(names)} classes have too few pictures to be in both the training "
-        f"and the test set: {_join(shown, len(small))}. Give each class at least {TEST_DIVISOR}."
+        f"and the test set: {list_some(shown, SHOWN, len(small))}. Give each class at least "
+        f"{TEST_DIVISOR}."
     )
-    return f"classes: {_join(texts, len(names))}", warning if len(small) else ""
+    return f"classes: {list_some(texts, SHOWN, len(names))}", warning if len(small) else ""
 
 
 def _show(name: str) -> str:
     return printable(name, 60) or "''"
 
 
-def _join(texts: Sequence[str], count: int) -> str:
-    return ", ".join(texts) + (f" and {count - len(texts)} more" if count > len(texts) else "")
-
-
 def list_names(names: Sequence[str]) -> str:
     """Writes the names of classes, or of the first of them, as a list."""
-    return _join([_show(name) for name in names[:SHOWN]], len(names))
+    return list_some([_show(name) for name in names[:SHOWN]], SHOWN, len(names))
 
 
 def require_same(former: Sequence[str], names: Sequence[str], where: str) -> None:

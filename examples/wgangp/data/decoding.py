@@ -18,6 +18,7 @@ import PIL
 from PIL import Image
 
 from data.pixels import MAX_EXIF
+from data.pixels import check
 from data.pixels import to_rgb
 
 MAX_PIXELS = 1 << 26  # the default of DATA.max_pixels: 67,108,864, such as 8192x8192
@@ -94,23 +95,23 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
     _check_tags(content)
     is_jpeg = content.startswith(JPEG_START)
     # Pillow joins all EXIF segments of a JPEG file; a segment has at most 64 KiB.
-    _check(not is_jpeg or content.count(EXIF_START) <= MAX_EXIF >> 16, "it has too much EXIF data")
-    _check(content[4:8] != b"ftyp" or len(content) <= MAX_AVIF, "it is too large for AVIF")
+    check(not is_jpeg or content.count(EXIF_START) <= MAX_EXIF >> 16, "it has too much EXIF data")
+    check(content[4:8] != b"ftyp" or len(content) <= MAX_AVIF, "it is too large for AVIF")
     file = _LimitedReads(content, MAX_OPEN_READS)
     try:
         picture = Image.open(file, formats=_list_formats())
     except Image.UnidentifiedImageError:
         raise ValueError(_unknown(content)) from None
-    _check(len(picture.info.get("exif") or b"") <= MAX_EXIF, "it has too much EXIF data")
+    check(len(picture.info.get("exif") or b"") <= MAX_EXIF, "it has too much EXIF data")
     if is_jpeg:
         _check_scans(picture, content, max_pixels)
         _reduce(picture, content, max_pixels)
     # Pillow keeps a pointer for each row; and rows can become columns. WebP has two canvases.
     pixels = max(picture.width, MIN_SIDE) * max(picture.height, MIN_SIDE)
     pixels *= 2 if picture.format == "WEBP" else 1
-    _check(pixels <= max_pixels, _too_large(pixels, max_pixels))
+    check(pixels <= max_pixels, _too_large(pixels, max_pixels))
     is_slow = picture.format == "PPM" and picture.tile[0][0] != "raw"
-    _check(not is_slow or pixels <= MAX_SLOW, f"it has more than {MAX_SLOW} pixels; save it as PNG")
+    check(not is_slow or pixels <= MAX_SLOW, f"it has more than {MAX_SLOW} pixels; save it as PNG")
     file.left = MAX_LOAD_READS
     return picture
 
@@ -158,13 +159,8 @@ class _LimitedReads(io.BytesIO):
 
     def read(self, size: int = -1) -> bytes:
         self.left -= 1
-        _check(self.left >= 0, "it has too many parts")
+        check(self.left >= 0, "it has too many parts")
         return super().read(size)
-
-
-def _check(condition: bool, reason: str) -> None:
-    if not condition:
-        raise ValueError(reason)
 
 
 def _check_tags(content: bytes) -> None:
@@ -177,13 +173,13 @@ def _check_tags(content: bytes) -> None:
     try:
         (start,) = struct.unpack_from(order + head, content, 8 if is_big else 4)
         (entries,) = struct.unpack_from(order + count, content, start)
-        _check(entries < 1 << 16, "it has too many tags")
+        check(entries < 1 << 16, "it has too many tags")
         start += struct.calcsize(order + count)
         for number in range(entries):
             place = start + number * struct.calcsize(order + entry)
             _, kind, values = struct.unpack_from(order + entry, content, place)
             is_bytes = kind in (1, 2, 7)  # bytes, text and data of applications stay bytes
-            _check(is_bytes or values <= MAX_TAG_VALUES, "a tag has too many values")
+            check(is_bytes or values <= MAX_TAG_VALUES, "a tag has too many values")
     except struct.error:
         raise ValueError("its tags are damaged") from None
 
@@ -192,7 +188,7 @@ def _check_scans(picture: Image.Image, content: bytes, max_pixels: int) -> None:
     """Refuses a progressive JPEG with far too many scans: each changes all pixels."""
     if picture.info.get("progressive"):
         work = content.count(JPEG_SCAN) * picture.width * picture.height
-        _check(work <= MAX_SCANS * max_pixels, "it has too many scans for its size")
+        check(work <= MAX_SCANS * max_pixels, "it has too many scans for its size")
 
 
 def _reduce(picture: Image.Image, content: bytes, max_pixels: int) -> None:

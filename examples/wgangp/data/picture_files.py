@@ -37,7 +37,7 @@ from support.formats import describe
 
 MAX_UNPACKED = 1 << 30  # bytes; the default of DATA.max_unpacked
 MAX_RATIO = 10  # An archive may unpack to this many times its own size in any case.
-MEMBER_COST = 1 << 11  # Each member counts so many bytes more than its content.
+MEMBER_COST = 1 << 11  # Each member counts this many bytes more than its content.
 MAX_LINKS = 40  # links that lead from one to the next, as in Linux
 MAX_TARGET = 1 << 12  # bytes of what a link points to
 # What a damaged archive raises.
@@ -176,7 +176,7 @@ def _make_reader(path: str) -> Callable[[], bytes]:
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OSError("it is not a regular file")
-            return file.read(picture_names.LARGEST)
+            return file.read(picture_names.MAX_FILE_BYTES)
 
     return read
 

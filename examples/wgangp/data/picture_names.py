@@ -19,7 +19,7 @@ from data.decoding import list_suffixes
 from support.errors import printable
 from support.errors import require
 
-LARGEST = 1 << 28  # bytes of one file; larger ones are left out
+MAX_FILE_BYTES = 1 << 28  # bytes of one file; larger ones are left out
 # What file managers and storage boxes keep next to pictures, in lower case. Names that begin with
 # a dot, such as .DS_Store, ._1.png and .thumbnails, are hidden in any case.
 SYSTEM_NAMES = {
@@ -39,7 +39,10 @@ PART_NAMES = TRAIN_NAMES | {"val", "valid", "validation", "dev", "test", "testin
 HIDDEN, OTHER = "hidden or system files", "other files"
 HEIF = "HEIF pictures, for which pillow-heif is not installed"
 BROKEN_LINK, REPEATED = "links to nothing", "links to folders that are read already"
-UNREADABLE, TOO_LARGE = "folders that can't be read", f"files of more than {LARGEST >> 20} MiB"
+UNREADABLE, TOO_LARGE = (
+    "folders that can't be read",
+    f"files of more than {MAX_FILE_BYTES >> 20} MiB",
+)
 SPECIAL = ((stat.S_ISFIFO, "pipes"), (stat.S_ISSOCK, "sockets"), (stat.S_ISREG, ""))
 DEVICE = "devices"
 ROUTINE = {HIDDEN, OTHER, REPEATED}  # Nothing is lost if these are left out.
@@ -113,7 +116,7 @@ class LeftOut:
             reason = next((text for is_kind, text in SPECIAL if is_kind(mode)), DEVICE)
         if not reason and suffix not in list_suffixes():
             reason, name = (HEIF, name) if suffix in HEIF_SUFFIXES else (OTHER, suffix or name)
-        elif not reason and size > LARGEST:
+        elif not reason and size > MAX_FILE_BYTES:
             reason = TOO_LARGE
         if reason:
             self.add(reason, name)

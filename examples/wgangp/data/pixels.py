@@ -120,7 +120,7 @@ def _to_8_bits(picture: Image.Image, packing: str, content: bytes) -> Image.Imag
     tags = getattr(picture, "tag_v2", {})
     if picture.mode.startswith(("I", "F")):
         return _scale(picture, packing, content, tags)
-    _check(_first(tags, SAMPLE_FORMAT) != SIGNED, f"it has numbers below 0; {ADVICE} from 0")
+    check(_first(tags, SAMPLE_FORMAT) != SIGNED, f"it has numbers below 0; {ADVICE} from 0")
     is_16_bit, key = ";16" in packing, picture.info.get("transparency")
     if is_16_bit:  # Pillow keeps the upper 8.
         colours = 1 if packing.startswith("L") else 4 if picture.mode == "CMYK" else 3
@@ -137,7 +137,7 @@ def _scale(picture: Image.Image, packing: str, content: bytes, tags: Any) -> Ima
     numbers = np.asarray(picture)
     if packing == "I;32N":  # Pillow's own numbers have a sign.
         numbers = numbers.view("uint32")
-    _check(bool(np.isfinite(numbers).all()), "it has numbers that are not finite")
+    check(bool(np.isfinite(numbers).all()), "it has numbers that are not finite")
     low, high = _find_range(picture, packing, content, tags, float(numbers.max()))
     grey, rows = np.empty(numbers.shape, "uint8"), max(1, STEP // picture.width)
     for start in range(0, len(grey), rows):
@@ -169,7 +169,7 @@ def _find_range(
     low = 0 if low is None and not is_signed else low
     if low is not None and high is not None and low < high:
         return float(low), float(high)
-    _check(not is_signed, f"it has numbers below 0; {ADVICE} from 0")
+    check(not is_signed, f"it has numbers below 0; {ADVICE} from 0")
     if _first(tags, BITS) == 12:
         return 0.0, 4095.0
     if picture.mode == "F" or "32" in packing:
@@ -187,7 +187,7 @@ def _find_range(
 
 def _check_dark(largest: float) -> None:
     """Refuses a picture of 16 bits that seems to use at most 12."""
-    _check(
+    check(
         largest >= DARK or largest == 0,  # Black is black in either range.
         f"its numbers have 16 bits, but all are below {DARK}; scale them to 0 to 65535, or save it "
         "with 8 bits",
@@ -221,7 +221,7 @@ def _to_srgb(picture: Image.Image, profile: Optional[bytes]) -> Image.Image:
         profile: The profile.
     """
     is_lab = picture.mode == "LAB"
-    _check(not is_lab or ImageCms is not None, "it has CIELAB colours; save it in RGB")
+    check(not is_lab or ImageCms is not None, "it has CIELAB colours; save it in RGB")
     if ImageCms is None or not (is_lab or len(profile) <= MAX_PROFILE):
         return picture
     transform = _make_transform(picture.mode, None if is_lab else profile)
@@ -244,6 +244,7 @@ def _make_transform(mode: str, profile: Optional[bytes]) -> Any:
         return None
 
 
-def _check(condition: bool, reason: str) -> None:
+def check(condition: bool, reason: str) -> None:
+    """Raises `ValueError` with the reason why a picture can't be read, unless all is well."""
     if not condition:
         raise ValueError(reason)

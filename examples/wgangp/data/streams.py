@@ -67,7 +67,7 @@ class Stream:
             return self.draw(rng, positions)
         except Exception as error:
             # Paddle reads in a thread. Any exception but StopIteration would leave the training
-            # waiting for ever, so the training raises `failure` itself.
+            # waiting forever, so the training raises `failure` itself.
             self.failure = error
             raise StopIteration from None
 

@@ -128,7 +128,7 @@ class Call(NamedTuple):
             return self.spec.apply_adjoint(x, self.kernel, self.geometry)
         return self.spec.apply(x, self.kernel, self.geometry, bias)
 
-    def turned(self) -> Call:
+    def adjoint(self) -> Call:
         """The map for its adjoint, and the other way round."""
         return self._replace(is_adjoint=not self.is_adjoint)
 
@@ -168,7 +168,7 @@ class _Passes:
 
 
 class Map(paddle.autograd.PyLayer):
-    """A function with one backward pass, besides those that are differentiated (create_graph).
+    """A function with one backward pass; others can be differentiated again (create_graph).
 
     A subclass defines `compute(ctx, ...)` and `differentiate(ctx, *gradients)` in the place of
     `forward` and `backward`.
@@ -214,7 +214,7 @@ class Convolve(Map):
             results[1] = WeightGradient.apply(*pair, call)
         del x
         if needs[0]:
-            results[0] = Convolve.apply(gradient, weight, None, call.turned())
+            results[0] = Convolve.apply(gradient, weight, None, call.adjoint())
         if len(needs) > 2 and needs[2]:
             results[2] = elementwise.sum_rows(gradient, gradient.shape[-1])
         if not paddle.is_grad_enabled():
@@ -238,7 +238,7 @@ class WeightGradient(Map):
         kernel = ctx.call.spec.kernel(gradient.contiguous())
         call = Call(ctx.call.spec, kernel, ctx.call.geometry)
         return (
-            Convolve.apply(y, gradient, None, call.turned()) if needs_x else None,
+            Convolve.apply(y, gradient, None, call.adjoint()) if needs_x else None,
             Convolve.apply(x, gradient, None, call) if needs_y else None,
         )
 

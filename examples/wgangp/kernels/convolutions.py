@@ -22,7 +22,7 @@ from kernels.memory import empty
 Padding = Tuple[Tuple[int, int], Tuple[int, int]]  # (top, bottom), (left, right)
 CHANNELS_LAST = (0, 2, 3, 4, 1)
 OUTERMOST_SAMPLES = (2, 3, 0, 1)  # dims (N, C, H, W) in the memory of [H, W, N, C]
-NARROW = 4  # oneDNN computes at least 16 channels; for fewer than so many there is another way.
+NARROW = 4  # oneDNN computes at least 16 channels; for fewer than NARROW there is another way.
 
 
 class Geometry(NamedTuple):
@@ -106,7 +106,7 @@ def describe_pictures(shape: List[int]) -> onednn.Handle:
     return onednn.describe((1, channels, height, width, count), CHANNELS_LAST)
 
 
-def slide(geometry: Geometry):
+def window_arguments(geometry: Geometry):
     """Strides, dilations and paddings as oneDNN takes them."""
     (top, bottom), (left, right) = geometry.padding
     stride = geometry.stride
@@ -122,7 +122,7 @@ def describe_forward(geometry: Geometry, has_bias: bool, kind: int):
         onednn.describe_any((*geometry.kernel_shape, 1)),
         onednn.describe((geometry.n_out,)) if has_bias else None,
         describe_pictures(geometry.y_shape),
-        *slide(geometry),
+        *window_arguments(geometry),
         None,
     )
 
@@ -163,7 +163,7 @@ def _make_backward_data(geometry: Geometry) -> onednn.Primitive:
         describe_pictures(geometry.x_shape),
         onednn.describe_any((*geometry.kernel_shape, 1)),
         describe_pictures(geometry.y_shape),
-        *slide(geometry),
+        *window_arguments(geometry),
         describe_forward(geometry, False, onednn.TRAINING),
         None,
     )

@@ -143,7 +143,7 @@ def constant(value: float, shape: Tuple[int, ...]) -> paddle.Tensor:
 
 
 def sum_rows(x: paddle.Tensor, columns: int) -> paddle.Tensor:
-    """Sums a tensor, seen as a matrix of so many columns, over its rows."""
+    """Sums a tensor, seen as a matrix of that many columns, over its rows."""
     rows = x.reshape([-1, columns])
     return (constant(1.0, (1, rows.shape[0])) @ rows).reshape([columns])
 
@@ -154,7 +154,7 @@ def _make_turn(shape: Tuple[int, ...], is_entering: bool) -> onednn.Primitive:
     return onednn.make_reorder(*(pair if is_entering else reversed(pair)))
 
 
-def turn(x: paddle.Tensor, is_entering: bool) -> paddle.Tensor:
+def change_layout(x: paddle.Tensor, is_entering: bool) -> paddle.Tensor:
     """[N, C, H, W] to [H, W, N, C], or back."""
     if is_entering:
         count, channels, height, width = x.shape

@@ -65,16 +65,16 @@ def first_order_penalty(
     if check:
         _check(critic, tape, slope, norm, given)
     norm.stop_gradient = False
-    term = penalty(norm)
+    value = penalty(norm)
     # The chain rule down to d norm = slope . d slope / norm.
-    factor = paddle.grad(term, norm)[0] / norm
+    factor = paddle.grad(value, norm)[0] / norm
     with tape.replaying():
         critic.score(slope * factor.reshape([-1] + [1] * (slope.ndim - 1)), *given)
     derivative = sum(
         term(gradient) for term, gradient in zip(tape.terms, gradients) if gradient is not None
     )
     # The penalty's value, with the gradient of `derivative`.
-    return norm.detach(), term.detach() + derivative - derivative.detach()
+    return norm.detach(), value.detach() + derivative - derivative.detach()
 
 
 @paddle.no_grad()

@@ -47,8 +47,8 @@ class Pictures:
         return Pictures(self.pixels + other.pixels)
 
 
-_turn_in = functools.partial(elementwise.turn, is_entering=True)
-_turn_out = functools.partial(elementwise.turn, is_entering=False)
+_turn_in = functools.partial(elementwise.change_layout, is_entering=True)
+_turn_out = functools.partial(elementwise.change_layout, is_entering=False)
 
 
 def enter(x: paddle.Tensor) -> Pictures:

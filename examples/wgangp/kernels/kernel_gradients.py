@@ -20,15 +20,15 @@ from kernels.convolutions import OUTERMOST_SAMPLES
 from kernels.convolutions import Geometry
 from kernels.convolutions import describe_forward
 from kernels.convolutions import describe_pictures
-from kernels.convolutions import slide
+from kernels.convolutions import window_arguments
 from kernels.memory import empty
 from kernels.memory import scratch
 
-# The dilated way takes so many pictures at once (a vector register's numbers), and rows of so many
+# The dilated way takes SLICE pictures at once (a vector register's numbers), and rows of TILE
 # pixels, or fewer by the stride. More of them would not fit into a core's cache.
 SLICE, TILE = 16, 256
-FEW = 32  # With a larger stride and at most so many input channels, it is slower.
-# Numbers of pictures that SLICE does not divide take it all at once, up to so many output pixels.
+MAX_STRIDED_CHANNELS = 32  # With a larger stride and at most this many input channels it is slower.
+# Numbers of pictures that SLICE does not divide take it all at once, up to this many output pixels.
 MAX_DILATED_PIXELS = 64
 
 
@@ -53,7 +53,7 @@ def _is_dilated(geometry: Geometry) -> bool:
     """Whether `_Dilated` computes the gradient."""
     pixels = math.prod(geometry.out)
     is_quick = pixels <= MAX_DILATED_PIXELS or geometry.count % SLICE == 0
-    is_quick = is_quick and (geometry.stride == 1 or geometry.n_in > FEW)
+    is_quick = is_quick and (geometry.stride == 1 or geometry.n_in > MAX_STRIDED_CHANNELS)
     return pixels > 1 and is_quick and min(_missing_at_end(geometry)) >= 0
 
 
@@ -102,7 +102,7 @@ def _make_laid_out(geometry: Geometry) -> _Chain:
     description = own.create(
         "convolution_backward_weights_primitive_desc_create",
         *(own.engine, onednn.DIRECT, x, onednn.describe_any(kernel), None, y),
-        *slide(geometry),
+        *window_arguments(geometry),
         describe_forward(geometry, False, onednn.TRAINING),
         None,
     )

@@ -50,7 +50,7 @@ class _Statistics:
 class _Inputs:
     """What the derivatives know of a gradient g at the output.
 
-    It is no tuple: Paddle would take the tensors in a tuple for inputs with gradients.
+    It is not a tuple: Paddle would take the tensors in a tuple for inputs with gradients.
 
     Attributes:
         statistics: Those of the pictures.

@@ -16,9 +16,9 @@ import numpy as np
 import paddle
 
 SMALLEST = 16 << 20  # bytes; the C library finds smaller pieces faster
-SLACK = 1.25  # A block serves tensors that are at most so many times smaller.
-KEPT = 1.3  # At most so many times the memory that was once in use is kept.
-SPREAD = 64 << 10  # bytes at the start of a block, in which its memory begins
+SLACK = 1.25  # A block serves tensors that are at most this factor smaller.
+KEPT = 1.3  # At most this multiple of the peak is kept.
+OFFSET_RANGE = 64 << 10  # bytes at the start of a block, in which its memory begins
 
 
 class _Block:
@@ -26,9 +26,9 @@ class _Block:
 
     Args:
         count: Number of float32 numbers.
-        number: The number of the block. It says where in the first SPREAD bytes the memory begins,
-            on a whole cache line: blocks that all began on a page's edge would compete for the
-            same places in the caches.
+        number: The number of the block. It says where in the first OFFSET_RANGE bytes the memory
+            begins, on a whole cache line: blocks that all began on a page's edge would compete
+            for the same places in the caches.
 
     Attributes:
         array: The memory.
@@ -36,12 +36,12 @@ class _Block:
     """
 
     def __init__(self, count: int, number: int):
-        piece = mmap.mmap(-1, 4 * count + SPREAD, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        piece = mmap.mmap(-1, 4 * count + OFFSET_RANGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         # The system clears a page as it is written for the first time. With 512 times as large
         # pages this takes a fraction of the time. It may refuse, which does no harm.
         with contextlib.suppress(AttributeError, OSError):
             piece.madvise(mmap.MADV_HUGEPAGE)
-        self.array = np.frombuffer(piece, "float32", count, 64 * 67 * number % SPREAD)
+        self.array = np.frombuffer(piece, "float32", count, 64 * 67 * number % OFFSET_RANGE)
         self.last_use = 0
 
     @property

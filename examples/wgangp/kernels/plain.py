@@ -17,7 +17,7 @@ MAX_UNFOLDED_PIXELS = 49
 
 
 def _unfolds(x: paddle.Tensor, weight: paddle.Tensor, pixels: int) -> bool:
-    """Whether a convolution of so many pixels is computed from patches of its input."""
+    """Whether a convolution of that many pixels is computed from patches of its input."""
     return weight.shape[2] > 1 and is_on_cpu(x) and pixels <= MAX_UNFOLDED_PIXELS
 
 

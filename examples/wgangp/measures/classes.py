@@ -9,10 +9,10 @@ import numpy as np
 import paddle
 
 from data import streams
-from measures import evaluation
-from measures.evaluation import Measure
+from measures import validators
 from measures.features import FeatureNetwork
 from measures.features import read_features
+from measures.validators import Measure
 from networks.base import Generator
 from support import pictures
 
@@ -48,12 +48,12 @@ def make_class_measure(
         return (predict(network.features(levels)) == batch["labels"]).astype("float32")
 
     rng = np.random.default_rng((seed, streams.EVALUATION))
-    rows = evaluation.draw_test_rows(len(test_images), count, seed)
+    rows = validators.draw_test_rows(len(test_images), count, seed)
     features = read_features(test_images[rows], network, "test pictures")
     real = predict(paddle.to_tensor(features)).numpy() == test_labels[rows]
-    return evaluation.make_measure(
+    return validators.make_measure(
         "classes",
-        evaluation.draw_inputs(generator, count, rng, label_shares),
+        validators.draw_inputs(generator, count, rng, label_shares),
         {"fake": is_right},
         lambda outputs: {"class_accuracy": outputs["fake"].mean()},
         batch_size,

@@ -15,11 +15,11 @@ from data import streams
 from data.image_set import NUM_CLASSES
 from data.image_set import ImageSet
 from measures import digit_classifier
-from measures import evaluation
 from measures import metrics
-from measures.evaluation import Measure
+from measures import validators
 from measures.features import read_features
 from measures.features import reference_statistics
+from measures.validators import Measure
 from networks.base import Generator
 from support import pictures
 from support.errors import require
@@ -141,7 +141,7 @@ def make_measures(
     if is_fitted:
         network.fit(data.train_images, data.train_labels)
     return {
-        "generated": evaluation.make_feature_measure(
+        "generated": validators.make_feature_measure(
             *(generator, network, data.train_images, count),
             ("classifier_score", "frechet_distance", "kernel_distance"),
             *(seed, batch_size),
@@ -169,11 +169,11 @@ def _make_class_measure(
     require(
         counts.min() > 1,
         f"the training set has {counts.min()} pictures of the digit {counts.argmin()}; measures "
-        "of classes need at least 2 of each. Name a larger set by DATA.data_path.",
+        "of classes need at least 2 of each. Choose a larger set with DATA.data_path=PATH.",
     )
     reference = [reference_statistics(images[labels == k], network) for k in range(NUM_CLASSES)]
     rng = np.random.default_rng((seed, streams.EVALUATION))
-    inputs = evaluation.draw_inputs(generator, count, rng, label_shares)
+    inputs = validators.draw_inputs(generator, count, rng, label_shares)
 
     def describe(batch):
         """Features and mean colours, [N, D + 3]."""
@@ -188,7 +188,7 @@ def _make_class_measure(
         accuracy = {"class_accuracy": float((predicted == outputs["labels"]).mean())}
         return {**accuracy, **class_figures(features, hues(colors), outputs["labels"], reference)}
 
-    rows = evaluation.draw_test_rows(len(data.test_images), count, seed)
+    rows = validators.draw_test_rows(len(data.test_images), count, seed)
     shown = data.test_images[rows]
     features = read_features(shown, network, "test pictures")
     real = np.concatenate([features, shown.mean((2, 3), dtype="float32")], 1)
@@ -196,7 +196,7 @@ def _make_class_measure(
     if "labels" in inputs:
         output_expr["labels"] = lambda batch: batch["labels"]
         shown_outputs["labels"] = data.test_labels[rows]
-    return evaluation.make_measure(
+    return validators.make_measure(
         "classes",
         inputs,
         output_expr,

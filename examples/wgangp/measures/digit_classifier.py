@@ -47,7 +47,7 @@ WIDTHS = (16, 32, 64, 96)  # channels of the four convolutions
 BATCH_SIZE = 200
 PEAK_RATE = 0.01  # the learning rate's maximum
 FITTED = ", last layer refitted"  # in a title
-SHIFT = 2  # Training digits are moved by at most so many pixels.
+SHIFT = 2  # Training digits are moved by at most this many pixels.
 
 
 class MnistClassifier(nn.Layer):
@@ -239,7 +239,7 @@ def main() -> None:
         require(0 <= options.seed < 2**32, "--seed must be at least 0 and below 2^32.")
         require(osp.isfile(options.data), f"--data: there is no file {options.data}.")
         data = functions.read_mnist(options.data)
-        storage.check_writable(options.output, "Name another folder by --output.")
+        storage.check_writable(options.output, "Choose another folder with --output=FOLDER.")
     except (UserError, OSError) as error:
         fail(str(error))
     paddle.set_device("cpu")  # the weights of this suite were trained there

@@ -145,7 +145,7 @@ def require_several(images: np.ndarray) -> None:
     require(
         len(images) > 1,
         f"a training set of {len(images)} is too small: measures compare samples with at least 2 "
-        "pictures. Name a larger set by DATA.data_path.",
+        "pictures. Choose a larger set with DATA.data_path=PATH.",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of samples that EVAL.measures chooses, all from the same features."""
+"""Figures: their directions, and those that EVAL.measures chooses, all from the same features."""
 
 from __future__ import annotations
 
@@ -25,6 +25,27 @@ from support.errors import require
 
 SPLITS = 10  # number of splits of a score
 CHEAP = {"score", "frechet"}  # these measures need no features of single real pictures
+# The direction in which a figure is better. A figure without an entry has no direction.
+BETTER = {
+    **dict.fromkeys(("inception_score", "classifier_score", "modes", "high_quality"), "higher"),
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), "higher"),
+    **dict.fromkeys(("class_accuracy", "hue_entropy", "hue_entropy_min"), "higher"),
+    "class_frechet_distance": "lower",
+    **dict.fromkeys(("fid", "frechet_distance", "kid", "kernel_distance", "digit_kl"), "lower"),
+    **dict.fromkeys(("reverse_kl", "wasserstein_1", "wasserstein_2"), "lower"),
+}
+
+
+def is_better(name: str, value: float, than: float) -> bool:
+    """Says whether a figure that has a direction is better than another value of it."""
+    return value > than if BETTER[name] == "higher" else value < than
+
+
+def format_figures(figures: Dict[str, float]) -> str:
+    """Formats figures as one line: those with a direction, then the critic's."""
+    parts = [f"{name} {value:.5g}" for name, value in figures.items() if name in BETTER]
+    parts += [f"{name} {v:.4f}" for name, v in figures.items() if name.startswith("test_")]
+    return ", ".join(parts)
 
 
 class FeatureFigures:

@@ -14,12 +14,12 @@ from data import streams
 from data import synthetic
 from measures import metrics
 from measures import sampling
-from measures.evaluation import Measure
-from measures.evaluation import make_measure
 from measures.truncation import count_drawn
 from measures.truncation import keep_flattest
 from measures.truncation import measure_steepness
 from measures.truncation import sample_flattest
+from measures.validators import Measure
+from measures.validators import make_measure
 from networks.base import Critic
 from networks.base import Generator
 from support import pictures
@@ -48,7 +48,7 @@ def make_points_measure(
         seed: The run's seed; it sets noise and real points.
         batch_size: Points in a batch.
         truncation: Share of the generated points to leave out, those where the generator is
-            steepest; so many more are generated.
+            steepest; that share more are generated.
 
     Raises:
         UserError: If there are more than `MAX_SAMPLES` points.

@@ -14,13 +14,11 @@ from typing import Optional
 
 import paddle
 import paddle.distributed as dist
-from omegaconf import DictConfig
-from omegaconf import OmegaConf
 from ppsci.utils import logger
 
-from measures.evaluation import BETTER
 from measures.evaluation import Evaluator
-from measures.evaluation import Measure
+from measures.figures import BETTER
+from measures.validators import Measure
 from pages import origin
 from pages.run_folder import make_rows
 from support import storage
@@ -33,10 +31,9 @@ def report(
     output_dir: str,
     seed: int,
     weights: Dict[str, Dict[str, str]],
-    config: DictConfig,
     script: str,
 ) -> Dict[str, float]:
-    """Evaluates a generator; logs a table, writes metrics.json, config_eval.yaml, samples.png.
+    """Evaluates a generator; logs a table, writes metrics.json and samples.png.
 
     It also writes neighbours.png where a measure draws it, and removes that of an earlier
     evaluation otherwise. The figures come first, so that a full disk does not cost them.
@@ -49,7 +46,6 @@ def report(
         seed: The run's seed.
         weights: "source" (path or URL) and "sha256" of each file of weights that was loaded, by
             its key of EVAL.
-        config: The whole configuration, to be saved.
         script: Name of the script's file in conf/, without the suffix.
 
     Returns:
@@ -72,8 +68,6 @@ def report(
         "metrics": rows,
     }
     with storage.writing_to(output_dir, sweeps.folder_key()):
-        # The name differs from a training's config.yaml, which may lie in the same folder.
-        OmegaConf.save(config, osp.join(output_dir, "config_eval.yaml"), resolve=True)
         path = osp.join(output_dir, "metrics.json")
         with storage.replacing(path) as file:
             file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

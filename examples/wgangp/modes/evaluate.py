@@ -3,29 +3,32 @@
 
 from __future__ import annotations
 
+from os import path as osp
 from typing import Any
 from typing import Dict
 
 import paddle.distributed as dist
 from omegaconf import DictConfig
+from omegaconf import OmegaConf
 from ppsci.utils import logger
 
 from data import classes
 from measures.evaluation import Evaluator
 from measures.report import report
 from modes.experiment import Experiment
+from modes.recognition import KEYS
 from modes.recognition import ROLES
 from modes.recognition import adopt_settings
 from modes.recognition import load_all
 from networks.base import Generator
 from pages import page
+from support import storage
+from support import sweeps
 from support import weight_files
 from support.errors import printable
 from support.errors import require
 from support.shipped_weights import advise
 from support.weight_files import SavedWeights
-
-KEYS = {"generator": "pretrained_gen_model_path", "discriminator": "pretrained_dis_model_path"}
 
 
 def evaluate(experiment: Experiment) -> Dict[str, float]:
@@ -44,7 +47,7 @@ def evaluate(experiment: Experiment) -> Dict[str, float]:
     # --8<-- [start:evaluate_steps]
     files = read_files(cfg.EVAL, experiment.script)
     adopt_settings(experiment, files)
-    experiment.kept = files["generator"]
+    experiment.weights = files["generator"]
     networks = dict(zip(ROLES, experiment.make_networks()))
     load_all(files, networks)
     generator, critic = (networks[role] if role in files else None for role in ROLES)
@@ -61,8 +64,11 @@ def evaluate(experiment: Experiment) -> Dict[str, float]:
         KEYS[role]: {"source": saved.source, "sha256": saved.sha256}
         for role, saved in files.items()
     }
-    figures = report(evaluator, draw, cfg.output_dir, cfg.seed, weights, cfg, experiment.script)
+    figures = report(evaluator, draw, cfg.output_dir, cfg.seed, weights, experiment.script)
     if dist.get_rank() == 0:
+        # The name differs from a training's config.yaml, which may lie in the same folder.
+        with storage.writing_to(cfg.output_dir, sweeps.folder_key()):
+            OmegaConf.save(cfg, osp.join(cfg.output_dir, "config_eval.yaml"), resolve=True)
         page.write_or_warn(cfg.output_dir)
     return figures
 
@@ -115,8 +121,8 @@ def require_classes(experiment: Experiment, data: Any, generator: Generator) -> 
     Raises:
         UserError: Names the classes.
     """
-    names, kept = experiment.class_names(data), experiment.kept.classes
-    where, count = experiment.kept.where, generator.num_classes
+    names, kept = experiment.class_names(data), experiment.weights.classes
+    where, count = experiment.weights.where, generator.num_classes
     if not names or not count:
         return
     if kept:
@@ -136,9 +142,9 @@ def require_classes(experiment: Experiment, data: Any, generator: Generator) -> 
 
 def warn_of_other_data(experiment: Experiment, data: Any) -> None:
     """Warns if the data of an evaluation are not those of the generator's training."""
-    notes, found = experiment.kept.notes, experiment.fingerprint(data)
+    notes, found = experiment.weights.notes, experiment.fingerprint(data)
     if notes is not None and notes.data != found:
         logger.warning(
-            f"{experiment.kept.where} was trained on other data ({printable(notes.data)}) than "
+            f"{experiment.weights.where} was trained on other data ({printable(notes.data)}) than "
             f"those that it is compared with here ({printable(found)})."
         )

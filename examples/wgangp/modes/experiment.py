@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from data.streams import Stream
 from measures import sampling
-from measures.evaluation import Measure
+from measures.validators import Measure
 from modes import sample_files
 from networks.base import Critic
 from networks.base import Generator
@@ -36,7 +36,7 @@ class Experiment:
         script: Name of the script's file in conf/.
         choices: Values of the script's own settings.
         has_pictures: Whether samples are pictures, so that INFER.frames can draw a strip.
-        kept: The generator's weights or export as it was read (modes/recognition.py), with what
+        weights: The generator's weights or export as it was read (modes/recognition.py), with what
             it keeps of the training; None in a training.
     """
 
@@ -46,7 +46,7 @@ class Experiment:
 
     def __init__(self, cfg: DictConfig):
         self.cfg = cfg
-        self.kept: Optional[SavedWeights] = None
+        self.weights: Optional[SavedWeights] = None
 
     def make_networks(self) -> Tuple[Generator, Critic]:
         """Makes the generator and the critic."""

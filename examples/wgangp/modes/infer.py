@@ -51,15 +51,15 @@ def infer(experiment: Experiment) -> None:
             "have their checksums in a file next to them.",
         )
         path = export_base(settings.export_path, experiment.script)
-        experiment.kept = read_export(path, settings.engine)
-        adopt_settings(experiment, {"generator": experiment.kept})
+        experiment.weights = read_export(path, settings.engine)
+        adopt_settings(experiment, {"generator": experiment.weights})
         _require_statistics(experiment)
         generator, _ = experiment.make_networks()
         sample = exported_sampler(path, settings.engine)
     else:
         generator = load_generator(experiment)
         sample = live_sampler(generator)
-    classes = experiment.kept.classes
+    classes = experiment.weights.classes
     settings.label = find_label(settings.label, classes, generator.num_classes, "INFER.label")
     with replacing_samples(cfg.output_dir, sweeps.folder_key()) as folder:
         samples = draw_samples(generator, sample, settings, cfg.seed)
@@ -68,7 +68,7 @@ def infer(experiment: Experiment) -> None:
             frames = draw_frames(generator, sample, settings, cfg.seed)
             save_frames(pictures.to_uint8(frames, generator.low), folder)
     content = origin.describe(experiment.script, paddle.get_device(), processes=1)
-    kept = experiment.kept
+    kept = experiment.weights
     content["weights"] = {"source": kept.source, "sha256": kept.sha256}
     origin.save(cfg.output_dir, origin.INFER_NAME, content)
     logger.info(f"Wrote {settings.num_samples} samples to {cfg.output_dir}")
@@ -76,7 +76,7 @@ def infer(experiment: Experiment) -> None:
 
 def _require_statistics(experiment: Experiment) -> None:
     """Refuses other statistics of batch normalisation than those in an exported program."""
-    key, notes = "MODEL.gen_net.batch_norm_statistics", experiment.kept.notes
+    key, notes = "MODEL.gen_net.batch_norm_statistics", experiment.weights.notes
     exported = None if notes is None else notes.settings.get(key)
     given = experiment.cfg.MODEL.gen_net.get("batch_norm_statistics")
     require(

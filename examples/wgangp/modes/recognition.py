@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings that weights bring along: by what they keep of their training, by names and shapes."""
+"""Settings that weights bring along, from their notes or the names and shapes of their arrays."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from support.weight_notes import FREE_KEYS
 from support.weight_notes import HARMLESS_KEYS
 
 ROLES = ("generator", "discriminator")
+KEYS = {"generator": "pretrained_gen_model_path", "discriminator": "pretrained_dis_model_path"}
 SECTIONS = {"generator": "MODEL.gen_net.", "discriminator": "MODEL.dis_net."}
 BASE = 2  # the value of whole numbers, such as widths, in the networks that are tried
 
@@ -48,7 +49,7 @@ def adopt_settings(
 ) -> None:
     """Sets the settings that weights bring along, and says so in one line.
 
-    What weights keep of their training comes first; names and shapes of their arrays tell the
+    What weights keep of their training comes first; names and shapes of their arrays give the
     rest. A setting that the user has given stays as it is.
 
     Args:

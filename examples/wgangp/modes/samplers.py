@@ -47,7 +47,7 @@ def load_generator(experiment: Experiment) -> Generator:
         source, key, "generator", cfg.INFER.pretrained_sha256, experiment.script
     )
     adopt_settings(experiment, {"generator": saved})
-    experiment.kept = saved
+    experiment.weights = saved
     generator, _ = experiment.make_networks()
     load_all({"generator": saved}, {"generator": generator})
     logger.info(f"Loaded {source} ({key}), SHA-256 {saved.sha256}")

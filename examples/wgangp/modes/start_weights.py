@@ -8,8 +8,8 @@ from typing import Sequence
 from ppsci.utils import logger
 
 from data.classes import list_names
-from modes.evaluate import KEYS
 from modes.experiment import Experiment
+from modes.recognition import KEYS
 from modes.recognition import ROLES
 from modes.recognition import Files
 from modes.recognition import adopt_settings

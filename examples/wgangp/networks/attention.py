@@ -29,8 +29,10 @@ class SelfAttention(nn.Layer):
     def __init__(self, channels: int):
         super().__init__()
         self.inner = channels // SHARE
-        self.f, self.g, self.h = (make_conv(channels, self.inner, 1, he=False) for _ in range(3))
-        self.v = make_conv(self.inner, channels, 1, he=False)
+        self.f, self.g, self.h = (
+            make_conv(channels, self.inner, 1, gain="glorot") for _ in range(3)
+        )
+        self.v = make_conv(self.inner, channels, 1, gain="glorot")
         self.gamma = self.create_parameter([1], is_bias=True)
 
     def forward(self, x: maps.AnyPictures) -> maps.AnyPictures:

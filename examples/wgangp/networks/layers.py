@@ -33,7 +33,7 @@ def make_linear(n_in: int, n_out: int, gain: str = "glorot") -> nn.Linear:
     return nn.Linear(n_in, n_out, _uniform(std), nn.initializer.Constant(0.0))
 
 
-def make_conv(n_in: int, n_out: int, size: int, stride: int = 1, he: bool = True) -> nn.Conv2D:
+def make_conv(n_in: int, n_out: int, size: int, stride: int = 1, gain: str = "he") -> nn.Conv2D:
     """Makes a 'same' convolution, initialised as in the authors' `tflib/ops/conv2d.py`.
 
     Biases are 0.
@@ -43,10 +43,10 @@ def make_conv(n_in: int, n_out: int, size: int, stride: int = 1, he: bool = True
         n_out: Output channels.
         size: Height and width of the kernel.
         stride: Stride of the convolution.
-        he: Whether `std = sqrt(4 / (fan_in + fan_out))`, after He, or Glorot's `sqrt(2 / ...)`.
+        gain: "he" (`std = sqrt(4 / (fan_in + fan_out))`) or "glorot" (`sqrt(2 / ...)`).
     """
     fan_in, fan_out = n_in * size**2, n_out * size**2 / stride**2
-    std = math.sqrt((4.0 if he else 2.0) / (fan_in + fan_out))
+    std = math.sqrt((4.0 if gain == "he" else 2.0) / (fan_in + fan_out))
     zero = nn.initializer.Constant(0.0)
     # "SAME" is TensorFlow's rule: (1, 2) around an even input for a 5x5 kernel of stride 2.
     return nn.Conv2D(

@@ -44,7 +44,7 @@ class DownBlock(nn.Layer):
                 make_conv(n_out, n_out, 3, stride=2),
             ]
         )
-        self.shortcut = make_conv(n_in, n_out, 1, stride=2, he=False)
+        self.shortcut = make_conv(n_in, n_out, 1, stride=2, gain="glorot")
 
     def forward(self, x):
         h = x
@@ -104,7 +104,7 @@ class Resnet64Generator(Generator):
         self.linear = make_linear(noise_dim, 4 * 4 * widths[0])
         self.blocks = nn.LayerList([UpBlock(a, b, num_classes) for a, b in zip(widths, widths[1:])])
         self.norm = BatchNorm(dim)
-        self.conv = make_conv(dim, 3, 3, he=False)
+        self.conv = make_conv(dim, 3, 3, gain="glorot")
         self.attention = SelfAttention(ATTENTION_WIDTH * dim) if attention else None
 
     def generate(self, noise, labels=None):

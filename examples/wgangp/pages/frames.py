@@ -17,7 +17,7 @@ from typing import Tuple
 import numpy as np
 from PIL import Image
 
-MOST = 40  # frames of a page
+MAX_FRAMES = 40  # frames of a page
 MAX_BYTES = 1_000_000  # of all pictures of a page; data URIs take a third more
 WIDTH = 720  # largest width of a frame in pixels
 
@@ -53,13 +53,13 @@ def find_pictures(folder: str) -> Dict[int, str]:
 
 
 def choose(paths: Dict[int, str], max_bytes: int = MAX_BYTES) -> List[Frame]:
-    """Chooses at most MOST pictures at equal distances, the first and the last among them.
+    """Chooses at most MAX_FRAMES pictures at equal distances, the first and the last among them.
 
     Args:
         paths: Paths by iteration.
         max_bytes: How many bytes the frames may have together; two frames may have more.
     """
-    steps, count = list(paths), min(MOST, len(paths))
+    steps, count = list(paths), min(MAX_FRAMES, len(paths))
     make = functools.cache(lambda step: make_frame(paths[step], step))
     while count:
         places = np.linspace(0, len(steps) - 1, count).round().astype(int)

@@ -18,6 +18,7 @@ from typing import Any
 from typing import Dict
 from typing import Sequence
 
+from support import processor
 from support import storage
 from support.errors import printable
 
@@ -42,7 +43,7 @@ def describe(script: str, device: str, processes: int) -> Dict[str, Any]:
         "versions": {"python": platform.python_version(), **find_versions(PACKAGES)},
         "machine": {
             "processor": name_processor(),
-            "cores": count_cores(),
+            "cores": processor.count_cores(),
             "threads": os.environ.get("MKL_NUM_THREADS"),
             "system": f"{platform.system()} {platform.machine()}",
             "device": device,
@@ -60,13 +61,6 @@ def find_versions(packages: Sequence[str]) -> Dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def count_cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # on Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def save(folder: str, name: str, content: Dict[str, Any]) -> None:

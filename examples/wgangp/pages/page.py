@@ -22,6 +22,7 @@ from support import shipped_weights
 from support import storage
 from support.errors import printable
 from support.errors import require
+from support.meanings import show_value
 
 NAME = "report.html"
 logger = logging.getLogger("ppsci")
@@ -80,7 +81,7 @@ def render(runs: Sequence[RunFolder], samples: Sequence[RunFolder] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=format_number, setting=format_setting)
+    environment.filters.update(number=format_number, setting=show_value)
     views = [
         _view(run, name, color, frames.MAX_BYTES // len(runs))
         for run, name, color in zip(runs, _name(runs), _colors(len(runs)))
@@ -194,15 +195,6 @@ def format_number(value: Optional[float]) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.4g}"
-
-
-def format_setting(value: Any) -> str:
-    """Formats the value of a setting as the command line takes it."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(format_setting, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def default_path(folders: Sequence[str]) -> str:

@@ -32,7 +32,6 @@ from support.errors import printable
 MAX_BYTES = 1 << 30
 MAX_PARTS = 10**5  # members of an archive, and compressed parts of a file
 CHUNK = 1 << 16  # bytes that are unpacked at a time
-GIBIBYTE = 1 << 30
 MAX_XZ_MEMORY = 1 << 28  # bytes; a file that was compressed with `xz -9` needs a quarter
 DAMAGE_ERRORS = (EOFError, zlib.error, lzma.LZMAError, OSError)  # what a damaged file raises
 # How compressed files begin, and what unpacks them.
@@ -262,7 +261,7 @@ def check_directory(file: BinaryIO) -> None:
 
 def format_limit(limit: int) -> str:
     """Writes a limit on bytes in the largest unit that suits it."""
-    units = ((GIBIBYTE, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+    units = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
     unit, name = next((pair for pair in units if limit >= pair[0]), (1, "bytes"))
     return f"{limit / unit:.4g} {name}"
 
@@ -270,7 +269,7 @@ def format_limit(limit: int) -> str:
 def damage_message(path: str, error: Exception) -> str:
     """Makes the message for a file that cannot be read: which file, why, and what to do."""
     return (
-        f"{printable(path)} can't be read ({printable(error)}). It may be incomplete: get it again "
-        "where it is from. If this program downloaded it, move it away, and the next run downloads "
+        f"{printable(path)} can't be read ({printable(error)}). It may be incomplete: download "
+        "or copy it again. If this program downloaded it, move it away, and the next run downloads "
         "it again."
     )

@@ -142,11 +142,11 @@ def check_folder(folder: str, resumes: bool, key: str) -> None:
     )
     require(
         not (is_new and _has_others()),
-        f"several processes need one folder for all: name it by {key}=.",
+        f"several processes need one folder for all: name it with {key}=FOLDER.",
     )
     known, reference, _ = folder.partition("${")
     place = osp.abspath(osp.dirname(known) if reference else known)
-    check_writable(place, f"Name another output folder by {key}=.")
+    check_writable(place, f"Choose another output folder with {key}=FOLDER.")
 
 
 def find_topic(arguments: Sequence[str]) -> Optional[str]:

@@ -76,7 +76,7 @@ def describe(path: str) -> str:
         return _describe_members("a folder", _list_folder(path))
     start = read_start(path)
     if not start:
-        return "an empty file; get it again where it is from"
+        return "an empty file; download or copy it again"
     if tar_files.is_head(start[: tar_files.BLOCK]):
         return _describe_members("a tar", _list_tar(path))
     if start.startswith((b"PK\3\4", b"PK\5\6")):

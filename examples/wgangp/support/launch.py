@@ -84,7 +84,7 @@ def _report(kind, error, trace) -> None:
 def _report_thread(arguments) -> None:
     """An excepthook of threads: the process ends if one of them runs out of memory.
 
-    Paddle reads data in a thread, and without it the training would wait for ever.
+    Paddle reads data in a thread, and without it the training would wait forever.
     """
     import threading
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import decimal
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -96,8 +98,9 @@ def show_value(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
         return f"[{', '.join(map(show_value, value))}]"
-    if isinstance(value, float) and (value == 0 or value >= 1e-6):
-        return f"{value:.6f}".rstrip("0").rstrip(".")
+    if isinstance(value, float) and (value == 0 or 1e-6 <= abs(value) < math.inf):
+        text = f"{decimal.Decimal(repr(value)):f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
     return str(value)
 
 
@@ -121,6 +124,8 @@ def show_values(
         kind = kinds["float" if isinstance(default, float) or "rate" in key else "int"]
         upper = "" if bound is None else f", < {bound}"
         return f"{kind} ≥ {show_value(least)}{upper}"
+    if key == "DATA.class_level":
+        return kinds["and null"].format(kinds["int"], "`null`")
     if key == "INFER.label":
         return kinds["class"].format("`null`")
     kind = kinds["path" if paths.is_path(key) else "text"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks the opcodes of a pickle before it is read.
 
-Python's unpickler runs in C: a signal does not interrupt it, and a few bytes keep it busy for
-ever, for example with the hash of nested tuples that share their parts. This scan walks the
+Python's unpickler runs in C: a signal does not interrupt it, and a few bytes keep it busy
+forever, for example with the hash of nested tuples that share their parts. This scan walks the
 opcodes without making an object. It knows of each entry of the unpickler's stack and memo only
 whether it may be the key of a dictionary, and refuses everything that other files than those of
 data and weights would contain. The format: https://peps.python.org/pep-3154/ and pickletools.

@@ -73,7 +73,7 @@ def writing_to(folder: str, key: str) -> Iterator[None]:
             raise
         raise UserError(
             f"{printable(folder)} can't be written to ({printable(error)}). Free space there, or "
-            f"name another folder by {key}=."
+            f"choose another folder with {key}=FOLDER."
         ) from None
 
 

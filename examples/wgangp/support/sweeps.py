@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sweeps (--multirun): each job ends for itself, and a table says what became of all of them."""
+"""Sweeps (--multirun): a failed job does not stop the others, and a table lists how each ended."""
 
 from __future__ import annotations
 

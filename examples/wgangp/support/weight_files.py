@@ -10,7 +10,6 @@ import json
 from os import path as osp
 from typing import Any
 from typing import Dict
-from typing import List
 from typing import Optional
 from typing import Sequence
 from typing import Tuple
@@ -25,6 +24,7 @@ from support import shipped_weights
 from support import storage
 from support import weight_notes
 from support.errors import UserError
+from support.errors import list_some
 from support.errors import printable
 from support.npz import DIGEST_BYTES
 from support.npz import PARTS
@@ -281,7 +281,11 @@ def require_fit(
         ],
         "not finite": [name for name in fitting if not np.isfinite(state[name]).all()],
     }
-    found = [f"{kind}: {_abbreviate(names)}" for kind, names in problems.items() if names]
+    found = [
+        f"{kind}: {list_some([*map(printable, names)], 4)}"
+        for kind, names in problems.items()
+        if names
+    ]
     if found:
         raise UserError(
             f"{where} does not fit {network}, and was not loaded. {'; '.join(found)}. {hint}"
@@ -290,8 +294,3 @@ def require_fit(
 
 def _has_floats(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
-
-
-def _abbreviate(names: List[str], limit: int = 4) -> str:
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(printable(name) for name in names[:limit]) + rest

@@ -20,8 +20,9 @@ import paddle.distributed as dist
 from omegaconf import OmegaConf
 from ppsci.utils import logger
 
-from measures import evaluation
 from measures.evaluation import Evaluator
+from measures.figures import format_figures
+from measures.figures import is_better
 from support import storage
 from support import sweeps
 from support.errors import UserError
@@ -124,10 +125,7 @@ def evaluate_average(run: Run, evaluator: Evaluator, record: records.Record) -> 
     figures = evaluator.evaluate()
     record.update(figures)
     record["evaluated"] = "average" if run.average.is_kept else "generator"
-    logger.info(
-        f"[{run.iteration}] evaluated the {record['evaluated']}: "
-        f"{evaluation.format_figures(figures)}"
-    )
+    logger.info(f"[{run.iteration}] evaluated the {record['evaluated']}: {format_figures(figures)}")
     metric = run.settings.train.best_metric
     value = figures.get(metric)
     if value is None:
@@ -139,7 +137,7 @@ def evaluate_average(run: Run, evaluator: Evaluator, record: records.Record) -> 
         shared = paddle.to_tensor([value], "float64")
         dist.broadcast(shared, 0)  # All processes decide by the first one's figure.
         value = float(shared)
-    if run.best is None or evaluation.is_better(metric, value, run.best):
+    if run.best is None or is_better(metric, value, run.best):
         run.best, run.best_iteration, record["best"] = value, run.iteration, True
 
 

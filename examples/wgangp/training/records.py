@@ -21,7 +21,7 @@ from ppsci.utils import logger
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from measures.evaluation import BETTER
+from measures.figures import BETTER
 from pages import page
 from support import pictures
 from support import storage

@@ -20,6 +20,7 @@ from support.errors import UserError
 from support.errors import printable
 from support.errors import require
 from support.settings import flatten_current
+from support.weight_paths import FINAL
 from support.weight_paths import RECORDS
 from support.weight_paths import is_folder_of_checkpoints
 from training import checkpoints
@@ -67,10 +68,8 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
     if osp.isdir(path):
         checkpoint = newest(path)
         if checkpoint is None:
-            # A finished training has written this file last.
-            finished = osp.join(path, "model_discriminator.pdparams")
             require(
-                resume == "auto" and not osp.exists(finished),
+                resume == "auto" and not osp.exists(last_file(path)),
                 f"{printable(path)} holds no checkpoint to resume from. Name another, or start a "
                 "new training in another folder.",
             )
@@ -104,13 +103,16 @@ def _read_named(path: str) -> Checkpoint:
     return checkpoints.read(path if path.endswith(".npz") else f"{path}.npz")
 
 
+def last_file(folder: str) -> str:
+    """The file of a training's folder that a finished training has written last."""
+    return osp.join(folder, FINAL["discriminator"][0])
+
+
 def is_finished(settings: RunSettings) -> bool:
     """Whether the output folder holds this very training, and it is finished."""
     journal = journal_path(settings.output_dir)
-    # A finished training has written this file last.
-    finished = osp.join(settings.output_dir, "model_discriminator.pdparams")
     try:
-        if osp.getmtime(finished) < osp.getmtime(journal):
+        if osp.getmtime(last_file(settings.output_dir)) < osp.getmtime(journal):
             return False  # It was finished before it was made longer.
         with open(journal, encoding="utf-8") as file:
             step = json.loads(file.read().splitlines()[-1])["step"]
@@ -215,5 +217,5 @@ def require_same(run: Run) -> None:
             all(other.tolist() == state for other in found),
             "the processes have found checkpoints of the iterations "
             f"{', '.join(str(int(other[0])) for other in found)} (0 where there is none): all "
-            f"processes must see the same folder. Name one with {sweeps.folder_key()}=.",
+            f"processes must see the same folder. Name one with {sweeps.folder_key()}=FOLDER.",
         )

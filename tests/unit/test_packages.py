@@ -1,30 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rooms of the suite: who imports whom, how long functions are, how files begin."""
+"""The packages of the suite: who imports whom, how long functions are, how files begin."""
 
 import ast
-import sys
 
+import import_graph
 import pytest
 from helpers import ROOT
 
-sys.path.insert(0, str(ROOT / "docs"))
-
-import import_graph
-
 GRAPH = import_graph.read_graph()
-RANKS = {room: rank for rank, layer in enumerate(import_graph.LAYERS) for room in layer}
+RANKS = {package: rank for rank, layer in enumerate(import_graph.LAYERS) for package in layer}
 
 
 def test_imports_point_downwards():
-    pairs = import_graph.find_room_imports(GRAPH)
+    pairs = import_graph.find_package_imports(GRAPH)
     assert len(pairs) > len(RANKS)
-    assert {room for pair in pairs for room in pair} == set(RANKS)
-    for room, imported in pairs - {("training", "measures")}:
-        assert RANKS[room] < RANKS[imported], f"{room} imports {imported}"
+    assert {package for pair in pairs for package in pair} == set(RANKS)
+    for package, imported in pairs - {("training", "measures")}:
+        assert RANKS[package] < RANKS[imported], f"{package} imports {imported}"
 
 
-def test_functions_py_is_imported_by_high_rooms_only():
-    importing = {import_graph.find_room(name) for name in GRAPH if "functions" in GRAPH[name]}
+def test_functions_py_is_imported_by_high_packages_only():
+    importing = {import_graph.find_package(name) for name in GRAPH if "functions" in GRAPH[name]}
     assert importing <= {"scripts", "modes", "training", "measures"} and "training" in importing
 
 
@@ -34,7 +30,7 @@ def test_functions_have_at_most_60_lines():
     assert [function for function in functions if function.lines > 60] == []
 
 
-def test_the_whole_configuration_stays_near_the_door():
+def test_only_scripts_and_modes_see_the_whole_configuration():
     """Deeper functions get the values or the one section that they need."""
     named = set()
     for module, path in import_graph.list_modules().items():
@@ -42,10 +38,10 @@ def test_the_whole_configuration_stays_near_the_door():
             if isinstance(node, ast.arguments):
                 names = {argument.arg for argument in (*node.args, *node.kwonlyargs)}
                 named |= {module} if "cfg" in names else set()
-    scripts = {name for name in named if import_graph.find_room(name) == "scripts"}
-    door = {f"support.{name}" for name in ("jobs", "paths", "settings", "command_line")}
+    scripts = {name for name in named if import_graph.find_package(name) == "scripts"}
+    readers = {f"support.{name}" for name in ("jobs", "paths", "settings", "command_line")}
     collected = {"modes.experiment", "training.run_settings"}
-    assert scripts and named <= scripts | door | collected
+    assert scripts and named <= scripts | readers | collected
 
 
 @pytest.mark.parametrize("folder", ["examples/wgangp", "benchmarks", "tests", "docs"])
@@ -97,7 +93,7 @@ def test_imports_of_all_forms_are_found(tmp_path):
         "functions": {"data.streams", "kernels.tape"},
         "wgangp_toy": {"functions"},
     }
-    assert import_graph.find_room_imports(graph) == {
+    assert import_graph.find_package_imports(graph) == {
         ("data", "kernels"),
         ("kernels", "data"),
         ("kernels", "functions"),
