@@ -5,12 +5,14 @@ import argparse
 
 from pages import frames
 from pages import page
+from support import launch
 from support.errors import UserError
 from support.errors import fail
 from support.errors import printable
 
 
 def main() -> None:
+    launch.escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="the output folder of a run")
     parser.add_argument(

@@ -228,6 +228,13 @@ def test_the_way_back_to_the_start_is_limited(toy, monkeypatch):
     assert spoiled == [0, 1, 2]
 
 
+def test_a_divergence_at_a_rate_of_0_is_described(make_toy):
+    run = make_run(make_toy("TRAIN.learning_rate=0 TRAIN.critic_learning_rate=1e-3"))
+    assert "at a learning rate of 0: numbers" in loop.describe_divergence(run, 0.0)
+    run = make_run(make_toy("TRAIN.learning_rate=1e-2 TRAIN.critic_learning_rate=1e-3"))
+    assert "at a learning rate of 0.1 (critic: 0.01): num" in loop.describe_divergence(run, 0.1)
+
+
 def test_the_cause_of_a_divergence_names_the_tensor(make_toy):
     run = make_run(make_toy("TRAIN.ema.use_ema=true"))
     run.seek()

@@ -10,6 +10,7 @@ The files in tests/golden/former were written by that code with
     python wgangp_cifar10.py DATA.source=synthetic EVAL.inception=false MODEL.gen_net.dim=2
         MODEL.dis_net.dim=2 TRAIN.batch_size=4 TRAIN.epochs=1 TRAIN.iters_per_epoch=1
 
+settings.json has the settings of each script there, by their keys, as that code composed them.
 The files records_*.jsonl there are the metrics.jsonl that the former code wrote with the settings
 in `RECORDS`.
 """
@@ -35,6 +36,9 @@ from modes.recognition import ROLES
 from modes.recognition import adopt_settings
 from modes.recognition import load_all
 from modes.train import train
+from support.settings import flatten
+from support.settings import flatten_current
+from support.settings import load_defaults
 from training import checkpoints
 from training import resume
 
@@ -69,6 +73,16 @@ def test_a_former_checkpoint_resumes_and_ends_as_it_did(configure, tmp_path, mon
         assert set(found) - new == set(expected)
         for name in ("wasserstein", "critic_loss", "generator_loss", "gradient_norm"):
             assert found[name] == pytest.approx(expected[name], rel=1e-2, abs=1e-4)
+
+
+@pytest.mark.parametrize("script", ["toy", "mnist", "cifar10", "image64"])
+def test_settings_that_came_later_do_not_stop_a_former_training(script):
+    """A key that the former code did not have counts as one of other networks, or warns."""
+    former = flatten_current(json.loads((FORMER / "settings.json").read_text())[script])
+    present = flatten(load_defaults(f"wgangp_{script}"))
+    later = {key for key, value in present.items() if key not in former and value is not None}
+    assert [key for key in later if not key.startswith(resume.HARMLESS_KEYS)] == []
+    assert not later & set(checkpoints.MEASURE_KEYS)
 
 
 def test_a_former_checkpoint_knows_its_best_iteration():

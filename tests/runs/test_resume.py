@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resuming: a stopped or killed training ends like an uninterrupted one, or says why it can't."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from trainings import rewrite_checkpoint
 import wgangp_mnist
 import wgangp_toy
 from modes.train import train
+from support import archives
 from support import sweeps
 from support.errors import UserError
 from training import checkpoints
@@ -72,6 +74,10 @@ def test_a_finished_training_is_known_by_its_settings(finished):
     # It was made longer and stopped after its last record.
     os.utime(folder / "model_discriminator.pdparams", (0, 0))
     assert not is_finished()
+    # Or it is a copy. The checkpoint of the last iteration is not there to tell.
+    for path in (folder / "checkpoints").glob("iteration_*"):
+        path.unlink()
+    assert is_finished()
     os.utime(folder / "model_discriminator.pdparams")
     assert is_finished()
     for text in ("[", "- 1", "a: ${b}"):
@@ -99,6 +105,23 @@ def test_final_figures_are_the_newest_of_those_that_compare_trainings():
     journal = "".join(json.dumps(line) + "\n" for line in lines)
     assert records.final_figures(journal) == {"step": 8, "wasserstein": 0.5, "fid": 9.0}
     assert records.final_figures("") == {}
+
+
+def test_checkpoints_that_cannot_be_read_are_not_overwritten(toy, tmp_path, monkeypatch):
+    """A network drive may fail for a moment, when a queue restarts its jobs."""
+    with pytest.raises(SystemExit):
+        toy("run", NO_EVALUATION, stop=6)
+    before = stress.outcome(tmp_path / "run")
+
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "open_regular", fail)
+        with pytest.raises(UserError, match="run holds checkpoints, but none can be read"):
+            toy("run", NO_EVALUATION, "TRAIN.resume=auto")
+    assert stress.outcome(tmp_path / "run") == before
+    toy("run", NO_EVALUATION, "TRAIN.resume=auto")
 
 
 def test_the_folder_of_checkpoints_stands_for_its_run(toy, tmp_path):

@@ -573,13 +573,11 @@ def test_quoted_values_are_themselves_to_hydra(text):
     assert override.value() == text
 
 
-def test_require_same_command_knows_former_names():
-    kept = "python wgangp_cifar10.py TRAIN.generator_class_weight=1 'DATA.data_path=a b' mode=eval"
-    now = "python wgangp_cifar10.py LOSS.generator_class_weight=1 'DATA.data_path=a b' mode=eval"
-    results.require_same_command(Path("x.json"), "row", kept, now)
-    for other in (now.replace("weight=1", "weight=2"), now.replace("LOSS", "MODEL")):
-        with pytest.raises(SystemExit, match="x.json: another command made row: python"):
-            results.require_same_command(Path("x.json"), "row", kept, other)
+def test_require_same_command_names_the_other_command():
+    kept = "python wgangp_cifar10.py LOSS.generator_class_weight=1 'DATA.data_path=a b' mode=eval"
+    results.require_same_command(Path("x.json"), "row", kept, kept)
+    with pytest.raises(SystemExit, match="x.json: another command made row: python"):
+        results.require_same_command(Path("x.json"), "row", kept, kept.replace("=1", "=2"))
 
 
 @pytest.mark.parametrize("name", ["model_average_generator", "model_generator"])

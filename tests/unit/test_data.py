@@ -214,7 +214,7 @@ def test_a_truncated_archive_is_named(tmp_path, kept):
     path = tmp_path / "cifar.tar.gz"
     write_cifar(path, {"data_batch_1": 5, "test_batch": 5})
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"cifar.tar.gz can't be read .*again"):
+    with pytest.raises(UserError, match=r"cifar.tar.gz can't be read .*copy it again"):
         functions.read_cifar10(str(path))
 
 

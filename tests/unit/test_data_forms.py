@@ -305,13 +305,13 @@ def test_damaged_wrappings_are_refused(wrapping, tmp_path):
     # The end of a tar without compression is empty.
     for kept in (len(content) // 3, len(content) - (30 if wrapping != "tar " else 10000)):
         path.write_bytes(content[:kept])
-        with pytest.raises(UserError, match="again|not CIFAR-10"):
+        with pytest.raises(UserError, match="copy it again|not CIFAR-10"):
             functions.read_cifar10(str(path))
     changed = bytearray(content)
     changed[len(content) // 2] ^= 0x55
     path.write_bytes(changed)
     if wrapping != "tar ":  # has no checksum of contents
-        with pytest.raises(UserError, match="again"):
+        with pytest.raises(UserError, match="copy it again"):
             functions.read_cifar10(str(path))
 
 
@@ -358,8 +358,8 @@ OTHERS = {
     "HTML": (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page; it may be the error"),
     "JSON": (b'{"error": 404}', "a JSON file"),
     "SQLite": (b"SQLite format 3\0" + bytes(99), "an SQLite database"),
-    "empty": (b"", "an empty file; again"),
-    "empty gzip": (gzip.compress(b""), "an empty file; again"),
+    "empty": (b"", "an empty file; download"),
+    "empty gzip": (gzip.compress(b""), "an empty file; download"),
     "unknown": (bytes(range(7, 207)), "of a format that is not known here"),
 }
 

@@ -8,6 +8,7 @@ import http.server
 import re
 import stat
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,6 +232,13 @@ def first_weight(network):
     return network.state_dict()["layers.0.weight"].numpy().copy()
 
 
+def test_the_folder_of_downloads_is_made_wherever_the_home_is(server, tmp_path, monkeypatch):
+    """A home need not be written as Python writes it, as with Windows' separators."""
+    monkeypatch.setattr(storage, "CACHE", f"{tmp_path}/a/../cache")
+    path = downloads.fetch(f"{tmp_path}/cache/x", [f"{server.address}/g"], None, "", "DATA.x")
+    assert Path(path).read_bytes() == server.weights
+
+
 def test_weights_from_a_url_are_cached_by_address(tmp_path, server, monkeypatch):
     monkeypatch.setattr(storage, "CACHE", str(tmp_path / "cache"))
     network, other = (functions.WganGpToyGenerator(4) for _ in range(2))
@@ -243,7 +251,7 @@ def test_weights_from_a_url_are_cached_by_address(tmp_path, server, monkeypatch)
     # The cached file is used again, and a file of the same name at another address is not.
     server.weights = b""
     weight_files.load_weights(other, f"{server.address}/g.pdparams", "EVAL.x")
-    with pytest.raises(UserError, match="is not a pickle") as error:
+    with pytest.raises(UserError, match="does not hold weights: it is an empty file") as error:
         weight_files.load_weights(other, f"{server.address}/other/g.pdparams", "EVAL.x")
     assert f"{server.address}/other/g.pdparams; move it away" in str(error.value)
     server.weights = (tmp_path / "g.pdparams").read_bytes()

@@ -145,8 +145,10 @@ def test_a_compressed_tar_is_read_in_its_own_order(folder, tmp_path):
         return picture._replace(read=lambda: (order.append(picture.offset), picture.read())[1])
 
     with stack:
-        images, kept, all_read = image_folder.decode_all([watched(p) for p in pictures], 64, False)
-    assert all_read
+        images, kept, problems, all_read = image_folder.decode_all(
+            [watched(p) for p in pictures], 64
+        )
+    assert all_read and problems == []
     assert order == sorted(order) and len(set(order)) == 24
     assert kept == list(range(24))
     names = [picture.class_name for picture in pictures]
@@ -260,7 +262,10 @@ def test_a_picture_that_can_not_be_read_now_may_be_read_later(folder, monkeypatc
         data = read(folder, skip=True)
     assert len(data.train_images) + len(data.test_images) == 23
     (text,) = without_classes(warned)
-    assert "cats/00.png can't be read ([Errno 13] Permission denied): it is left out." in text
+    assert text == (
+        f"1 of 24 pictures of {folder} are left out: cats/00.png can't be read ([Errno 13] "
+        "Permission denied)."
+    )
     data = read(folder, skip=True)
     assert len(data.train_images) + len(data.test_images) == 24
 
@@ -279,8 +284,9 @@ def test_nothing_but_damaged_pictures(folder):
     for path in folder.rglob("*.*"):
         if path.is_file():
             path.write_bytes(b"nonsense")
-    assert "can't be decoded" in refusal(folder)
-    assert f"no picture in {folder} could be decoded" in refusal(folder, skip=True)
+    for skip in (False, True):
+        text = refusal(folder, skip=skip)
+        assert f"no picture in {folder} could be decoded: cats/" in text and " and 21 more." in text
 
 
 def test_too_few_pictures(tmp_path):
@@ -402,7 +408,7 @@ def test_pictures_are_decoded_once(suffix, folder, tmp_path, decoded):
     read(path, skip=True)
     read(path, crop=True)
     read(path)
-    assert decoded == [64, 72, 64]
+    assert decoded == [64, 72]
     # Another picture of the same size and number of bytes.
     picture, before = folder / "owls" / "02.png", (folder / "owls" / "02.png").read_bytes()
     picture.write_bytes(encode(noise(*Image.open(picture).size, seed=99)))
@@ -410,12 +416,25 @@ def test_pictures_are_decoded_once(suffix, folder, tmp_path, decoded):
     os.utime(picture, ns=(10**18, 10**18))
     path = place()
     assert found_in(read(path)) == expected_of(folder)
-    assert decoded == [64, 72, 64, 64]
+    assert decoded == [64, 72, 64]
     # Another name, and so another class.
     picture.rename(folder / "cats" / "02.png")
     path = place()
     assert found_in(read(path)) == expected_of(folder)
-    assert decoded == [64, 72, 64, 64, 64]
+    assert decoded == [64, 72, 64, 64]
+
+
+def test_all_damaged_pictures_are_named_and_the_others_decoded_once(folder, decoded):
+    """With many pictures, decoding takes long: neither a refusal nor DATA.on_error repeats it."""
+    for name in ("cats/00.png", "owls/02.png"):
+        (folder / name).write_bytes(b"nonsense")
+    for _ in range(2):
+        text = refusal(folder)
+        assert text.startswith(f"2 of 24 pictures of {folder} can't be used: cats/00.png can't be ")
+        assert ", owls/02.png can't be decoded" in text and "DATA.on_error=skip" in text
+    data = read(folder, skip=True)
+    assert len(data.train_images) + len(data.test_images) == 22
+    assert decoded == [64]
 
 
 def store(images, numbers):

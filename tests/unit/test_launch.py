@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a script starts and ends; Hydra's own features, through a script."""
 
+import errno
 import importlib
 import json
 import logging
@@ -350,10 +351,40 @@ def test_one_process_draws_and_exports(mode, script, monkeypatch):
 
 
 def test_relative_paths_hold_where_the_user_stands(script, tmp_path):
-    arguments = ("hydra.job.chdir=true", "hydra.run.dir=run", "output_dir=out", "device=cpu")
-    status, text = script(*arguments)
+    status, text = script("hydra.job.chdir=true", "output_dir=out", "device=cpu")
     assert status == 0, text
-    assert (tmp_path / "out" / "train.log").is_file() and os.listdir(tmp_path / "run") == []
+    assert list(tmp_path.rglob("train.log")) == [tmp_path / "out" / "train.log"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, None])
+def test_a_drive_without_locks_is_a_warning(configure, run, monkeypatch, tmp_path, number):
+    def acquire(*_, **__):
+        raise NotImplementedError if number is None else OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    cfg = configure("toy")
+    assert run(cfg, lambda _: None)[0] == 0
+    assert "has no locks: nothing keeps another process" in (tmp_path / "train.log").read_text()
+
+
+@pytest.mark.parametrize("name", [".train.lock", "train.log"])
+def test_a_file_of_another_user_is_named(configure, run, monkeypatch, tmp_path, name):
+    """Root may open all files, so the system's refusal is simulated by a folder in its place."""
+    (tmp_path / name).mkdir()
+    status, text = run(configure("toy"), lambda _: pytest.fail("the job ran"))
+    assert status == 2 and text.startswith(f"Error: {tmp_path} can't be written to ([Errno ")
+    assert name in text and "choose another folder with hydra.run.dir=FOLDER." in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_are_printed_in_any_encoding(tmp_path, encoding):
+    program = "from support import launch; launch.escape_unprintable(); print('图 ≥ ü')"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, check=True
+    )
+    text = "图 ≥ ü".encode(encoding, "backslashreplace")
+    assert done.stdout.split(b"\n")[0].rstrip() == text
 
 
 def test_runs_of_the_same_second_have_their_own_folders(script):

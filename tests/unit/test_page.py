@@ -197,10 +197,25 @@ def test_long_curves_stay_small_and_keep_their_extremes():
     assert curves.draw_panels([records[:1]], {}) == {}
 
 
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path):
+    folder = make_training(tmp_path / "run")
+    text = write(tmp_path, folder)
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"step": 99')
+    assert write(tmp_path, folder) == text
+
+
+def test_runs_on_several_drives_of_windows_have_their_paths_as_names(monkeypatch, tmp_path):
+    runs = [run_folder.read(make_training(tmp_path / name)) for name in "ab"]
+    assert page._name(runs) == ["a", "b"]
+    monkeypatch.setattr(page.osp, "commonpath", lambda _: int("several drives"))
+    assert page._name(runs) == [run.folder for run in runs]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "part"),
     [
-        ("metrics.jsonl", '{"step": 1}\n{"st', "line 2 of "),
+        ("metrics.jsonl", '{"step": 1}\n{"st\n', "line 2 of "),
         ("metrics.jsonl", "[1]\n", "is damaged"),
         ("config.yaml", "a: [", "does not hold settings"),
         ("run.json", b"\xff", "can't be read"),

@@ -101,6 +101,26 @@ def test_a_longer_run_stands_for_its_newest_checkpoint(find, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("steps", "checkpoint", "found"),
+    [
+        (6, 6, "checkpoints/iteration_6.npz"),  # the same weights, if it is a copy
+        (6, 4, "model_generator.pdparams"),  # a finished training that saved none at its end
+        (5, 4, "checkpoints/iteration_4.npz"),  # stopped, after it was made longer
+    ],
+)
+def test_a_copy_of_a_finished_run_stands_for_its_final_weights(
+    find, tmp_path, steps, checkpoint, found
+):
+    """The files of a copy are as old as the copy, in any order."""
+    find(f"{FINAL} checkpoints/iteration_{checkpoint}.npz", "run")
+    for name in FINAL.split():
+        os.utime(tmp_path / "run" / name, (1, 1))
+    (tmp_path / "run" / "metrics.jsonl").write_text(f'{{"step": 1}}\n{{"step": {steps}}}\n')
+    (tmp_path / "run" / "config.yaml").write_text("TRAIN: {epochs: 3, iters_per_epoch: 2}")
+    assert find("", "run") == f"run/{found}"
+
+
+@pytest.mark.parametrize(
     ("files", "source", "role", "found"),
     [
         ("a.pdparams a.npz a", "run/a", "generator", "run/a.pdparams"),

@@ -164,7 +164,8 @@ def test_links_to_folders_are_followed_and_each_folder_is_read_once(tmp_path, li
 
 def test_what_is_left_out_is_counted_by_kind_in_one_line(tmp_path, lines, monkeypatch):
     monkeypatch.setattr(picture_names, "MAX_FILE_BYTES", 10**5)
-    write_files(tmp_path, ("a/1.png", "notes.txt", "a/README", "a/x.TXT", "a/x.tga"))
+    names = ("a/1.png", "notes.txt", "a/README", "a/x.TXT", "a/x.md", "a/x.TGA", "b.dng")
+    write_files(tmp_path, names)
     (tmp_path / "large.bmp").write_bytes(bytes(10**5 + 1))
     for name in ("pipe", "pipe.png"):
         os.mkfifo(tmp_path / name)
@@ -175,7 +176,8 @@ def test_what_is_left_out_is_counted_by_kind_in_one_line(tmp_path, lines, monkey
     assert sorted(text.rstrip(".").split("; ")) == [
         "files of more than 256 MiB (1, such as large.bmp)",
         "links to nothing (1, such as cats)",
-        "other files (4, such as .txt, a/README, .tga)",
+        "other files (4, such as .txt, a/README, .md)",
+        "pictures to be saved as PNG or JPEG first (2, such as .dng, .tga)",
         "pipes (2, such as pipe, pipe.png)",
     ]
 
@@ -230,7 +232,7 @@ def test_the_second_run_names_what_is_left_out_too(tmp_path, lines):
         warned = [text for level, text in lines if level == "warning"]
         assert len([text for text in warned if "pipes (1, such as pipe)" in text]) == 1
         assert len([text for text in warned if "03.png" in text]) == 1
-    assert f"1 of 11 pictures of {tmp_path} can't be decoded and are left out" in warned[1]
+    assert f"1 of 11 pictures of {tmp_path} are left out: 03.png can't be decoded." == warned[1]
 
 
 def test_suffixes_of_all_formats_that_are_read(tmp_path):

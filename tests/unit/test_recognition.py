@@ -164,7 +164,8 @@ def test_other_settings_that_were_given_are_refused_by_name(given, verb, make):
     with pytest.raises(UserError) as error:
         adopt_settings(experiment, with_notes(files, NOTES))
     assert str(error.value) == (
-        f"{given} was given, but EVAL.x: w.pdparams {verb}. Leave {key} out, or name other weights."
+        f"{given} was given, but EVAL.x: w.pdparams {verb}. Leave {key} out (and a preset "
+        "or file that sets it), or name other weights."
     )
     if key != "DATA.mode":
         with pytest.raises(UserError, match=f"{given} was given, but .* holds a network of {key}="):

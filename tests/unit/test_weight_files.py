@@ -116,7 +116,9 @@ class Hostile:
         (lambda mark: pickle.dumps({1: np.zeros(3)}), "arrays by name"),
         (lambda mark: pickle.dumps({"layers.0.weight": "text"}), "not arrays of .*layers.0"),
         (lambda mark: pickle.dumps({"layers.0.weight": [1, [2]]}), "not arrays of .*layers.0"),
-        (lambda mark: b"", "is not a pickle"),
+        (lambda mark: b"", "does not hold weights: it is an empty file; "),
+        (lambda mark: b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (lambda mark: b"<!DOCTYPE html><html>", "it is a web page; "),
         # A memo with the index 10^9 would take 16 GB.
         (
             lambda mark: b"\x80\x02Nr" + (10**9).to_bytes(4, "little") + b".",

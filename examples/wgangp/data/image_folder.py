@@ -29,35 +29,35 @@ from data.picture_files import Picture
 from data.picture_files import collect
 from support import storage
 from support.errors import UserError
+from support.errors import list_some
 from support.errors import printable
 from support.errors import require
 from support.progress import Progress
 
+SHOWN = 10  # largest number of damaged pictures that a message names
 # The system has run short; the picture is not at fault.
 SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 def decode_all(
-    pictures: List[Picture], size: int, skip: bool, max_pixels: int = MAX_PIXELS
-) -> Tuple[np.ndarray, List[int], bool]:
+    pictures: List[Picture], size: int, max_pixels: int = MAX_PIXELS
+) -> Tuple[np.ndarray, List[int], List[str], bool]:
     """Decodes pictures.
 
     Args:
         pictures: What `collect` found.
         size: Height and width of the result.
-        skip: Whether damaged pictures are left out, with a warning, or refused.
         max_pixels: Largest number of pixels of one picture.
 
     Returns:
-        uint8 [N, 3, size, size], the numbers of the N pictures that it holds, and whether all
-        files could be read.
+        uint8 [N, 3, size, size], the numbers of the N pictures that it holds, what is wrong with
+        each of the others, and whether all files could be read.
 
     Raises:
-        UserError: For a picture that is damaged or can't be read, unless those are left out; for a
-            damaged archive; and if there is too little memory.
+        UserError: For a damaged archive, and if there is too little memory.
     """
     images, kept = np.empty((len(pictures), 3, size, size), "uint8"), []
-    all_read = True
+    problems, all_read = [], True
     progress = Progress("pictures decoded", len(pictures))
     # A compressed tar is read in its own order: going back means to unpack it from its start.
     order = sorted(range(len(pictures)), key=lambda number: pictures[number].offset)
@@ -70,7 +70,7 @@ def decode_all(
             except OSError as error:
                 if error.errno in SHORTAGES:
                     raise
-                _leave_out(f"{printable(picture.name)} can't be read ({printable(error)})", skip)
+                problems.append(f"{printable(picture.name)} can't be read ({printable(error)})")
                 all_read = False  # A later run may be able to.
                 continue
             images[number] = decode(content, size, max_pixels)
@@ -86,14 +86,10 @@ def decode_all(
             if getattr(error, "errno", None) in SHORTAGES:
                 raise
             # Pillow raises almost anything for a damaged picture.
-            _leave_out(f"{printable(picture.name)} can't be decoded ({printable(error)})", skip)
+            problems.append(f"{printable(picture.name)} can't be decoded ({printable(error)})")
     kept.sort()
-    return images if len(kept) == len(pictures) else images[kept], kept, all_read
-
-
-def _leave_out(problem: str, skip: bool) -> None:
-    require(skip, f"{problem}. DATA.on_error=skip leaves such pictures out.")
-    logger.warning(f"{problem}: it is left out.")
+    images = images if len(kept) == len(pictures) else images[kept]
+    return images, kept, problems, all_read
 
 
 def read_pictures(
@@ -125,26 +121,44 @@ def read_pictures(
     shown = printable(path)
     pictures, stack = collect(path, max_unpacked, class_level)
     with stack:
-        stored = _name_store(f"{VERSION} {path} {size} {skip} {max_pixels}", pictures)
+        stored = _name_store(f"{VERSION} {path} {size} {max_pixels}", pictures)
         images, kept = _load(stored, size, len(pictures))
         if images is None:
             logger.info(f"Decoding {len(pictures)} pictures of {shown}; they are kept in {stored}")
-            images, kept, all_read = decode_all(pictures, size, skip, max_pixels)
-            require(bool(kept), f"DATA.data_path: no picture in {shown} could be decoded.")
+            images, kept, problems, all_read = decode_all(pictures, size, max_pixels)
+            text = f"no picture in {shown} could be decoded: {list_some(problems, 3)}"
+            require(bool(kept), f"DATA.data_path: {text}.")
             if all_read:  # Later runs may be able to read all files.
                 _store(stored, images, kept)
-        elif len(kept) < len(pictures):
-            first = printable(pictures[min(set(range(len(pictures))) - set(kept))].name)
-            logger.warning(
-                f"{len(pictures) - len(kept)} of {len(pictures)} pictures of {shown} can't be "
-                f"decoded and are left out, as in the run that decoded them; the first is {first}."
-            )
+        else:
+            lost = sorted(set(range(len(pictures))) - set(kept))
+            problems = [f"{printable(pictures[n].name)} can't be decoded" for n in lost]
+        _report(problems, f"{len(problems)} of {len(pictures)} pictures of {shown}", skip)
     require(
         len(images) >= TEST_DIVISOR,
         f"DATA.data_path: {shown} has {len(images)} pictures, and at least {TEST_DIVISOR} are "
         "needed: add pictures, or name a larger set.",
     )
     return _split(images, [pictures[number].class_name for number in kept])
+
+
+def _report(problems: List[str], count: str, skip: bool) -> None:
+    """Logs which pictures are left out, or refuses them.
+
+    Args:
+        problems: What is wrong with each of them.
+        count: How many they are, for messages.
+        skip: Whether they are left out.
+
+    Raises:
+        UserError: If they are not.
+    """
+    if not problems:
+        return
+    text = list_some(problems, SHOWN)
+    reason = text if len(problems) == 1 else f"{count} can't be used: {text}"
+    require(skip, f"{reason}. DATA.on_error=skip leaves such pictures out.")
+    logger.warning(f"{count} are left out: {text}.")
 
 
 def _split(images: np.ndarray, folders: List[str]) -> ImageSet:

@@ -136,7 +136,8 @@ def _walk(root: str, left_out: LeftOut) -> Iterator[Picture]:
         folder, relative = links.pop(0) if is_link else folders.pop()
         try:
             status = os.stat(folder)
-            identity = status.st_dev, status.st_ino
+            # Some network drives give all folders the number 0.
+            identity = (status.st_dev, status.st_ino) if status.st_ino else osp.realpath(folder)
             if identity in seen or (is_link and _contains(folder, root)):
                 left_out.add(picture_names.REPEATED, relative)
                 continue
@@ -148,7 +149,7 @@ def _walk(root: str, left_out: LeftOut) -> Iterator[Picture]:
             left_out.add(picture_names.UNREADABLE, relative)
             continue
         for entry in entries:
-            name = osp.join(relative, entry.name)
+            name = f"{relative}/{entry.name}" if relative else entry.name  # on Windows, too
             try:
                 status = os.stat(entry.path)  # a link counts as what it points to
             except OSError:

@@ -31,12 +31,18 @@ SYSTEM_NAMES = {
     *("lost+found", "lost.dir", "__pycache__"),
 }
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+# Of pictures that are not read here, so that their absence is a warning
+FOREIGN_SUFFIXES = {
+    *(".jp2", ".j2k", ".jxl", ".tga", ".psd", ".svg", ".eps", ".pdf", ".ico", ".pcx", ".dds"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"),  # of cameras
+}
 # Folders of these names on top are parts of one set, if one of them holds training pictures.
 TRAIN_NAMES = {"train", "training"}
 PART_NAMES = TRAIN_NAMES | {"val", "valid", "validation", "dev", "test", "testing"}
 
 # Why files are left out.
 HIDDEN, OTHER = "hidden or system files", "other files"
+FOREIGN = "pictures to be saved as PNG or JPEG first"
 HEIF = "HEIF pictures, for which pillow-heif is not installed"
 BROKEN_LINK, REPEATED = "links to nothing", "links to folders that are read already"
 UNREADABLE, TOO_LARGE = (
@@ -116,6 +122,7 @@ class LeftOut:
             reason = next((text for is_kind, text in SPECIAL if is_kind(mode)), DEVICE)
         if not reason and suffix not in list_suffixes():
             reason, name = (HEIF, name) if suffix in HEIF_SUFFIXES else (OTHER, suffix or name)
+            reason = FOREIGN if suffix in FOREIGN_SUFFIXES else reason
         elif not reason and size > MAX_FILE_BYTES:
             reason = TOO_LARGE
         if reason:

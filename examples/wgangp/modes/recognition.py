@@ -113,7 +113,7 @@ def _is_taken(key: str, value: Any, current: Any, given: Set[str], source: str) 
     require(
         key in FREE_KEYS,
         f"{key}={as_yaml(current)} was given, but {source} {key}={as_yaml(value)}. Leave "
-        f"{key} out, or name other weights.",
+        f"{key} out (and a preset or file that sets it), or name other weights.",
     )
     logger.info(f"{source} {key}={as_yaml(value)}; it is {as_yaml(current)} here, as given.")
     return False

@@ -140,7 +140,10 @@ def _name(runs: Sequence[RunFolder]) -> List[str]:
     """Short names of runs: the ends of their paths, as far as these differ."""
     if len(runs) == 1:
         return [osp.basename(runs[0].folder) or runs[0].folder]
-    parent = osp.commonpath([osp.dirname(run.folder) for run in runs])
+    try:
+        parent = osp.commonpath([osp.dirname(run.folder) for run in runs])
+    except ValueError:  # They are on several drives of Windows.
+        return [run.folder for run in runs]
     return [osp.relpath(run.folder, parent) for run in runs]
 
 

@@ -204,7 +204,9 @@ def read(folder: str) -> RunFolder:
 
 
 def _read_records(path: str) -> List[Dict[str, Any]]:
-    lines = _read_text(path).splitlines()
+    text = _read_text(path)
+    # A kill may have cut the last line short; a resumed training drops it, too.
+    lines = text[: text.rfind("\n") + 1].splitlines()
     return [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
 
 

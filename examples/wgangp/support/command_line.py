@@ -8,6 +8,7 @@ import contextlib
 import copy
 import itertools
 import os
+import re
 from os import path as osp
 from typing import Iterator
 from typing import List
@@ -49,6 +50,7 @@ from support.settings import flatten
 from support.settings import load_defaults
 from support.storage import check_writable
 
+REFERENCE = "${hydra:runtime.output_dir}"  # the default of output_dir
 MAX_VALUES = 100  # values of a setting in a multirun that are checked before the first job
 
 
@@ -100,11 +102,29 @@ def check(script: str, choices: Mapping[str, Sequence], arguments: Sequence[str]
     for name, folder in folders.items():  # Hydra makes these folders.
         paths.check_plain(name, str(folder))
     folder = raw["output_dir"]
-    if folder == "${hydra:runtime.output_dir}":
+    if folder == REFERENCE:
         folder = folders[key]
     else:
         paths.check_plain("output_dir", str(folder))
+        _check_fixed_folder(folder, key, overrides, is_sweep)
+        key = "output_dir"
     check_folder(str(folder), resumes, key)
+
+
+def _check_fixed_folder(
+    folder: str, key: str, overrides: Sequence[Override], is_sweep: bool
+) -> None:
+    """Refuses another folder next to an output_dir that is fixed, as in a run's config.yaml."""
+    named = key in {override.key_or_group for override in overrides}
+    swept = [o.key_or_group for o in overrides if o.is_sweep_override()]
+    shared = is_sweep and "${" not in folder and "output_dir" not in swept
+    require(
+        not named and not shared,
+        f"output_dir={folder} is the folder of all files"
+        + (f", so {key} has no effect" if named else ", so all jobs would share it")
+        + f". A run's config.yaml holds its folder, too. Add 'output_dir={REFERENCE}' to use "
+        f"{key} instead.",
+    )
 
 
 def _check_processes(mode: str) -> None:
@@ -207,17 +227,27 @@ def _check_options(overrides: Sequence[Override], choices: Mapping[str, Sequence
 
 def _check_sweeps(overrides: Sequence[Override], is_sweep: bool) -> None:
     for override in overrides:
+        key, _, text = override.input_line.partition("=")
+        advice = f"A text with a comma needs quotes inside quotes: {paths.quote(key, text)}."
+        if key == "EVAL.measures":
+            advice = f"A list needs brackets: {key}=[{text}]."
         require(
             is_sweep or not override.is_sweep_override(),
-            f"{override.input_line} names several values: --multirun makes a run of each. A text "
-            "with a comma needs quotes inside quotes: KEY=\"'a,b'\".",
+            f"{override.input_line} names several values: --multirun makes a run of each. {advice}",
         )
 
 
 def _check_folder_keys(overrides: Sequence[Override], is_sweep: bool) -> None:
-    """Refuses a folder that is named by the key of the other kind of run: it would be ignored."""
-    named = {override.key_or_group for override in overrides}
+    """Refuses a folder that Hydra would ignore, or take for a number: 2024_11 becomes 202411."""
+    named = {override.key_or_group: override for override in overrides}
     used, other = "hydra.run.dir", "hydra.sweep.dir"
+    for key in {used, other} & named.keys():
+        value, typed = named[key].value(), named[key].input_line.partition("=")[2]
+        require(
+            isinstance(value, str) or str(value) == typed or named[key].is_sweep_override(),
+            f"{key}={typed} would be read as the number {value}. Put it in quotes: "
+            f"\"{key}='{typed}'\".",
+        )
     if is_sweep:
         used, other = other, used
     require(
@@ -311,9 +341,14 @@ def _explain(error: Exception, script: str, overrides: Sequence[Override]) -> st
         if value.startswith("~"):
             path = osp.expanduser(value)
             return f"{error.override}: the shell left ~ as it is. Give {key}={path}."
+        key, value = key.strip(), value.strip()
+        if not value or value.startswith("=") or re.search(r"\s", key):
+            return f"{error.override} is not a setting: write KEY=VALUE, such as mode=eval."
+        if f"{key}={value}" != str(error.override):
+            return f"{error.override} can't be read: write {key}={value}, without spaces around =."
         return (
             f"{error.override} can't be read ({text}). A text with special characters needs "
-            "quotes inside quotes: KEY=\"'a=b'\"."
+            f"quotes inside quotes: {paths.quote(key, value)}."
         )
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")

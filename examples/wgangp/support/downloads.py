@@ -66,7 +66,7 @@ def fetch(
         f"Download the file elsewhere and put it at {printable(path)}, or name its path with "
         f"{setting}=PATH. Without the file: {other_ways}"
     )
-    in_cache = path.startswith(osp.join(osp.expanduser(storage.CACHE), ""))
+    in_cache = path.startswith(osp.join(osp.abspath(osp.expanduser(storage.CACHE)), ""))
     if not osp.isdir(osp.dirname(path)) and not in_cache:
         raise UserError(
             f"{setting}={printable(path)}: neither this file nor its folder exists. Is this a "

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from os import path as osp
 from typing import Any
 from typing import Callable
-from typing import ContextManager
 from typing import Dict
 from typing import Mapping
 from typing import Optional
@@ -24,6 +24,7 @@ from support import paths
 from support import processes
 from support import settings
 from support import signals
+from support import storage
 from support import sweeps
 from support.errors import UserError
 from support.errors import explain
@@ -82,31 +83,57 @@ def _run(
     paths.replace_file_urls(cfg)
     key = sweeps.folder_key()
     check_writable(cfg.output_dir, f"Choose another output folder with {key}=FOLDER.")
-    try:
-        with _lock(cfg):
+    with contextlib.ExitStack() as stack:
+        with storage.writing_to(cfg.output_dir, key):  # Its files may belong to another user.
+            is_locked = _lock(cfg, key, stack)
             _initialise(cfg)
-            try:
-                # Paddle numbers the layers of a process. Each job of a sweep begins with 0.
-                with unique_name.guard():
-                    return run_mode(cfg)
-            except Exception as error:
-                if explain(error) is not None:
-                    log_to_file(explain(error))
-                raise
-            finally:
-                _close_log()
+        if not is_locked:
+            logging.getLogger("ppsci").warning(
+                f"The drive of {printable(cfg.output_dir)} has no locks: nothing keeps another "
+                "process from writing into this folder."
+            )
+        try:
+            # Paddle numbers the layers of a process. Each job of a sweep begins with 0.
+            with unique_name.guard():
+                return run_mode(cfg)
+        except Exception as error:
+            if explain(error) is not None:
+                log_to_file(explain(error))
+            raise
+        finally:
+            _close_log()
+
+
+def _lock(cfg: DictConfig, key: str, stack: contextlib.ExitStack) -> bool:
+    """Locks the output folder for one mode; of several processes, the first does it for all.
+
+    Args:
+        cfg: The configuration.
+        key: The setting that names another folder.
+        stack: Gives the lock back.
+
+    Returns:
+        Whether it is locked; False on drives that have no locks.
+
+    Raises:
+        UserError: If another process holds the lock.
+    """
+    if int(os.environ.get("PADDLE_TRAINER_ID", 0)) > 0:
+        return True
+    try:
+        stack.enter_context(FileLock(osp.join(cfg.output_dir, f".{cfg.mode}.lock"), timeout=0))
     except Timeout:
         raise UserError(
             f"another process (mode={cfg.mode}) writes into {printable(cfg.output_dir)}. Wait for "
             f"its end, or choose another folder with {key}=FOLDER."
         ) from None
-
-
-def _lock(cfg: DictConfig) -> ContextManager:
-    """Locks the output folder for one mode; of several processes, the first does it for all."""
-    if int(os.environ.get("PADDLE_TRAINER_ID", 0)) > 0:
-        return contextlib.nullcontext()
-    return FileLock(osp.join(cfg.output_dir, f".{cfg.mode}.lock"), timeout=0)
+    except NotImplementedError:  # FileLock says so of a system call that is not there.
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise
+        return False
+    return True
 
 
 def _initialise(cfg: DictConfig) -> None:

@@ -39,6 +39,7 @@ def begin(script: str, choices: Mapping[str, Sequence]) -> None:
     from support.errors import fail
     from support.processor import prepare
 
+    escape_unprintable()
     sys.excepthook, threading.excepthook = _report, _report_thread
     prepare()
     try:
@@ -53,6 +54,17 @@ def begin(script: str, choices: Mapping[str, Sequence]) -> None:
         fail(str(error))
     if "paddle" not in sys.modules:
         signals.hold_sigterm()
+
+
+def escape_unprintable() -> None:
+    """Lets the standard streams write what their encoding lacks as backslash escapes.
+
+    Names of files and classes may hold any character, and pipes of Windows and of minimal systems
+    have encodings with few.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # A notebook's streams write everything.
+            stream.reconfigure(errors="backslashreplace")
 
 
 def open_closed_streams() -> None:

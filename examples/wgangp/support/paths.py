@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import urllib.parse
 import urllib.request
 from os import path as osp
@@ -16,7 +17,7 @@ from support.errors import require
 
 ENDINGS = ("_dir", ".dir", "_path", "_weights", ".resume")  # of the keys of paths
 # The beginnings of keys that take URLs, too.
-URL_KEYS = ("TRAIN.pretrained_", "EVAL.pretrained_", "INFER.pretrained_", "EVAL.classifier_weights")
+URL_KEYS = ("TRAIN.pretrained_", "EVAL.pretrained_", "INFER.pretrained_")
 
 
 def is_path(key: str) -> bool:
@@ -36,6 +37,8 @@ def check_path(key: str, value: Any, shown: Any) -> None:
         UserError: Says what is wrong and what would be right.
     """
     hint = "give a path" if value is None else "put it in quotes"
+    if isinstance(value, bool):
+        hint = "give auto or a path" if key == "TRAIN.resume" else "give a path"
     require(isinstance(value, str), f"{key}={shown} is not a path: {hint}.")
     require(
         value.strip() != "",
@@ -72,6 +75,17 @@ def check_plain(key: str, value: str) -> None:
     elif value.startswith("~"):
         plain = osp.expanduser(value)
     require(plain == value, f"{key}={value} has to be a plain path: give {key}={plain}.")
+
+
+def quote(key: str, value: str) -> str:
+    """Writes a setting as a shell and Hydra read it, with quotes where its characters need them."""
+    if re.fullmatch(r"[\w./+%@:-]*", value, re.ASCII):
+        return f"{key}={value}"
+    # Hydra reads backslashes as such, but for those before a quote.
+    text = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + (match[2] and "\\'"), value)
+    return (
+        shlex.quote(f"{key}='{text}'") if re.search(r"[\"$`\\!]", text) else f"\"{key}='{text}'\""
+    )
 
 
 def replace_file_urls(cfg: DictConfig, prefix: str = "") -> None:

@@ -116,10 +116,16 @@ RENAMED: Dict[str, str] = {
 }
 # What a setting was before it had a key, by a key that earlier versions have in its place.
 FORMER_VALUES: Dict[str, Tuple[str, Any]] = {
+    "MODEL.use_label": ("MODEL.gen_net.noise_dim", False),
+    "MODEL.dis_net.projection": ("MODEL.gen_net.noise_dim", False),
+    "LOSS.critic_class_weight": ("MODEL.gen_net.noise_dim", 1.0),
+    "LOSS.generator_class_weight": ("MODEL.gen_net.noise_dim", 0.1),
     "DATA.label_distribution": ("MODEL.use_label", "uniform"),
     "MODEL.gen_net.hidden": ("DATA.mode", 3),
     "MODEL.gen_net.batch_norm_groups": ("MODEL.gen_net.noise_dim", 1),
     "EVAL.measures": ("MODEL.gen_net.noise_dim", ["score", "frechet"]),
+    "EVAL.truncation": ("DATA.mode", 0.0),
+    "INFER.truncation": ("DATA.mode", 0.0),
     "MODEL.attention": ("MODEL.num_classes", False),
 }
 
@@ -310,8 +316,9 @@ def describe_unknown(key: str, known: Mapping[str, Any]) -> str:
     groups = _list_groups(known)
     if key in groups:
         return f"{key} is a group of settings. Set one of {_list_names(key, known)}."
-    near = difflib.get_close_matches(key, known, 1, 0.7)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    names = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(key.casefold(), names, 1, 0.7)
+    hint = f" Did you mean {names[near[0]]}?" if near else ""
     group = key.rpartition(".")[0]
     while group and group not in groups:
         group = group.rpartition(".")[0]

@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
+from support import paths
 from support import storage
 from support.errors import explain
 from support.errors import fail
@@ -64,12 +65,17 @@ def is_sweep() -> bool:
 
 def folder_key() -> str:
     """The setting that names the output folder."""
-    return "hydra.sweep.dir" if is_sweep() else "hydra.run.dir"
+    if is_sweep():
+        return "hydra.sweep.dir"
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    is_fixed = any(text.startswith("output_dir=") for text in given)
+    return "output_dir" if is_fixed else "hydra.run.dir"
 
 
 def name_folder(output_dir: str) -> str:
     """Writes the setting that names an output folder, or the whole sweep's, with its value."""
-    return f"{folder_key()}={_sweep_folder() if is_sweep() else osp.abspath(output_dir)}"
+    folder = _sweep_folder() if is_sweep() else osp.abspath(output_dir)
+    return paths.quote(folder_key(), folder)
 
 
 def _sweep_folder() -> str:

@@ -20,6 +20,7 @@ from paddle import nn
 from ppsci.utils import logger
 
 from support import archives
+from support import formats
 from support import shipped_weights
 from support import storage
 from support import weight_notes
@@ -210,6 +211,8 @@ def _read_pdparams(path: str, where: str) -> Tuple[Dict[str, Any], Optional[Note
         if hashlib.sha256(body).hexdigest().encode() != checksum:
             raise UserError(f"{where} is damaged: its checksum does not match its content.")
         content, notes = weight_notes.split(body, where)
+    if not formats.is_pickle(content[:4]):
+        raise UserError(f"{where} does not hold weights: it is {formats.describe(path)}.")
     state = unpickle(content, where)
     if not isinstance(state, dict):
         raise UserError(

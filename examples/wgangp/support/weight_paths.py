@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import json
 import os
 import re
 import urllib.parse
@@ -12,6 +12,9 @@ from os import path as osp
 from typing import List
 from typing import Optional
 
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from ppsci.utils import logger
 
 from support import storage
@@ -73,7 +76,7 @@ def _find_in_folder(folder: str, setting: str, role: Optional[str]) -> str:
     paths = [osp.join(folder, name) for name in FINAL.get(role, ())]
     if role in FINAL:
         newest = list_newest_first(inner)
-        is_longer = any(map(functools.partial(_is_older, than=osp.join(folder, RECORDS)), paths))
+        is_longer = any(is_outdated(path, folder) for path in paths)
         paths = [*newest, *paths] if is_longer else [*paths, *newest]
         paths.append(osp.join(inner, BEST))
     for path in paths:
@@ -87,12 +90,30 @@ def _find_in_folder(folder: str, setting: str, role: Optional[str]) -> str:
     )
 
 
-def _is_older(path: str, than: str) -> bool:
-    """Whether two files exist, and the first was written before the second."""
+def is_outdated(path: str, folder: str) -> bool:
+    """Whether final weights in a run's folder are from before the training was made longer.
+
+    Times alone do not say so: a copy of the folder has the times of copying. So weights that are
+    older than the records are outdated only if the training is incomplete, or has a checkpoint
+    of its last iteration. That checkpoint holds the final weights, too.
+    """
+    records = osp.join(folder, RECORDS)
     try:
-        return osp.getmtime(path) < osp.getmtime(than)
+        if osp.getmtime(path) >= osp.getmtime(records):
+            return False
     except OSError:
         return False
+    try:
+        with open(records, encoding="utf-8") as file:
+            step = json.loads(file.read().splitlines()[-1])["step"]
+        train = OmegaConf.load(osp.join(folder, "config.yaml")).TRAIN
+        is_complete = step >= train.epochs * train.iters_per_epoch
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return True
+    except (yaml.YAMLError, OmegaConfBaseException):
+        return True
+    newest = list_newest_first(osp.join(folder, CHECKPOINTS))
+    return not is_complete or (bool(newest) and iteration_of(newest[0]) == step)
 
 
 def is_folder_of_checkpoints(path: str) -> bool:

@@ -222,13 +222,12 @@ def describe_divergence(run: Run, rate: float) -> str:
         "numbers too large to be added in float32, or another process diverged"
     )
     train = run.settings.train
-    if train.critic_learning_rate != train.learning_rate:
-        critic_rate = rate * train.critic_learning_rate / train.learning_rate
-        reason = f" (critic: {critic_rate:g}): {reason}"
+    if train.critic_learning_rate == train.learning_rate or rate == 0:
+        rates = f"{rate:g}"
     else:
-        reason = f": {reason}"
+        rates = f"{rate:g} (critic: {rate * train.critic_learning_rate / train.learning_rate:g})"
     return (
-        f"the training diverged in iteration {run.iteration}, at a learning rate of {rate:g}"
+        f"the training diverged in iteration {run.iteration}, at a learning rate of {rates}: "
         f"{reason}."
     )
 

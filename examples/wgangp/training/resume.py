@@ -23,6 +23,7 @@ from support.settings import flatten_current
 from support.weight_paths import FINAL
 from support.weight_paths import RECORDS
 from support.weight_paths import is_folder_of_checkpoints
+from support.weight_paths import is_outdated
 from training import checkpoints
 from training.checkpoints import Checkpoint
 from training.run import Run
@@ -35,6 +36,7 @@ HARMLESS_KEYS = (
     *("mode", "output_dir", "device", "use_tbd", "use_vdl", "DATA.data_path", "TRAIN.resume"),
     *("TRAIN.keep", "TRAIN.save_freq", "TRAIN.on_nan", "TRAIN.max_rollbacks"),
     *("EVAL.num_samples", "EVAL.inception_weights", "EVAL.pretrained", "INFER."),
+    *("DATA.max_pixels", "DATA.max_unpacked"),  # If they leave pictures out, the data differ.
 )
 # These keys change what normalises, but not the networks' weights.
 STATISTICS_KEYS = ("MODEL.gen_net.batch_norm_statistics", "MODEL.gen_net.batch_norm_groups")
@@ -73,9 +75,14 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
                 f"{printable(path)} holds no checkpoint to resume from. Name another, or start a "
                 "new training in another folder.",
             )
+            unread = checkpoints.list_newest_first(checkpoints.checkpoint_folder(path))
+            require(
+                not unread,
+                f"{printable(path)} holds checkpoints, but none can be read; the warnings above "
+                "say why. Try again, copy them again, or start a new training in another folder.",
+            )
             logger.info(
-                f"{printable(path)} holds no intact checkpoint: the training starts from the "
-                "beginning."
+                f"{printable(path)} holds no checkpoint: the training starts from the beginning."
             )
             return None
     else:
@@ -111,9 +118,10 @@ def last_file(folder: str) -> str:
 def is_finished(settings: RunSettings) -> bool:
     """Whether the output folder holds this very training, and it is finished."""
     journal = journal_path(settings.output_dir)
+    last = last_file(settings.output_dir)
+    if not osp.isfile(last) or is_outdated(last, settings.output_dir):
+        return False
     try:
-        if osp.getmtime(last_file(settings.output_dir)) < osp.getmtime(journal):
-            return False  # It was finished before it was made longer.
         with open(journal, encoding="utf-8") as file:
             step = json.loads(file.read().splitlines()[-1])["step"]
         config = OmegaConf.load(osp.join(settings.output_dir, "config.yaml"))
