@@ -66,7 +66,7 @@ def speed_table(results: Results) -> Lines:
             *("experiment", "width", "batch", "the suite, s"),
             *["without oneDNN, s"] * has_both,
             *("PyTorch, s", "PyTorch / the suite", "the suite, GiB", "PyTorch, GiB"),
-            *("GFLOP/s", "share of a product's"),
+            *("GFLOP/s", "relative to a product"),
         ]
     ]
     for experiment, row in rows.items():

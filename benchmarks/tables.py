@@ -284,7 +284,7 @@ def mistakes_table(rows: Rows) -> Lines:
     lines += [[*line, "–"] for line in known_distance_lines(rows, 10.0)]
     seconds = rows["graph"]["seconds"]
     ratio = seconds["graph_left"] / seconds["detached"]
-    graph = ["4. graph through the generator", "–", "–", f"x {ratio:.2f}"]
+    graph = ["4. graph through the generator", "–", "–", f"×{ratio:.2f}"]
     return [*lines[:-1], graph, lines[-1]]
 
 
@@ -482,7 +482,8 @@ CHINESE = {
     "the suite, GiB": "本项目（GiB）",
     "PyTorch, GiB": "PyTorch（GiB）",
     "GFLOP/s": "GFLOP/s",
-    "share of a product's": "占矩阵乘法的比例",
+    SCALED: r"（$n\,\lVert x - c\rVert$）",
+    "relative to a product": "与矩阵乘法速度之比",
     "property": "项目",
     "value": "值",
     "processor": "处理器",

@@ -190,7 +190,7 @@ def write_section(
         columns = (("default", shown), ("meaning", texts), ("values", allowed))
         cells = [by_script(column, form, language) for form, column in columns]
         rows.append([f"`{key}`", *cells])
-    yield f"## {section or WORDS['general'][language]}"
+    yield f"## {section or WORDS['general'][language]} {{ #{(section or 'general').lower()} }}"
     yield ""
     notes = {"en": read_comments(SUITE / "conf" / "base.yaml"), "zh": read_chinese()["sections"]}
     if section in notes["en"]:
@@ -224,7 +224,7 @@ def write_options(language: str) -> Iterator[str]:
             raise Incomplete(f"{option} lacks a meaning in {name}.")
         sets = [f"`{key}={show_value(value)}`" for key, value in read_option(path).items()]
         rows.append([shown, ", ".join(sets) or "–", mark_code(meaning, ())])
-    yield f"## {WORDS['options title'][language]}"
+    yield f"## {WORDS['options title'][language]} {{ #presets-and-objectives }}"
     yield ""
     yield from write_table(WORDS["options"][language], rows)
 
