@@ -55,7 +55,7 @@ class Case:
 
 _GROUPS = "MODEL.gen_net.batch_norm_groups=1"
 CASES = {
-    "toy": Case("toy", "preset=paper MODEL.gen_net.dim=16 MODEL.dis_net.dim=16", 64),
+    "toy": Case("toy", "preset=authors MODEL.gen_net.dim=16 MODEL.dis_net.dim=16", 64),
     "mnist": Case("mnist", "MODEL.gen_net.dim=4 MODEL.dis_net.dim=4", 16),
     "cifar10": Case("cifar10", f"MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 {_GROUPS}", 16, True),
     "resnet64": Case(

@@ -55,8 +55,8 @@ class Setup:
 
 COLOR_64 = ((3, 64, 64), 128, 10.0, (0.0, 0.9))
 SETUPS = {
-    # preset=paper has five critic steps and equal batches.
-    "toy": Setup("toy", ("preset=paper",), (2,), 2, 0.1, (0.5, 0.9)),
+    # preset=authors has five critic steps and equal batches.
+    "toy": Setup("toy", ("preset=authors",), (2,), 2, 0.1, (0.5, 0.9)),
     "mnist": Setup("mnist", (), (1, 28, 28), 128, 10.0, (0.5, 0.9)),
     "cifar10": Setup("cifar10", (), (3, 32, 32), 128, 10.0, (0.0, 0.9), True, 2, 2),
     "dcgan64": Setup("image64", ("MODEL.arch=dcgan",), *COLOR_64),

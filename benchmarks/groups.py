@@ -130,7 +130,7 @@ GROUPS: Dict[str, Dict[str, Row]] = {
         # About half of the paper's length. The rate is constant, so that a whole training passes
         # the same state.
         "25gaussians_paper": Row(
-            "toy", ["DATA.mode=25gaussians", "preset=paper", "seed=0"], ["TRAIN.epochs=102"]
+            "toy", ["DATA.mode=25gaussians", "preset=authors", "seed=0"], ["TRAIN.epochs=102"]
         ),
     },
     "mnist": {
@@ -203,7 +203,7 @@ GROUPS: Dict[str, Dict[str, Row]] = {
     },
     "objectives_toy": make_objective_rows(
         "toy",
-        ["DATA.mode=25gaussians", "preset=paper", *width_settings(256)],
+        ["DATA.mode=25gaussians", "preset=authors", *width_settings(256)],
         10,
         TOY_LENGTHS,
         [0, 1, 2],

@@ -17,7 +17,7 @@ import common
 import machine
 
 CASES = {  # script, batch, generator iterations, more settings
-    "toy": ("wgangp_toy.py", 256, 60, ["preset=paper"]),
+    "toy": ("wgangp_toy.py", 256, 60, ["preset=authors"]),
     "mnist": ("wgangp_mnist.py", 50, 6, ["DATA.source=digits"]),
     "cifar10": ("wgangp_cifar10.py", 16, 4, ["DATA.source=synthetic", "EVAL.inception=false"]),
 }

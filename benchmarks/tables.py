@@ -93,7 +93,7 @@ HEADLINES = (
     Headline("25 Gaussians", "toy", r"25gaussians_\d+", *_SHARE),
     Headline("25 Gaussians, 14,000 iterations", "toy", r"25gaussians_long_\d+", *_SHARE),
     Headline("the same, `EVAL.truncation=0.03`", "toy", r"25gaussians_truncated_\d+", *_SHARE),
-    Headline("25 Gaussians, `preset=paper`", "toy", "25gaussians_paper", *_SHARE),
+    Headline("25 Gaussians, `preset=authors`", "toy", "25gaussians_paper", *_SHARE),
     Headline("swiss roll, a rate of 1e-3", "toy", r"swissroll_\d+", *_DISTANCE),
     Headline("MNIST, `preset=laptop`", "mnist", "conditional", *_SCORE),
     Headline("coloured digits, `preset=laptop`", "colored_digits", "laptop", *_CLASS),
@@ -157,7 +157,7 @@ def toy_table(rows: Rows) -> Lines:
             f"WGAN-GP, `{settings}`" if settings else "WGAN-GP, default": r"\d+",
             f"WGAN-GP, `{' '.join(TOY_LONG)}`": r"long_\d+",
             "the same, `EVAL.truncation=0.03`": r"truncated_\d+",
-            "WGAN-GP, `preset=paper`": "paper",
+            "WGAN-GP, `preset=authors`": "paper",
         }
         for method, suffix in methods.items():
             runs = [row for key, row in rows.items() if re.fullmatch(f"{name}_{suffix}", key)]
@@ -409,7 +409,7 @@ CHINESE = {
     "the same, `EVAL.truncation=0.03`": "同上，`EVAL.truncation=0.03`",
     "WGAN-GP, `TRAIN.learning_rate=1e-3`": "WGAN-GP，`TRAIN.learning_rate=1e-3`",
     f"WGAN-GP, `{' '.join(TOY_LONG)}`": f"WGAN-GP，`{' '.join(TOY_LONG)}`",
-    "WGAN-GP, `preset=paper`": "WGAN-GP，`preset=paper`",
+    "WGAN-GP, `preset=authors`": "WGAN-GP，`preset=authors`",
     "modes": "捕获的模式",
     "within 3σ": "高质量样本比例",
     "reverse KL": "反向 KL",

@@ -12,7 +12,7 @@ from training import checkpoints
 from training.run import Run
 from training.run_settings import RunSettings
 
-TOY = "preset=paper MODEL.gen_net.dim=8 MODEL.dis_net.dim=8 TRAIN.batch_size=16"
+TOY = "preset=authors MODEL.gen_net.dim=8 MODEL.dis_net.dim=8 TRAIN.batch_size=16"
 CIFAR10 = "MODEL.gen_net.dim=4 MODEL.dis_net.dim=4 TRAIN.batch_size=2"
 
 

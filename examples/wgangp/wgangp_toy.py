@@ -5,7 +5,7 @@ from support import launch
 
 NAME = "wgangp_toy"
 CHOICES = {
-    "preset": ("short", "authors", "paper"),
+    "preset": ("short", "authors"),
     "DATA.mode": ("8gaussians", "25gaussians", "swissroll"),
     "MODEL.gen_net.hidden": (1, 2, 3, 4, 5, 6, 7, 8),
     "MODEL.dis_net.norm": (None, "spectral"),

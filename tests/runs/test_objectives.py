@@ -126,9 +126,8 @@ def test_each_objective_sets_its_optimiser(name, kind, rate, configure):
         assert cfg.TRAIN.momentum == 0.9 and run.critic.steps == 1
 
 
-def test_the_papers_preset_is_the_authors_recipe(configure):
+def test_the_preset_authors_is_the_authors_recipe(configure):
     cfg = configure("toy", "preset=authors")
-    assert configure("toy", "preset=paper") == cfg  # its former name
     train = cfg.TRAIN
     assert (cfg.MODEL.gen_net.dim, cfg.MODEL.dis_net.dim) == (512, 512)
     assert (train.batch_size, train.generator_batch_factor, train.n_critic) == (256, 1, 5)

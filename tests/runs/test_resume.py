@@ -88,12 +88,12 @@ def test_a_finished_training_is_known_by_its_settings(finished):
 def test_a_job_that_is_finished_is_skipped(finished, toy, monkeypatch):
     folder, _ = finished
     before = stress.outcome(folder)
-    with pytest.raises(UserError, match="or name a new folder with hydra.run.dir=.$"):
+    with pytest.raises(UserError, match="or name a new folder with hydra.run.dir=FOLDER.$"):
         toy("run", NO_EVALUATION)
     monkeypatch.setattr(sweeps, "is_sweep", lambda: True)
     monkeypatch.setattr(wgangp_toy.Toy, "make_networks", None)  # It is not called.
     assert toy("run", NO_EVALUATION) == folder and stress.outcome(folder) == before
-    with pytest.raises(UserError, match="or name a new folder with hydra.sweep.dir=.$"):
+    with pytest.raises(UserError, match="or name a new folder with hydra.sweep.dir=FOLDER.$"):
         toy("run", NO_EVALUATION, "seed=7")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole files forevery reader, and generators of damaged and hostile ones; see fuzz.py."""
+"""Whole files for every reader, and generators of damaged and hostile ones; see fuzz.py."""
 
 import dataclasses
 import functools

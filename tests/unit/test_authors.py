@@ -37,7 +37,7 @@ CASES = {
     "mnist": ("mnist", f"{STEPS} TRAIN.batch_size=8 MODEL.gen_net.dim=4 MODEL.dis_net.dim=4"),
     "toy": (
         "toy",
-        f"preset=paper {STEPS} TRAIN.batch_size=16 MODEL.gen_net.dim=32 MODEL.dis_net.dim=32",
+        f"preset=authors {STEPS} TRAIN.batch_size=16 MODEL.gen_net.dim=32 MODEL.dis_net.dim=32",
     ),
 }
 EXPERIMENTS = {

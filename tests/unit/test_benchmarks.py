@@ -675,7 +675,7 @@ def test_toy_table_sums_up_the_runs_of_each_set():
     name = "WGAN-GP, `TRAIN.iters_per_epoch=875 TRAIN.learning_rate=8e-3`"
     assert lines[2] == ["`8gaussians`", name, *cells]
     cells = ["1", "4,000", "6.0", "20.0%", "0.5000", "0.500", "0.300"]
-    assert lines[4] == ["`8gaussians`", "WGAN-GP, `preset=paper`", *cells]
+    assert lines[4] == ["`8gaussians`", "WGAN-GP, `preset=authors`", *cells]
     cells = ["1", "8,000", "8.0", "100.0%", "0.1000", "0.200", "0.300"]
     assert lines[3] == ["`8gaussians`", "the same, `EVAL.truncation=0.03`", *cells]
     cells = ["1", "8,000", "25.0", "95.0%", "0.0100", "0.200", "0.200"]
@@ -720,7 +720,7 @@ def test_headline_table_sums_up_files_of_results():
         ["25 Gaussians", "1", "within 3σ", "90.0%", "98.0%", "1,500", "1", machine],
         ["25 Gaussians, 14,000 iterations", *lines[1][1:]],
         ["the same, `EVAL.truncation=0.03`", *lines[1][1:]],
-        ["25 Gaussians, `preset=paper`", "1", *lines[1][2:6], "100", machine],
+        ["25 Gaussians, `preset=authors`", "1", *lines[1][2:6], "100", machine],
         ["swiss roll, a rate of 1e-3", "1", *distance, "1,500", "1", machine],
     ]
     cells = ["classifier score", "8.00 ± 0.25", "9.50 ± 0.12", "1,500", "20", machine]

@@ -93,7 +93,10 @@ def own(tmp_path):
         ("DATA.data_path=/图片", ["needs quotes inside quotes: \"DATA.data_path='/图片'\"."]),
         ("train.epochs=5", ["unknown setting train.epochs. Did you mean TRAIN.epochs?"]),
         ("TRAIN.resume=true", ["TRAIN.resume=true is not a path: give auto or a path."]),
-        ("hydra.run.dir=2024_11", ["read as the number 202411", "\"hydra.run.dir='2024_11'\"."]),
+        ("hydra.run.dir=2024_11", ["read as 202411", "\"hydra.run.dir='2024_11'\"."]),
+        ("hydra.run.dir=true", ["would be read as True. Put it in quotes"]),
+        ("图=3", ["图=3 is not a setting: write KEY=VALUE"]),
+        ("TRAIN.checkpoint_path=a", ["is TRAIN.resume here."]),
         ("output_dir=a hydra.run.dir=b", ["output_dir=a is the folder", "run.dir has no effect"]),
         ("-m output_dir=a seed=1,2", ["output_dir=a is the folder", "all jobs would share it"]),
         ("TRAIN.epochs=${TRAIN.beta1}", ["TRAIN.epochs=0.5 is not a whole number"]),
@@ -107,13 +110,13 @@ def own(tmp_path):
         ),
         ("LOSS=null", ["LOSS=null: Hydra has no such option: leave it out."]),
         ("~preset", ["~preset: a script has one: give preset=authors, which adds nothing."]),
-        ("-m preset=paper,null", ["preset=null: Hydra has no such option"]),
-        ("-m preset=paper,wgan_lab", ["preset=wgan_lab is unknown: choose one of short, authors"]),
+        ("-m preset=authors,null", ["preset=null: Hydra has no such option"]),
+        ("-m preset=authors,wgan_lab", ["preset=wgan_lab is unknown: choose one of short, a"]),
         ("LOSS=foo", ["LOSS=foo is unknown: choose one of gan, hinge, wgan,", "--help=LOSS"]),
-        ("preset=foo", ["short, authors, paper. --help=preset explains them."]),
-        ("preset=wgan_lab", ["preset=wgan_lab is unknown: choose one of short, authors"]),
-        ("preset=paper TRAIN.epochz=3", ["unknown setting TRAIN.epochz"]),
-        ("+preset=paper", ["Multiple values for preset"]),
+        ("preset=foo", ["short, authors. --help=preset explains them."]),
+        ("preset=wgan_lab", ["preset=wgan_lab is unknown: choose one of short, a"]),
+        ("preset=authors TRAIN.epochz=3", ["unknown setting TRAIN.epochz"]),
+        ("+preset=authors", ["Multiple values for preset"]),
         ("hydra/launcher=foo", ["hydra/launcher=foo is unknown: choose one of basic."]),
         # Hydra's own settings
         ("hydra.run.foo=x", ["Could not override 'hydra.run.foo'", "foo"]),
@@ -166,8 +169,8 @@ def test_what_is_wrong_is_refused(check, own, text, parts):
     "text",
     [
         "",
-        "preset=paper",
-        "preset=paper LOSS=gan",
+        "preset=authors",
+        "preset=authors LOSS=gan",
         "TRAIN.learning_rate=1 TRAIN.epochs=3 mode=eval",
         "TRAIN={epochs:3}",
         "TRAIN.critic_learning_rate=1 TRAIN.critic_optimizer=SGD",
@@ -180,7 +183,7 @@ def test_what_is_wrong_is_refused(check, own, text, parts):
         "device=cpu",
         "hydra.run.dir=somewhere",
         "--multirun seed=1,2 DATA.mode=8gaussians,swissroll",
-        "--multirun preset=paper LOSS=choice(gan,wgan)",
+        "--multirun preset=authors LOSS=choice(gan,wgan)",
         "--multirun preset=glob(p*)",
         "--multirun TRAIN.learning_rate=interval(1e-4,1e-3)",
         "--multirun INFER.export_path=job_${hydra:job.num} seed=1,2",
@@ -230,11 +233,11 @@ def test_the_authors_settings_are_the_default_but_for_the_toy_sets(script):
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
 def test_presets_of_other_scripts_are_refused(check, prefix):
-    text = check(f"{prefix}preset=paper", "wgangp_cifar10")
+    text = check(f"{prefix}preset=short", "wgangp_cifar10")
     assert text == (
-        "preset=paper is unknown: choose one of authors, laptop, demo. --help=preset explains them."
+        "preset=short is unknown: choose one of authors, laptop, demo. --help=preset explains them."
     )
-    assert "choose one of short, authors, paper." in check(f"{prefix}preset=laptop")
+    assert "choose one of short, authors." in check(f"{prefix}preset=laptop")
 
 
 @pytest.mark.parametrize(
@@ -282,6 +285,20 @@ def test_the_check_leaves_hydra_as_it_was(check, own):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "output_dir=${hydra:run.dir} hydra.run.dir=r",
+        "output_dir=${hydra:runtime.output_dir}/sub hydra.run.dir=r",
+        "output_dir=r hydra.run.dir=r",
+        "-m output_dir=${hydra:sweep.dir}/${hydra:job.num} hydra.sweep.dir=s seed=1,2",
+        "-m output_dir=a,b",
+    ],
+)
+def test_an_output_dir_that_agrees_with_hydras_folder_is_accepted(check, text):
+    assert check(text) is None
+
+
+@pytest.mark.parametrize(
     ("text", "named"),
     [
         ("", None),
@@ -302,7 +319,9 @@ def test_resuming_and_several_processes_need_a_named_folder(
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
     shared = check(text)
     if named is None:
-        assert resumed == f"TRAIN.resume=auto continues in a folder that is named: give {key}=."
+        assert (
+            resumed == f"TRAIN.resume=auto continues in a folder that is named: give {key}=FOLDER."
+        )
         assert shared == f"several processes need one folder for all: name it with {key}=FOLDER."
     else:
         assert resumed is None and shared is None

@@ -2,6 +2,7 @@
 """How a script starts and ends; Hydra's own features, through a script."""
 
 import errno
+import fcntl
 import importlib
 import json
 import logging
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+import ppsci
 import pytest
 from filelock import FileLock
+from filelock import Timeout
 from helpers import SCRIPTS
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -358,10 +361,18 @@ def test_relative_paths_hold_where_the_user_stands(script, tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, None])
 def test_a_drive_without_locks_is_a_warning(configure, run, monkeypatch, tmp_path, number):
+    """FileLock's releases raise one of three errors."""
+
     def acquire(*_, **__):
+        if number == errno.ENOTSUP:
+            raise Timeout("x")
         raise NotImplementedError if number is None else OSError(number, os.strerror(number))
 
+    def flock(*_):
+        raise OSError(number or errno.ENOSYS, "no locks")
+
     monkeypatch.setattr(FileLock, "acquire", acquire)
+    monkeypatch.setattr(fcntl, "flock", flock)
     cfg = configure("toy")
     assert run(cfg, lambda _: None)[0] == 0
     assert "has no locks: nothing keeps another process" in (tmp_path / "train.log").read_text()
@@ -385,6 +396,23 @@ def test_names_are_printed_in_any_encoding(tmp_path, encoding):
     )
     text = "图 ≥ ü".encode(encoding, "backslashreplace")
     assert done.stdout.split(b"\n")[0].rstrip() == text
+
+
+@pytest.mark.parametrize("version", ["1.4.0", "1.4", "1.5.0", "1.40"])
+def test_other_versions_are_a_warning(configure, run, monkeypatch, tmp_path, version):
+    monkeypatch.setattr(ppsci, "__version__", version)
+    assert run(configure("toy"), lambda _: None)[0] == 0
+    text = f"tested with ppsci 1.4, and {version} is installed"
+    assert (text in (tmp_path / "train.log").read_text()) == (version in ("1.5.0", "1.40"))
+
+
+@pytest.mark.parametrize("is_hydras", [True, False])
+def test_messages_name_the_setting_that_chooses_the_folder(script, is_hydras, monkeypatch):
+    found = []
+    monkeypatch.setattr(jobs, "check_writable", lambda _, text: found.append(text))
+    folder = "hydra.run.dir=a" if is_hydras else "output_dir=a"
+    assert script(folder, "device=cpu")[0] == 0
+    assert found == [f"Choose another output folder with {folder.partition('=')[0]}=FOLDER."]
 
 
 def test_runs_of_the_same_second_have_their_own_folders(script):
@@ -438,15 +466,15 @@ def test_multirun_checks_all_values_before_the_first_job(script):
 
 
 def test_cfg_job_prints_the_composed_settings(script):
-    status, text = script("--cfg", "job", "preset=paper", "LOSS=wgan_div", "TRAIN.epochs=7")
+    status, text = script("--cfg", "job", "preset=authors", "LOSS=wgan_div", "TRAIN.epochs=7")
     assert status == 0
     cfg = OmegaConf.create(text)
     assert (cfg.TRAIN.epochs, cfg.MODEL.gen_net.dim, cfg.TRAIN.beta2) == (7, 512, 0.999)
 
 
 def test_info_shows_the_defaults_list(script):
-    status, text = script("--info", "defaults", "preset=paper")
-    assert status == 0 and "preset/paper" in text and "LOSS/wgan_gp" in text
+    status, text = script("--info", "defaults", "preset=authors")
+    assert status == 0 and "preset/authors" in text and "LOSS/wgan_gp" in text
 
 
 @pytest.mark.parametrize(
@@ -454,7 +482,7 @@ def test_info_shows_the_defaults_list(script):
     [
         ("TRAIN.ep", {"TRAIN.epochs="}),
         ("LOSS=wgan_", {"LOSS=wgan_div", "LOSS=wgan_gp", "LOSS=wgan_lp"}),
-        ("preset=", {"preset=authors", "preset=paper", "preset=wgan_lab"}),
+        ("preset=", {"preset=authors", "preset=laptop", "preset=short"}),
     ],
 )
 def test_tab_completion(script, monkeypatch, line, completions):

@@ -87,6 +87,8 @@ def find(tmp_path, monkeypatch):
     return call
 
 
+# Each list of a document repeats the one before it eight times.
+LAUGHS = [(b, ", ".join([f"*{a}"] * 8)) for a, b in zip("abcdefghijkl", "bcdefghijklm")]
 FINAL = "model_generator.pdparams model_discriminator.pdparams"
 
 
@@ -118,6 +120,22 @@ def test_a_copy_of_a_finished_run_stands_for_its_final_weights(
     (tmp_path / "run" / "metrics.jsonl").write_text(f'{{"step": 1}}\n{{"step": {steps}}}\n')
     (tmp_path / "run" / "config.yaml").write_text("TRAIN: {epochs: 3, iters_per_epoch: 2}")
     assert find("", "run") == f"run/{found}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", "[" * 200_000),
+        ("config.yaml", "a: &a [x, x]\n" + "".join(f"{c}: &{c} [{p}]\n" for c, p in LAUGHS)),
+    ],
+)
+def test_hostile_records_are_those_of_a_longer_run(find, tmp_path, name, content):
+    find(f"{FINAL} checkpoints/iteration_6.npz", "run")
+    for weights in FINAL.split():
+        os.utime(tmp_path / "run" / weights, (1, 1))
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 6}\n')
+    (tmp_path / "run" / name).write_text(content)
+    assert find("", "run") == "run/checkpoints/iteration_6.npz"
 
 
 @pytest.mark.parametrize(

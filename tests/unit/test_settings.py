@@ -63,7 +63,7 @@ def test_load_defaults_composes_what_hydra_composes(script):
     "words",
     [
         "toy",
-        "toy LOSS=wgan preset=paper TRAIN.critic_learning_rate=3 DATA.mode=swissroll",
+        "toy LOSS=wgan preset=authors TRAIN.critic_learning_rate=3 DATA.mode=swissroll",
         "image64 LOSS.name=hinge LOSS=wgan_div EVAL.measures=[fid,kid] TRAIN.optimizer=SGD",
         "mnist preset=laptop TRAIN.resume=null 'INFER.export_path=a b' TRAIN.ema.use_ema=false",
     ],

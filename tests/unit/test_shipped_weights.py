@@ -16,11 +16,11 @@ from omegaconf import OmegaConf
 import functions
 import wgangp_toy
 from modes import exported_files
-from modes.evaluate import KEYS
 from modes.evaluate import evaluate
 from modes.evaluate import read_files
 from modes.export import export
 from modes.infer import infer
+from modes.recognition import KEYS
 from modes.recognition import ROLES
 from modes.recognition import adopt_settings
 from modes.recognition import load_all

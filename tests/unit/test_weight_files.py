@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of networks: loaded completely if they fit exactly, and not at all otherwise."""
 
+import gzip
 import pickle
 
 import numpy as np
@@ -119,6 +120,8 @@ class Hostile:
         (lambda mark: b"", "does not hold weights: it is an empty file; "),
         (lambda mark: b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         (lambda mark: b"<!DOCTYPE html><html>", "it is a web page; "),
+        (lambda mark: gzip.compress(b"x" * 99)[:9], "is not a pickle"),
+        (lambda mark: b"\xfd7zXZ\0xxxx", "is not a pickle"),
         # A memo with the index 10^9 would take 16 GB.
         (
             lambda mark: b"\x80\x02Nr" + (10**9).to_bytes(4, "little") + b".",

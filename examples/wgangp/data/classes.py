@@ -167,7 +167,9 @@ def find_label(label: Any, names: Sequence[str], count: int, key: str) -> Option
     if label is None:
         return None
     text = str(label).lower() if isinstance(label, bool) else str(label)
-    require(count > 0, f"{key}={printable(text)}: the generator is not conditional. Leave it out.")
+    require(
+        count > 0, f"{key}={printable(text)}: the generator is not conditional. Leave {key} out."
+    )
     require(
         len(names) in (0, count),
         f"{key}={printable(text)}: the weights name {len(names)} classes, and their network has "

@@ -144,7 +144,7 @@ def _unknown(content: bytes) -> str:
     """Says why a file is none of the pictures that are read."""
     is_heif = content[4:8] == b"ftyp" and content[8:11] in (b"hei", b"hev", b"mif")
     if is_heif and "HEIF" not in _list_formats():
-        return "it is a HEIC picture; `pip install pillow-heif` lets them be read"
+        return "it is a HEIC picture, which needs a package: pip install pillow-heif"
     if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "it is a damaged TIFF, or one of a kind that is not read; save it with 8 bits"
     return f"it is damaged, or none of {', '.join(_list_formats())}"

@@ -133,6 +133,8 @@ def read_pictures(
         else:
             lost = sorted(set(range(len(pictures))) - set(kept))
             problems = [f"{printable(pictures[n].name)} can't be decoded" for n in lost]
+            if lost and not skip:  # They are tried again for the reason, which is not kept.
+                problems = decode_all([pictures[n] for n in lost], size, max_pixels)[2] or problems
         _report(problems, f"{len(problems)} of {len(pictures)} pictures of {shown}", skip)
     require(
         len(images) >= TEST_DIVISOR,

@@ -33,7 +33,7 @@ SYSTEM_NAMES = {
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 # Of pictures that are not read here, so that their absence is a warning
 FOREIGN_SUFFIXES = {
-    *(".jp2", ".j2k", ".jxl", ".tga", ".psd", ".svg", ".eps", ".pdf", ".ico", ".pcx", ".dds"),
+    *(".jp2", ".j2k", ".jxl", ".tga", ".psd", ".pcx", ".dds"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"),  # of cameras
 }
 # Folders of these names on top are parts of one set, if one of them holds training pictures.
@@ -90,7 +90,7 @@ class LeftOut:
 
         Args:
             reason: Why it is left out.
-            example: Its name, or its suffix for `OTHER`.
+            example: Its name, or its suffix for `OTHER` and `FOREIGN`.
         """
         self.counts[reason] += 1
         examples = self.examples[reason]

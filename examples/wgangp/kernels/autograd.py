@@ -168,7 +168,7 @@ class _Passes:
 
 
 class Map(paddle.autograd.PyLayer):
-    """A function with one backward pass; others can be differentiated again (create_graph).
+    """A function with one backward pass, in addition to passes with create_graph.
 
     A subclass defines `compute(ctx, ...)` and `differentiate(ctx, *gradients)` in the place of
     `forward` and `backward`.

@@ -100,7 +100,7 @@ class FeatureFigures:
         has_test = test_images is not None and len(test_images) >= SPLITS
         require(
             has_test or "memorisation" not in chosen,
-            f"memorisation is a comparison with at least {SPLITS} test pictures, and there are "
+            f"memorisation needs at least {SPLITS} test pictures, and there are "
             "fewer: leave memorisation out of EVAL.measures.",
         )
         if has_test:

@@ -14,7 +14,6 @@ import numpy as np
 import paddle
 from omegaconf import OmegaConf
 from paddle import nn
-from paddle.jit.dy2static.program_translator import ProgramTranslator
 from paddle.static import InputSpec
 from ppsci.utils import logger
 
@@ -142,6 +141,8 @@ def require_space(generator: Generator, path: str) -> None:
 @contextlib.contextmanager
 def enabled_to_static() -> Iterator[None]:
     """Enables `to_static`, which a ppsci Solver disables for the whole process."""
+    from paddle.jit.dy2static.program_translator import ProgramTranslator
+
     before = ProgramTranslator.get_instance().enable_to_static
     paddle.jit.enable_to_static(True)
     try:

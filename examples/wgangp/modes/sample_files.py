@@ -53,7 +53,7 @@ def replacing_samples(folder: str, key: str) -> Iterator[str]:
         not others,
         f"{printable(folder)} holds {len(others)} files with names of samples that mode=infer did "
         f"not write, or that were changed since, such as {printable(min(others, default=''))}. "
-        f"They stay as they are: choose another folder with {key}=FOLDER.",
+        f"They are not replaced: choose another folder with {key}=FOLDER.",
     )
     for name in os.listdir(folder):  # A killed process leaves its temporary folder.
         if re.fullmatch(rf"\.samples\.\w{{8}}{re.escape(storage.PARTIAL)}", name):

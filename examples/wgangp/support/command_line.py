@@ -106,7 +106,8 @@ def check(script: str, choices: Mapping[str, Sequence], arguments: Sequence[str]
         folder = folders[key]
     else:
         paths.check_plain("output_dir", str(folder))
-        _check_fixed_folder(folder, key, overrides, is_sweep)
+        if osp.abspath(folder) != osp.abspath(folders[key]):
+            _check_fixed_folder(folder, key, overrides, is_sweep)
         key = "output_dir"
     check_folder(str(folder), resumes, key)
 
@@ -115,7 +116,7 @@ def _check_fixed_folder(
     folder: str, key: str, overrides: Sequence[Override], is_sweep: bool
 ) -> None:
     """Refuses another folder next to an output_dir that is fixed, as in a run's config.yaml."""
-    named = key in {override.key_or_group for override in overrides}
+    named = "${hydra:" not in folder and key in {o.key_or_group for o in overrides}
     swept = [o.key_or_group for o in overrides if o.is_sweep_override()]
     shared = is_sweep and "${" not in folder and "output_dir" not in swept
     require(
@@ -158,7 +159,7 @@ def check_folder(folder: str, resumes: bool, key: str) -> None:
     is_new = "${now:" in folder
     require(
         not (is_new and resumes),
-        f"TRAIN.resume=auto continues in a folder that is named: give {key}=.",
+        f"TRAIN.resume=auto continues in a folder that is named: give {key}=FOLDER.",
     )
     require(
         not (is_new and _has_others()),
@@ -228,12 +229,14 @@ def _check_options(overrides: Sequence[Override], choices: Mapping[str, Sequence
 def _check_sweeps(overrides: Sequence[Override], is_sweep: bool) -> None:
     for override in overrides:
         key, _, text = override.input_line.partition("=")
-        advice = f"A text with a comma needs quotes inside quotes: {paths.quote(key, text)}."
+        advice = ""
         if key == "EVAL.measures":
-            advice = f"A list needs brackets: {key}=[{text}]."
+            advice = f" A list needs brackets: {key}=[{text}]."
+        elif paths.is_path(key):
+            advice = f" A path with a comma needs quotes inside quotes: {paths.quote(key, text)}."
         require(
             is_sweep or not override.is_sweep_override(),
-            f"{override.input_line} names several values: --multirun makes a run of each. {advice}",
+            f"{override.input_line} names several values: --multirun makes a run of each.{advice}",
         )
 
 
@@ -245,8 +248,7 @@ def _check_folder_keys(overrides: Sequence[Override], is_sweep: bool) -> None:
         value, typed = named[key].value(), named[key].input_line.partition("=")[2]
         require(
             isinstance(value, str) or str(value) == typed or named[key].is_sweep_override(),
-            f"{key}={typed} would be read as the number {value}. Put it in quotes: "
-            f"\"{key}='{typed}'\".",
+            f"{key}={typed} would be read as {value}. Put it in quotes: \"{key}='{typed}'\".",
         )
     if is_sweep:
         used, other = other, used
@@ -342,10 +344,14 @@ def _explain(error: Exception, script: str, overrides: Sequence[Override]) -> st
             path = osp.expanduser(value)
             return f"{error.override}: the shell left ~ as it is. Give {key}={path}."
         key, value = key.strip(), value.strip()
-        if not value or value.startswith("=") or re.search(r"\s", key):
+        is_key = re.fullmatch(r"[+~]*[\w./-]+(@[\w.]+)?", key, re.ASCII) and key[-1] != "."
+        if not value or value.startswith("=") or not is_key:
             return f"{error.override} is not a setting: write KEY=VALUE, such as mode=eval."
         if f"{key}={value}" != str(error.override):
-            return f"{error.override} can't be read: write {key}={value}, without spaces around =."
+            return (
+                f"{error.override} can't be read: write {paths.quote(key, value)}, without spaces "
+                "around =."
+            )
         return (
             f"{error.override} can't be read ({text}). A text with special characters needs "
             f"quotes inside quotes: {paths.quote(key, value)}."

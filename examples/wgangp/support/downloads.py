@@ -70,7 +70,7 @@ def fetch(
     if not osp.isdir(osp.dirname(path)) and not in_cache:
         raise UserError(
             f"{setting}={printable(path)}: neither this file nor its folder exists. Is this a "
-            f"typo? In a folder that exists, the file is downloaded from {addresses[0]}. {ways}"
+            f"typo? If the folder exists, {addresses[0]} is downloaded into it. {ways}"
         )
     reasons = []
     for address in addresses:

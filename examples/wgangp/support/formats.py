@@ -20,8 +20,14 @@ EXAMPLES = 5  # members that a message names
 PICTURES = "it holds pictures, and wgangp_image64.py reads those"
 CONVERT = "convert it to one of these"
 UNPACK = "unpack it first"
+EMPTY = "an empty file; download or copy it again"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 ZSTANDARD = b"\x28\xb5\x2f\xfd"
+# What stands in the place of a file: how it begins, what it is, and what to do.
+FOREIGN = (
+    (rb"version https://git-lfs", "a pointer of Git LFS", "`git lfs pull` fetches the file itself"),
+    (rb"(?i)\s*(<!doctype html|<html|<\?xml)", "a web page", "it may be the error of a download"),
+)
 # How files begin, what they are, and what to do.
 STARTS = (
     (rb"\x89HDF\r\n\x1a\n", "an HDF5 file", CONVERT),
@@ -43,8 +49,7 @@ STARTS = (
     (re.escape(ZSTANDARD), "compressed with Zstandard", UNPACK),
     (rb"\x04\x22\x4d\x18", "compressed with LZ4", UNPACK),
     (rb"\x1f\x9d|\x5d\0\0", "compressed with LZW or LZMA", UNPACK),
-    (rb"version https://git-lfs", "a pointer of Git LFS", "`git lfs pull` fetches the file itself"),
-    (rb"(?i)\s*(<!doctype html|<html|<\?xml)", "a web page", "it may be the error of a download"),
+    *FOREIGN,
     (rb"\s*[\[{]", "a JSON file", CONVERT),
     (rb"\x80[\x02-\x05]", "a pickle", CONVERT),
 )
@@ -70,13 +75,21 @@ def is_pickle(start: bytes) -> bool:
     return start[:1] == b"\x80" or (start[:1] == b"(" and start[:4] != ZSTANDARD)
 
 
+def find_foreign(start: bytes) -> str:
+    """Says what stands in the place of a file, and what to do; "" if it may be the file itself."""
+    if not start:
+        return EMPTY
+    found = (f"{name}; {advice}" for pattern, name, advice in FOREIGN if re.match(pattern, start))
+    return next(found, "")
+
+
 def describe(path: str) -> str:
     """Says what a file or folder is, and what to do: "a Parquet table; convert it to ..."."""
     if osp.isdir(path):
         return _describe_members("a folder", _list_folder(path))
     start = read_start(path)
     if not start:
-        return "an empty file; download or copy it again"
+        return EMPTY
     if tar_files.is_head(start[: tar_files.BLOCK]):
         return _describe_members("a tar", _list_tar(path))
     if start.startswith((b"PK\3\4", b"PK\5\6")):

@@ -34,6 +34,7 @@ from support.errors import require
 from support.processor import PROCESSOR_VARIABLES
 from support.storage import check_writable
 
+TESTED = {"paddle": "3.2", "ppsci": "1.4"}  # versions, as far as they matter
 # What ppsci logs about itself for each network and measure; a terminal does not get it.
 REPEATED = ("Auto collation is disabled", "Set to_static=False")
 # What a mode returns: figures by name, for the table of a sweep.
@@ -81,6 +82,7 @@ def _run(
         os.chdir(HydraConfig.get().runtime.cwd)
     settings.check_settings(cfg, script, choices)
     paths.replace_file_urls(cfg)
+    sweeps.note_folder(cfg.output_dir)
     key = sweeps.folder_key()
     check_writable(cfg.output_dir, f"Choose another output folder with {key}=FOLDER.")
     with contextlib.ExitStack() as stack:
@@ -120,19 +122,32 @@ def _lock(cfg: DictConfig, key: str, stack: contextlib.ExitStack) -> bool:
     """
     if int(os.environ.get("PADDLE_TRAINER_ID", 0)) > 0:
         return True
+    path = osp.join(cfg.output_dir, f".{cfg.mode}.lock")
     try:
-        stack.enter_context(FileLock(osp.join(cfg.output_dir, f".{cfg.mode}.lock"), timeout=0))
-    except Timeout:
+        stack.enter_context(FileLock(path, timeout=0))
+    except (Timeout, NotImplementedError, OSError) as error:
+        if not _has_locks(path):
+            return False
+        if not isinstance(error, Timeout):
+            raise
         raise UserError(
             f"another process (mode={cfg.mode}) writes into {printable(cfg.output_dir)}. Wait for "
             f"its end, or choose another folder with {key}=FOLDER."
         ) from None
-    except NotImplementedError:  # FileLock says so of a system call that is not there.
-        return False
+    return True
+
+
+def _has_locks(path: str) -> bool:
+    """Whether the drive of a file has locks; FileLock's releases differ in what they raise."""
+    try:
+        import fcntl
+
+        with open(path, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, BlockingIOError):
+        return True
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
-            raise
-        return False
+        return error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
     return True
 
 
@@ -145,7 +160,8 @@ def _initialise(cfg: DictConfig) -> None:
     from ppsci.utils import logger
     from ppsci.utils.callbacks import InitCallback
 
-    processes.connect_once()
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) > 1:
+        processes.connect_once()
     if cfg.device == "cpu":  # A GPU build would choose NCCL, which can't send tensors of a CPU.
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
     _require_gpu(cfg.device)
@@ -156,7 +172,8 @@ def _initialise(cfg: DictConfig) -> None:
         if cfg.device in (None, "cpu") or getattr(error, "errno", None) is not None:
             raise
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise UserError(refuse_device(cfg.device, reason)) from None
+        raise UserError(_describe_device(cfg.device, reason)) from None
+    _warn_of_versions()
     for handler in logging.getLogger("ppsci").handlers:
         if handler.stream.isatty():
             handler.addFilter(lambda line: not line.getMessage().startswith(REPEATED))
@@ -164,15 +181,29 @@ def _initialise(cfg: DictConfig) -> None:
     logger.info(f"Processor settings: {', '.join(variables)}")
 
 
+def _warn_of_versions() -> None:
+    """Warns if Paddle or ppsci, which may be a clone, have another version than the tests'."""
+    import paddle
+    import ppsci
+
+    for package, tested in TESTED.items():
+        found = {"paddle": paddle, "ppsci": ppsci}[package].__version__
+        if not f"{found}.".startswith(f"{tested}."):
+            logging.getLogger("ppsci").warning(
+                f"This suite was tested with {package} {tested}, and {found} is installed: if "
+                "something fails, install the versions of requirements.txt."
+            )
+
+
 def _require_gpu(device: Optional[str]) -> None:
     """Refuses device=gpu where none can be seen: Paddle's GPU build would end the process."""
     import paddle
 
     if device == "gpu" and paddle.is_compiled_with_cuda():
-        require(paddle.device.cuda.device_count() > 0, refuse_device(device, "no GPU was found"))
+        require(paddle.device.cuda.device_count() > 0, _describe_device(device, "no GPU was found"))
 
 
-def refuse_device(device: str, reason: str) -> str:
+def _describe_device(device: str, reason: str) -> str:
     """The message for a device that can't be used."""
     return (
         f"device={device} can't be used here ({printable(reason)}). Leave the setting out "

@@ -114,6 +114,12 @@ RENAMED: Dict[str, str] = {
     "TRAIN.generator_class_weight": "LOSS.generator_class_weight",
     "EVAL.batch_norm": "MODEL.gen_net.batch_norm_statistics",
 }
+# Settings of PaddleScience's other examples, and what does the same here.
+PPSCI_KEYS: Dict[str, str] = {
+    "TRAIN.checkpoint_path": "TRAIN.resume",
+    "TRAIN.pretrained_model_path": "TRAIN.pretrained_gen_model_path",
+    "EVAL.pretrained_model_path": "EVAL.pretrained_gen_model_path",
+}
 # What a setting was before it had a key, by a key that earlier versions have in its place.
 FORMER_VALUES: Dict[str, Tuple[str, Any]] = {
     "MODEL.use_label": ("MODEL.gen_net.noise_dim", False),
@@ -313,6 +319,8 @@ def describe_unknown(key: str, known: Mapping[str, Any]) -> str:
     """
     if RENAMED.get(key) in known:
         return f"{key} has a new name: {RENAMED[key]}."
+    if key in PPSCI_KEYS:
+        return f"{key} of other examples of PaddleScience is {PPSCI_KEYS[key]} here."
     groups = _list_groups(known)
     if key in groups:
         return f"{key} is a group of settings. Set one of {_list_names(key, known)}."

@@ -55,6 +55,7 @@ class Job:
 
 
 _jobs: List[Job] = []  # of this process's sweep
+_fixed_folders: List[str] = []  # that of the job that runs, if it is not Hydra's
 _signals: List[int] = []  # those that came when a job was about to finish
 
 
@@ -67,9 +68,16 @@ def folder_key() -> str:
     """The setting that names the output folder."""
     if is_sweep():
         return "hydra.sweep.dir"
-    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    is_fixed = any(text.startswith("output_dir=") for text in given)
-    return "output_dir" if is_fixed else "hydra.run.dir"
+    return "output_dir" if _fixed_folders else "hydra.run.dir"
+
+
+def note_folder(output_dir: str) -> None:
+    """Remembers whether the output folder of a job is Hydra's, for `folder_key`."""
+    _fixed_folders.clear()
+    if HydraConfig.initialized():
+        hydras = HydraConfig.get().runtime.output_dir
+        if osp.abspath(output_dir) != osp.abspath(hydras):
+            _fixed_folders.append(output_dir)
 
 
 def name_folder(output_dir: str) -> str:

@@ -27,6 +27,7 @@ from support import weight_notes
 from support.errors import UserError
 from support.errors import list_some
 from support.errors import printable
+from support.errors import require
 from support.npz import DIGEST_BYTES
 from support.npz import PARTS
 from support.npz import read_npz
@@ -211,8 +212,8 @@ def _read_pdparams(path: str, where: str) -> Tuple[Dict[str, Any], Optional[Note
         if hashlib.sha256(body).hexdigest().encode() != checksum:
             raise UserError(f"{where} is damaged: its checksum does not match its content.")
         content, notes = weight_notes.split(body, where)
-    if not formats.is_pickle(content[:4]):
-        raise UserError(f"{where} does not hold weights: it is {formats.describe(path)}.")
+    foreign = formats.find_foreign(content[: formats.START])
+    require(not foreign, f"{where} does not hold weights: it is {foreign}.")
     state = unpickle(content, where)
     if not isinstance(state, dict):
         raise UserError(

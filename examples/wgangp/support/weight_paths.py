@@ -13,8 +13,6 @@ from typing import List
 from typing import Optional
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from ppsci.utils import logger
 
 from support import storage
@@ -106,11 +104,10 @@ def is_outdated(path: str, folder: str) -> bool:
     try:
         with open(records, encoding="utf-8") as file:
             step = json.loads(file.read().splitlines()[-1])["step"]
-        train = OmegaConf.load(osp.join(folder, "config.yaml")).TRAIN
-        is_complete = step >= train.epochs * train.iters_per_epoch
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return True
-    except (yaml.YAMLError, OmegaConfBaseException):
+        with open(osp.join(folder, "config.yaml"), encoding="utf-8") as file:
+            train = yaml.safe_load(file)["TRAIN"]
+        is_complete = step >= train["epochs"] * train["iters_per_epoch"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
         return True
     newest = list_newest_first(osp.join(folder, CHECKPOINTS))
     return not is_complete or (bool(newest) and iteration_of(newest[0]) == step)

@@ -55,6 +55,7 @@ def train(run: Run, evaluator: Optional[Evaluator], draw: Callable[[str], None])
     run.seek()
     with writing(run), stop_signals() as signals, records.ProgressLog(run) as progress:
         open_folder(run)
+        logger.info(f"Samples, records and checkpoints go to {printable(settings.output_dir)}.")
         checkpoints.keep_start(run)
         if run.iteration == 0:
             records.draw_samples(run, draw)

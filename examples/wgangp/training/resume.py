@@ -70,16 +70,16 @@ def find(settings: RunSettings) -> Optional[Checkpoint]:
     if osp.isdir(path):
         checkpoint = newest(path)
         if checkpoint is None:
-            require(
-                resume == "auto" and not osp.exists(last_file(path)),
-                f"{printable(path)} holds no checkpoint to resume from. Name another, or start a "
-                "new training in another folder.",
-            )
             unread = checkpoints.list_newest_first(checkpoints.checkpoint_folder(path))
             require(
                 not unread,
                 f"{printable(path)} holds checkpoints, but none can be read; the warnings above "
                 "say why. Try again, copy them again, or start a new training in another folder.",
+            )
+            require(
+                resume == "auto" and not osp.exists(last_file(path)),
+                f"{printable(path)} holds no checkpoint to resume from. Name another, or start a "
+                "new training in another folder.",
             )
             logger.info(
                 f"{printable(path)} holds no checkpoint: the training starts from the beginning."
@@ -145,7 +145,7 @@ def require_free(output_dir: str) -> None:
     require(
         dist.get_rank() > 0 or not osp.exists(journal_path(output_dir)),
         f"{printable(output_dir)} holds another training already. Continue it with "
-        f"TRAIN.resume=auto, or name a new folder with {sweeps.folder_key()}=.",
+        f"TRAIN.resume=auto, or name a new folder with {sweeps.folder_key()}=FOLDER.",
     )
 
 
@@ -207,7 +207,7 @@ def _machine_changes(checkpoint: Checkpoint) -> List[str]:
     return [
         f"{name} was {printable(kept[name])} and is {value}"
         for name, value in checkpoints.describe_machine().items()
-        if name in kept and kept[name] != value  # Earlier versions kept fewer facts.
+        if kept.get(name) and kept[name] != value  # Earlier versions kept fewer facts.
     ]
 
 
