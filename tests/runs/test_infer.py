@@ -166,7 +166,7 @@ def test_samples_replace_those_of_an_earlier_inference_and_no_other_files(cifar1
     # One that was changed, and one that another program wrote
     for name in ("2.png", "7.png"):
         (tmp_path / "pictures" / name).write_bytes(b"a user's own")
-        with pytest.raises(UserError, match=f"holds 1 files .*such as pictures/{name}. They stay"):
+        with pytest.raises(UserError, match=f"holds 1 files .*such as pictures/{name}. They are"):
             infer(cifar10("INFER.num_samples=1 INFER.batch_size=1"))
         assert {"pictures/0.png", "pictures/1.png", f"pictures/{name}"} <= list_files(tmp_path)
         (tmp_path / "pictures" / name).unlink()

@@ -51,8 +51,8 @@ def replacing_samples(folder: str, key: str) -> Iterator[str]:
     ]
     require(
         not others,
-        f"{printable(folder)} holds {len(others)} files with names of samples that mode=infer did "
-        f"not write, or that were changed since, such as {printable(min(others, default=''))}. "
+        f"{printable(folder)} holds {len(others)} files named like samples that mode=infer did "
+        f"not write, or that were changed later, such as {printable(min(others, default=''))}. "
         f"They are not replaced: choose another folder with {key}=FOLDER.",
     )
     for name in os.listdir(folder):  # A killed process leaves its temporary folder.
