@@ -48,7 +48,7 @@ def make_points_measure(
         seed: The run's seed; it sets noise and real points.
         batch_size: Points in a batch.
         truncation: Share of the generated points to leave out, those where the generator is
-            steepest; that share more are generated.
+            steepest. More points are generated, so that `count` are left.
 
     Raises:
         UserError: If there are more than `MAX_SAMPLES` points.

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import copy
 import itertools
-import os
 import re
 from os import path as osp
 from typing import Iterator
@@ -39,6 +38,7 @@ from omegaconf.errors import ConfigKeyError
 from omegaconf.errors import OmegaConfBaseException
 
 from support import paths
+from support import processes
 from support.errors import UserError
 from support.errors import require
 from support.settings import CHOICES
@@ -130,14 +130,9 @@ def _check_fixed_folder(
 
 def _check_processes(mode: str) -> None:
     require(
-        not _has_others() or mode in ("train", "eval"),
+        not processes.has_others() or mode in ("train", "eval"),
         f"mode={mode} runs in one process: start it with python alone, without a launcher.",
     )
-
-
-def _has_others() -> bool:
-    """Whether Paddle's launcher has started several processes."""
-    return int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) > 1
 
 
 def only_prints(arguments: Sequence[str]) -> bool:
@@ -162,7 +157,7 @@ def check_folder(folder: str, resumes: bool, key: str) -> None:
         f"TRAIN.resume=auto continues in a folder that is named: give {key}=FOLDER.",
     )
     require(
-        not (is_new and _has_others()),
+        not (is_new and processes.has_others()),
         f"several processes need one folder for all: name it with {key}=FOLDER.",
     )
     known, reference, _ = folder.partition("${")

@@ -160,7 +160,7 @@ def _initialise(cfg: DictConfig) -> None:
     from ppsci.utils import logger
     from ppsci.utils.callbacks import InitCallback
 
-    if int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) > 1:
+    if processes.has_others():
         processes.connect_once()
     if cfg.device == "cpu":  # A GPU build would choose NCCL, which can't send tensors of a CPU.
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes on CPUs, as Paddle's launcher starts them."""
+"""Several processes, as Paddle's launcher starts them, and their connection on CPUs."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+
+def has_others() -> bool:
+    """Whether Paddle's launcher has started several processes."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) > 1
 
 
 def connect_once() -> None:
