@@ -187,8 +187,8 @@ def make_array_targets():
     idx, npz_parts = {}, {}
     for name, images in digits.items():
         for axis, kind, array in (("x", "images", images), ("y", "labels", images[:, 0, 0] % 10)):
-            head = struct.pack(f">4B{array.ndim}L", 0, 0, 8, array.ndim, *array.shape)
-            idx[f"{name}-{kind}-idx{array.ndim}-ubyte"] = head + array.tobytes()
+            header = struct.pack(f">4B{array.ndim}L", 0, 0, 8, array.ndim, *array.shape)
+            idx[f"{name}-{kind}-idx{array.ndim}-ubyte"] = header + array.tobytes()
             buffer = io.BytesIO()
             np.save(buffer, array)
             npz_parts[f"{axis}_{name}.npy"] = buffer.getvalue()
@@ -583,19 +583,21 @@ def unbounded_arrays(target, rng):
 
 @functools.cache
 def crafted_npy():
-    """Arrays in .npy format with heads that declare what no array may be."""
-    heads = [f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape!r}, }}" for shape in WIDE]
-    heads += [
+    """Arrays in .npy format with headers that declare what no array may be."""
+    headers = [
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape!r}, }}" for shape in WIDE
+    ]
+    headers += [
         f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
         for descr, shape in (
             *(("<f4", shape) for shape in HUGE),
             *((code, (1,)) for code in ("O", "|S99999999", "V4", [("a", "O")], "f4,f4", "<M8[s]")),
         )
     ]
-    heads += ["(" * 9000, "-" * 9000 + "1", "{" + "'a': 1, " * 1000 + "}", "[" * 90 + "]" * 90]
+    headers += ["(" * 9000, "-" * 9000 + "1", "{" + "'a': 1, " * 1000 + "}", "[" * 90 + "]" * 90]
     contents = []
-    for head in heads:
-        text = head.encode()[:60000] + b"\n"
+    for header in headers:
+        text = header.encode()[:60000] + b"\n"
         contents.append(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(4))
     return contents
 
@@ -604,54 +606,54 @@ def crafted_npy():
 
 
 def pack_gzip(name=b"", content=b""):
-    """A gzip file whose head names a file."""
-    head = b"\x1f\x8b\x08" + (b"\x08" if name else b"\0") + bytes(4) + b"\0\x03"
+    """A gzip file whose header names a file."""
+    header = b"\x1f\x8b\x08" + (b"\x08" if name else b"\0") + bytes(4) + b"\0\x03"
     pack = zlib.compressobj(wbits=-15)
     body = pack.compress(content) + pack.flush()
     tail = struct.pack("<II", zlib.crc32(content), len(content))
-    return head + (name + b"\0" if name else b"") + body + tail
+    return header + (name + b"\0" if name else b"") + body + tail
 
 
-def tar_head(name, size, kind=b"0"):
-    """The head of a tar's member, whatever its size and kind."""
-    head = bytearray(512)
-    head[: len(name)] = name
-    head[124:136] = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
-    head[156:157] = kind
-    head[257:263] = b"ustar\0"
-    head[148:156] = b" " * 8
-    head[148:156] = b"%06o\0 " % sum(head)
-    return bytes(head)
+def tar_header(name, size, kind=b"0"):
+    """The header of a tar's member, whatever its size and kind."""
+    header = bytearray(512)
+    header[: len(name)] = name
+    header[124:136] = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    header[156:157] = kind
+    header[257:263] = b"ustar\0"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
 
 
 @functools.cache
 def crafted_tars():
-    """Tars with heads that take memory or time, or hide members."""
+    """Tars with headers that take memory or time, or hide members."""
     batch = b"cifar-10-batches-py/data_batch_1"
     digits = b"1" * (1 << 20)
-    pax = tar_head(b"x", len(digits), b"x") + digits
-    chain = (tar_head(b"x", 12, b"x") + b"12 path=abc\n".ljust(512, b"\0")) * 5000
-    longer = (tar_head(b"x", 512, b"L") + b"n".ljust(512, b"\0")) * 5000
+    pax = tar_header(b"x", len(digits), b"x") + digits
+    chain = (tar_header(b"x", 12, b"x") + b"12 path=abc\n".ljust(512, b"\0")) * 5000
+    longer = (tar_header(b"x", 512, b"L") + b"n".ljust(512, b"\0")) * 5000
     sparse = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n34 GNU.sparse.realsize=9999999999\n"
     tars = [
-        pax + tar_head(batch, 0),
-        chain + tar_head(batch, 0),
-        longer + tar_head(batch, 0),
-        tar_head(b"x", 8**10, b"L"),
-        tar_head(b"x", len(sparse), b"x") + sparse.ljust(512, b"\0") + tar_head(batch, 0),
-        tar_head(batch, 2**33, b"S") + bytes(512),
-        *(tar_head(batch, size) for size in (2**33, SMALL + 1, 2**62, 2**80)),
-        tar_head(batch, 0, b"2") + tar_head(batch, 0, b"1"),
-        (tar_head(batch, 512) + bytes(512)) * 2,
-        b"".join(tar_head(b"data_batch_%d" % n, 2**22) + bytes(2**22) for n in range(4, 12)),
-        tar_head(b"a", 0) * 20000,
+        pax + tar_header(batch, 0),
+        chain + tar_header(batch, 0),
+        longer + tar_header(batch, 0),
+        tar_header(b"x", 8**10, b"L"),
+        tar_header(b"x", len(sparse), b"x") + sparse.ljust(512, b"\0") + tar_header(batch, 0),
+        tar_header(batch, 2**33, b"S") + bytes(512),
+        *(tar_header(batch, size) for size in (2**33, SMALL + 1, 2**62, 2**80)),
+        tar_header(batch, 0, b"2") + tar_header(batch, 0, b"1"),
+        (tar_header(batch, 512) + bytes(512)) * 2,
+        b"".join(tar_header(b"data_batch_%d" % n, 2**22) + bytes(2**22) for n in range(4, 12)),
+        tar_header(b"a", 0) * 20000,
     ]
     return [*(gzip.compress(tar + bytes(1024), 1) for tar in tars), *(tar for tar in tars[:8])]
 
 
 @functools.cache
 def crafted_zips():
-    """Zips whose members overlap, repeat, disagree with their heads, or are very many."""
+    """Zips whose members overlap, repeat, disagree with their headers, or are very many."""
     once = pack_zip([("x/data.pkl", b"N."), ("x/data/0", bytes(100)), ("contents.npy", b"{}")])
     place = once.index(b"PK\x01\x02")
     end = once.index(b"PK\x05\x06")
@@ -668,7 +670,7 @@ def crafted_zips():
     first = directory[: directory.index(b"PK\x01\x02", 4)]
     many = [first.replace(b"x/data.pkl", b"x%09d" % number) for number in range(3000)]
     lying = bytearray(files)
-    lying[22:26] = struct.pack("<L", 10**6)  # the size in the head of the first member
+    lying[22:26] = struct.pack("<L", 10**6)  # the size in the header of the first member
     far = bytearray(directory)
     far[42:46] = struct.pack("<L", 10**6)
     zips = [
@@ -694,8 +696,8 @@ def huge_files():
         with archive.open("x/data/0", "w") as member:
             for _ in range(LARGE >> 20):
                 member.write(bytes(1 << 20))
-    head = gzip.compress(tar_head(b"cifar-10-batches-py/data_batch_1", LARGE))
-    contents = [zeros, small + zeros, zipped.getvalue(), head + zeros]
+    header = gzip.compress(tar_header(b"cifar-10-batches-py/data_batch_1", LARGE))
+    contents = [zeros, small + zeros, zipped.getvalue(), header + zeros]
     contents += [pack_gzip(b"n" * (1 << 22)), pack_gzip() * 200000]
     for rows in (2**31, 2**62):
         array, form = io.BytesIO(), {"descr": "<f4", "fortran_order": False, "shape": (rows, 4)}
@@ -788,8 +790,8 @@ def make_png(width, height):
     """A black picture of one bit a pixel; in parts, since it may be large."""
     pack, row = zlib.compressobj(1), bytes(1 + min(width // 8 + 1, 10**4))
     data = b"".join(pack.compress(row) for _ in range(min(height, 20000))) + pack.flush()
-    head = struct.pack(">2I5B", width, height, 1, 0, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", data), (b"IEND", b""))
+    header = struct.pack(">2I5B", width, height, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part))
         for kind, part in chunks

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files and archives within limits: sizes, parts, members and their heads."""
+"""Files and archives within limits: sizes, parts, members and their headers."""
 
 import gzip
 import io
@@ -98,7 +98,7 @@ def test_read_tar_reads_what_tarfile_writes(tmp_path, form, mode, name):
     with tarfile.open(path, mode, format=form) as archive:
         for key, content in contents.items():
             info = tarfile.TarInfo(key)
-            info.size, info.mtime = len(content), 1.5  # a time that only pax heads can hold
+            info.size, info.mtime = len(content), 1.5  # a time that only pax headers can hold
             archive.addfile(info, io.BytesIO(content))
         folder = tarfile.TarInfo("folder")
         folder.type = tarfile.DIRTYPE
@@ -108,11 +108,11 @@ def test_read_tar_reads_what_tarfile_writes(tmp_path, form, mode, name):
 
 
 LARGE_TAR = "unpacks to more than"
-# Why crafted tars are refused, in their order; None for long chains of heads, which are read.
+# Why crafted tars are refused, in their order; None for long chains of headers, which are read.
 CRAFTED_TARS = [
-    *("a head has more", None, "a head has more", LARGE_TAR, "is sparse", "is sparse"),
+    *("a header has more", None, "a header has more", LARGE_TAR, "is sparse", "is sparse"),
     *(LARGE_TAR, LARGE_TAR, LARGE_TAR, LARGE_TAR, "is not a file", "data_batch_1 twice"),
-    *(LARGE_TAR, None, "a head has more", "it has no end", "a head has more"),
+    *(LARGE_TAR, None, "a header has more", "it has no end", "a header has more"),
     *(LARGE_TAR, "is sparse", "is sparse", LARGE_TAR, LARGE_TAR),
 ]
 
@@ -134,7 +134,7 @@ def test_read_tar_refuses_crafted_archives(tmp_path, number):
 
 def test_read_tar_finds_damage_without_compression(tmp_path):
     path = tmp_path / "x.tar"
-    one = fuzz_cases.tar_head(b"data_batch_1", 512) + bytes(512)
+    one = fuzz_cases.tar_header(b"data_batch_1", 512) + bytes(512)
     for damaged in (one[:700], one, one + bytes(512) + one, b"x" * 1024, one + b"x" * 512):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="incomplete|is damaged|after its end"):
@@ -145,7 +145,7 @@ def test_read_tar_finds_damage_without_compression(tmp_path):
 
 def test_read_tar_limits_the_number_of_members(tmp_path, monkeypatch):
     monkeypatch.setattr(tar_files, "MAX_MEMBERS", 10)
-    (tmp_path / "x.tar").write_bytes(fuzz_cases.tar_head(b"a", 0) * 11 + bytes(1024))
+    (tmp_path / "x.tar").write_bytes(fuzz_cases.tar_header(b"a", 0) * 11 + bytes(1024))
     with pytest.raises(UserError, match="it has more than 10 members"):
         archives.read_tar(str(tmp_path / "x.tar"), ("data_batch_",))
 
@@ -160,7 +160,7 @@ def read_zip(content):
         (0, "contains x/data.pkl twice"),
         (1, "overlaps with another member"),
         (2, "more than 100000 members"),
-        (3, "the two heads of x/data.pkl disagree"),
+        (3, "the two headers of x/data.pkl disagree"),
         (4, "is damaged"),
     ],
 )
@@ -189,8 +189,8 @@ def test_zips_with_sizes_after_the_content_are_read(is_seekable):
 
 def test_encrypted_zips_are_refused():
     content = bytearray(fuzz_cases.pack_zip([("a", b"abc")]))
-    for head, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        start = content.index(head) + place
+    for header, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.index(header) + place
         content[start : start + 2] = struct.pack("<H", 1)
     with pytest.raises(zipfile.BadZipFile, match="a is encrypted"):
         read_zip(bytes(content))

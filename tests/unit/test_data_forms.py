@@ -230,7 +230,7 @@ def test_of_60000_digits_those_of_the_pickle_are_used(tmp_path, monkeypatch):
 DAMAGED = {
     "short": ({"train-images-idx3-ubyte": idx(DIGITS["train"])[:-1]}, "the size of an array"),
     "long": ({"train-images-idx3-ubyte": idx(DIGITS["train"]) + b"x"}, "the size of an array"),
-    "head": ({"train-images-idx3-ubyte": b"\0\0\x08\x03\0\0"}, "ends within its head"),
+    "header": ({"train-images-idx3-ubyte": b"\0\0\x08\x03\0\0"}, "ends within its header"),
     "float": ({"train-images-idx3-ubyte": b"\0\0\x0d\x03" + bytes(99)}, "not unsigned bytes"),
     "web page": ({"train-images-idx3-ubyte": b"<html>404</html>"}, "not an idx file"),
     "swapped": ({"train-images-idx3-ubyte": idx(DIGIT_LABELS["train"])}, "pictures have the shape"),
@@ -327,9 +327,9 @@ def test_parts_of_bzip2_and_xz_are_read_and_limited(tmp_path, monkeypatch):
             with pytest.raises(UserError, match="more than 19 compressed parts"):
                 archives.read_unpacked(str(tmp_path / "x"))
     huge = bytearray(lzma.compress(b"x"))
-    huge[16] = 37  # the size of the dictionary, 1.5 GiB; the head of a block ends in a checksum
-    head = huge[12 : 12 + 4 * huge[12]]
-    huge[12 + len(head) : 16 + len(head)] = struct.pack("<L", zlib.crc32(head))
+    huge[16] = 37  # the size of the dictionary, 1.5 GiB; the header of a block ends in a checksum
+    header = huge[12 : 12 + 4 * huge[12]]
+    huge[12 + len(header) : 16 + len(header)] = struct.pack("<L", zlib.crc32(header))
     (tmp_path / "x").write_bytes(huge)
     with pytest.raises(UserError, match="[Mm]emory usage limit"):
         archives.read_unpacked(str(tmp_path / "x"))

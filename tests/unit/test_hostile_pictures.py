@@ -96,8 +96,8 @@ def make_pictures(kind="BMP", count=12):
 
 def png(width, height, *chunks, pixels=b""):
     """A PNG file of 8 bits of grey with some chunks before its pixels."""
-    head = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
-    parts = ((b"IHDR", head), *chunks, (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
+    header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in parts
@@ -357,8 +357,8 @@ def tiff_of_strips(count):
     entries = [struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags]
     place = 8 + 2 + 12 * (len(tags) + 1) + 4
     entries.insert(5, struct.pack("<HHLL", 273, 4, count, place))
-    head = b"II*\0" + struct.pack("<LH", 8, len(entries)) + b"".join(entries) + bytes(4)
-    return head + bytes(4 * count)
+    header = b"II*\0" + struct.pack("<LH", 8, len(entries)) + b"".join(entries) + bytes(4)
+    return header + bytes(4 * count)
 
 
 def segment(data):
@@ -511,38 +511,38 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     assert "0.png is encrypted" in refusal(path, skip=True)
 
 
-def tar_head(name, kind, size):
+def tar_header(name, kind, size):
     member = tarfile.TarInfo(name)
     member.type, member.size = kind, size
     return member.tobuf(tarfile.GNU_FORMAT)
 
 
 DIGITS = b"1" * 20_000
-HEAD, TOO_MUCH = "a member's head is damaged", "it unpacks to more than"
-TOO_LONG = "a head has more than 65536 bytes"
-HEADS = {
-    "a negative size": (tar_head("x.png", tarfile.REGTYPE, -512), HEAD),
-    "a negative size of a text": (tar_head("x", tarfile.XHDTYPE, -512), HEAD),
-    "a long name of 1 GB": (tar_head("x", tarfile.GNUTYPE_LONGNAME, 1 << 30), TOO_LONG),
-    "a text of 1 GB": (tar_head("x", tarfile.XHDTYPE, 1 << 30), TOO_LONG),
+HEADER, TOO_MUCH = "a member's header is damaged", "it unpacks to more than"
+TOO_LONG = "a header has more than 65536 bytes"
+HEADERS = {
+    "a negative size": (tar_header("x.png", tarfile.REGTYPE, -512), HEADER),
+    "a negative size of a text": (tar_header("x", tarfile.XHDTYPE, -512), HEADER),
+    "a long name of 1 GB": (tar_header("x", tarfile.GNUTYPE_LONGNAME, 1 << 30), TOO_LONG),
+    "a text of 1 GB": (tar_header("x", tarfile.XHDTYPE, 1 << 30), TOO_LONG),
     "digits": (
-        tar_head("x", tarfile.XHDTYPE, len(DIGITS)) + DIGITS.ljust(20_480, b"\0"),
-        "an extended head is damaged",
+        tar_header("x", tarfile.XHDTYPE, len(DIGITS)) + DIGITS.ljust(20_480, b"\0"),
+        "an extended header is damaged",
     ),
-    "a picture of 2**60 bytes": (tar_head("x.png", tarfile.REGTYPE, 1 << 60), TOO_MUCH),
-    "heads without end": (
-        tar_head("x", tarfile.GNUTYPE_LONGNAME, 1) * 4000,
+    "a picture of 2**60 bytes": (tar_header("x.png", tarfile.REGTYPE, 1 << 60), TOO_MUCH),
+    "headers without end": (
+        tar_header("x", tarfile.GNUTYPE_LONGNAME, 1) * 4000,
         "it has bytes after its end",
     ),
 }
 
 
 @pytest.mark.parametrize("compression", ["", "gz"])
-@pytest.mark.parametrize("how", HEADS)
+@pytest.mark.parametrize("how", HEADERS)
 def test_crafted_heads_of_a_tar_are_refused(how, compression, tmp_path):
     good = write_tar(tmp_path / "good.tar", make_pictures(), "w:").read_bytes()
-    head, reason = HEADS[how]
-    content = head + bytes(512) + good
+    header, reason = HEADERS[how]
+    content = header + bytes(512) + good
     path = tmp_path / "x.tar"
     path.write_bytes(content if not compression else zlib.compress(content, wbits=31))
     assert f"{path} can't be read ({reason}" in refusal(path, skip=True)

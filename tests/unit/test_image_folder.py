@@ -347,14 +347,14 @@ def test_an_archive_with_a_hole_is_refused(suffix, place, folder, tmp_path):
 
 
 def test_a_tar_does_not_end_at_a_damaged_head(folder, tmp_path):
-    """Python's tarfile takes a damaged head for the end, without an error."""
+    """Python's tarfile takes a damaged header for the end, without an error."""
     path = pack(folder, tmp_path / "x.tar")
     with tarfile.open(path) as archive:
         start = archive.getmembers()[-3].offset
     content = bytearray(path.read_bytes())
     content[start : start + 100] = b"x" * 100
     path.write_bytes(content)
-    assert "a member's head is damaged" in refusal(path, skip=True)
+    assert "a member's header is damaged" in refusal(path, skip=True)
 
 
 def test_a_zip_of_a_later_version_is_refused(folder, tmp_path):
@@ -467,7 +467,7 @@ SPOILT = {
     "empty": lambda content: b"",
     "text": lambda content: b"nonsense" * 50,
     "a zip": lambda content: b"PK\x03\x04" + content[4:],
-    "no end of its head": lambda content: content.replace(b"}", b" ", 1),
+    "no end of its header": lambda content: content.replace(b"}", b" ", 1),
     "far too large": lambda content: content.replace(
         b"(24, 3, 64, 64), }", b"(1" + b"0" * 11 + b",), }"
     ),

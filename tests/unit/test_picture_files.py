@@ -430,10 +430,10 @@ def test_members_of_other_kinds_are_passed_over(kind, tmp_path):
     path = write_tar(
         tmp_path / "x.tar", [("a/2.png", b"x" * 600, FILE), ("a/1.png", CONTENT, FILE)]
     )
-    head, rest = bytearray(path.read_bytes()[:512]), path.read_bytes()[512:]
-    head[156:157], head[148:156] = kind, b" " * 8
-    head[148:156] = b"%06o\0 " % sum(head)
-    path.write_bytes(bytes(head) + rest)
+    header, rest = bytearray(path.read_bytes()[:512]), path.read_bytes()[512:]
+    header[156:157], header[148:156] = kind, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(bytes(header) + rest)
     assert collect(path) == {"a/1.png": "a"}
 
 

@@ -82,11 +82,11 @@ def read_arrays(
 def parse_idx(content: bytes) -> np.ndarray:
     """Reads an array of unsigned bytes in the format of MNIST's files.
 
-    Its head is two zeros, the code of the type, the number of dimensions, and a size of 32 bits
+    Its header is two zeros, the code of the type, the number of dimensions, and a size of 32 bits
     for each.
 
     Raises:
-        ValueError: If it holds something else, or more or fewer bytes than its head says.
+        ValueError: If it holds something else, or more or fewer bytes than its header says.
     """
     if len(content) < 4 or content[:2] != b"\0\0":
         raise ValueError("it is not an idx file")
@@ -95,7 +95,7 @@ def parse_idx(content: bytes) -> np.ndarray:
         raise ValueError(f"it holds numbers of the kind {kind}, and not unsigned bytes")
     start = 4 + 4 * rank
     if len(content) < start:
-        raise ValueError("it ends within its head")
+        raise ValueError("it ends within its header")
     shape = np.frombuffer(content[4:start], ">u4").tolist()
     numbers = np.frombuffer(content, "uint8", offset=start)
     return numbers.reshape(check_shape(shape, numbers.size))

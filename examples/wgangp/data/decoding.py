@@ -87,7 +87,7 @@ def _too_large(pixels: int, max_pixels: int) -> str:
 
 
 def _open(content: bytes, max_pixels: int) -> Image.Image:
-    """Opens a picture and checks what its head says; pixels are decoded later.
+    """Opens a picture and checks what its header says; pixels are decoded later.
 
     Raises:
         ValueError: If it has another format than `FORMATS`, or exceeds a limit.

@@ -301,17 +301,17 @@ def _open_archive(path: str, stack: contextlib.ExitStack, budget: _Budget) -> _M
         Exception: One of `ARCHIVE_ERRORS` if the archive is damaged, or of another format.
     """
     file = stack.enter_context(open(path, "rb"))
-    head = file.read(tar_files.BLOCK)
-    if not tar_files.is_head(head) and zipfile.is_zipfile(file):
+    header = file.read(tar_files.BLOCK)
+    if not tar_files.is_header(header) and zipfile.is_zipfile(file):
         return _list_zip(stack.enter_context(zipfile.ZipFile(path)), budget)
-    if head.startswith(b"PK\3\4"):
+    if header.startswith(b"PK\3\4"):
         raise zipfile.BadZipFile("it has no directory at its end: it may be incomplete")
-    opener = next((opener for start, opener in COMPRESSIONS if head.startswith(start)), None)
-    if opener and not tar_files.is_head(head):
+    opener = next((opener for start, opener in COMPRESSIONS if header.startswith(start)), None)
+    if opener and not tar_files.is_header(header):
         file = stack.enter_context(opener(path, "rb"))
         file.seek(0)
-        head = file.read(tar_files.BLOCK)
-    if not tar_files.is_head(head) and head[257:262] != b"ustar":
+        header = file.read(tar_files.BLOCK)
+    if not tar_files.is_header(header) and header[257:262] != b"ustar":
         raise ValueError(f"it is neither a zip nor a tar, but {describe(path)}")
     return _list_tar(file, path, budget)
 
@@ -349,7 +349,7 @@ def _list_tar(file: BinaryIO, path: str, budget: _Budget) -> _Members:
         budget: What the members may have.
 
     Raises:
-        tar_files.TarError: If a member's head is damaged, or the archive has no end.
+        tar_files.TarError: If a member's header is damaged, or the archive has no end.
         ValueError: If it unpacks to too much.
     """
     members, contents, modified = _Members(), _Contents(file), os.stat(path).st_mtime_ns

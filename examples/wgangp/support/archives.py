@@ -40,7 +40,7 @@ UNPACKERS = (
     (b"BZh", bz2.BZ2Decompressor),
     (b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_XZ_MEMORY)),
 )
-LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # the head before a member of a zip archive
+LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # the header before a member of a zip archive
 
 
 def open_regular(path: str) -> BinaryIO:
@@ -97,7 +97,7 @@ def unpack(file: BinaryIO, max_bytes: Optional[int] = None) -> Iterator[bytes]:
     """Reads a file in chunks, and unpacks it if it is compressed with gzip, bzip2 or xz.
 
     Checksums are compared at the end of each compressed part. Python's own modules have no bound
-    on the number of parts, and that for gzip reads the head of a part byte by byte.
+    on the number of parts, and that for gzip reads the header of a part byte by byte.
 
     Args:
         file: The file, at its start.
@@ -109,7 +109,7 @@ def unpack(file: BinaryIO, max_bytes: Optional[int] = None) -> Iterator[bytes]:
     limit = MAX_BYTES if max_bytes is None else max_bytes
     start = file.read(len(UNPACKERS[-1][0]))
     file.seek(0)
-    make = next((make for head, make in UNPACKERS if start.startswith(head)), None)
+    make = next((make for header, make in UNPACKERS if start.startswith(header)), None)
     chunks = iter(lambda: file.read(CHUNK), b"") if make is None else _unpack_parts(file, make)
     total = 0
     for chunk in chunks:
@@ -195,7 +195,7 @@ def read_uncompressed_zip(file: BinaryIO, size: int) -> Dict[str, bytes]:
 
     Raises:
         zipfile.BadZipFile: If a member is compressed or there twice, if members overlap, or if
-            the two heads of a member disagree.
+            the two headers of a member disagree.
     """
     check_directory(file)
     with zipfile.ZipFile(file) as archive:
@@ -213,7 +213,7 @@ def read_uncompressed_zip(file: BinaryIO, size: int) -> Dict[str, bytes]:
 
 
 def check_places(file: BinaryIO, members: Sequence[zipfile.ZipInfo], end: int) -> None:
-    """Refuses members of a zip archive that share a name or bytes, or whose heads disagree.
+    """Refuses members of a zip archive that share a name or bytes, or whose headers disagree.
 
     Args:
         file: The archive, open.
@@ -230,22 +230,22 @@ def check_places(file: BinaryIO, members: Sequence[zipfile.ZipInfo], end: int) -
             raise zipfile.BadZipFile(f"it contains {name} twice")
         names.add(member.filename)
         file.seek(member.header_offset)
-        head = file.read(LOCAL_HEADER.size)
-        if len(head) < LOCAL_HEADER.size or head[:4] != b"PK\x03\x04":
-            raise zipfile.BadZipFile(f"the head of {name} is damaged")
-        fields = LOCAL_HEADER.unpack(head)
+        header = file.read(LOCAL_HEADER.size)
+        if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+            raise zipfile.BadZipFile(f"the header of {name} is damaged")
+        fields = LOCAL_HEADER.unpack(header)
         flags, method, (packed, unpacked, name_size, extra_size) = fields[2], fields[3], fields[7:]
-        start = member.header_offset + len(head) + name_size + extra_size
+        start = member.header_offset + len(header) + name_size + extra_size
         if member.header_offset < last or start + member.compress_size > end:
             raise zipfile.BadZipFile(f"{name} overlaps with another member")
         last = start + member.compress_size
-        # Sizes that follow the content, or are of 64 bits, are not in the head.
+        # Sizes that follow the content, or are of 64 bits, are not in the header.
         sizes = {(member.compress_size, member.file_size), (0xFFFFFFFF, 0xFFFFFFFF)}
         sizes |= {(0, 0)} if flags & 8 else set()
         if flags & 1:
             raise zipfile.BadZipFile(f"{name} is encrypted")
         if method != member.compress_type or (packed, unpacked) not in sizes:
-            raise zipfile.BadZipFile(f"the two heads of {name} disagree")
+            raise zipfile.BadZipFile(f"the two headers of {name} disagree")
 
 
 def check_directory(file: BinaryIO) -> None:

@@ -90,7 +90,7 @@ def describe(path: str) -> str:
     start = read_start(path)
     if not start:
         return EMPTY
-    if tar_files.is_head(start[: tar_files.BLOCK]):
+    if tar_files.is_header(start[: tar_files.BLOCK]):
         return _describe_members("a tar", _list_tar(path))
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         names = _list_zip(path)

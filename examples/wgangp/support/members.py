@@ -53,7 +53,7 @@ def read_members(path: str, prefixes: Sequence[str], max_bytes: Optional[int] = 
             start = formats.read_start(path)
             if formats.is_pickle(start):
                 return [(osp.basename(path), archives.read_unpacked(path, limit))]
-            is_tar = tar_files.is_head(start[: tar_files.BLOCK])
+            is_tar = tar_files.is_header(start[: tar_files.BLOCK])
             found = archives.read_tar(path, prefixes, limit) if is_tar else []
         return _unpack_members(found, path, limit)
     except (*archives.DAMAGE_ERRORS, *zip_files.ERRORS) as error:

@@ -24,7 +24,7 @@ DIGEST_BYTES = 64  # the length of a SHA-256 in hexadecimal
 # A checkpoint holds two networks, each with two moments of its optimiser, and an average: its
 # limit is that of weights, times this factor.
 PARTS = 4
-# The head that NumPy writes before the numbers of an array, and nothing else: NumPy would
+# The header that NumPy writes before the numbers of an array, and nothing else: NumPy would
 # evaluate any literal of Python.
 HEAD = re.compile(
     rb"\{'descr': '([^']{1,16})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,700})\), \}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tar archives, read in one pass with limits (POSIX.1-2001 "pax" and GNU formats).
 
-Python's tarfile reads heads of any size and number, and one of them with a regular expression
+Python's tarfile reads headers of any size and number, and one of them with a regular expression
 whose time grows with the square of that size. This reader knows what archives of data contain.
 """
 
@@ -17,9 +17,9 @@ from typing import Union
 
 from support.errors import printable
 
-BLOCK = 512  # bytes; heads and contents begin at multiples of it
+BLOCK = 512  # bytes; headers and contents begin at multiples of it
 MAX_MEMBERS = 10**5
-MAX_HEAD = 1 << 16  # bytes of an extended head: names and attributes
+MAX_HEADER = 1 << 16  # bytes of an extended header: names and attributes
 MAX_PADDING = 1 << 24  # zeros after the end
 FILE, LONG_NAME, LONG_LINK, PAX, PAX_FOR_ALL = (b"0", b"\0", b"7"), b"L", b"K", b"x", b"g"
 HARD_LINK, LINK, FOLDER, SPARSE = b"1", b"2", b"5", b"S"
@@ -36,7 +36,7 @@ class Member(NamedTuple):
     Attributes:
         name: Its path.
         size: Bytes of its content.
-        kind: The byte in its head that says what it is, such as `LINK`; `FILE[0]` for all files.
+        kind: The byte in its header that says what it is, such as `LINK`; `FILE[0]` for all files.
         target: What a link points to.
     """
 
@@ -118,13 +118,13 @@ def too_much(limit: int) -> str:
     return f"it unpacks to more than {limit} bytes; DATA.max_unpacked=BYTES allows more"
 
 
-def is_head(head: bytes) -> bool:
-    """Whether a block has the checksum of a member's head, or is the end of an archive."""
+def is_header(header: bytes) -> bool:
+    """Whether a block has the checksum of a member's header, or is the end of an archive."""
     try:
-        checksum = _parse_number(head[148:156])
+        checksum = _parse_number(header[148:156])
     except (TarError, IndexError):
         return False
-    return head == bytes(BLOCK) or checksum == sum(head) - sum(head[148:156]) + 8 * ord(" ")
+    return header == bytes(BLOCK) or checksum == sum(header) - sum(header[148:156]) + 8 * ord(" ")
 
 
 def walk(
@@ -137,27 +137,27 @@ def walk(
     Args:
         chunks: The unpacked archive.
         limit: Largest size of a member.
-        max_members: Largest number of members and extended heads; None for `MAX_MEMBERS`.
+        max_members: Largest number of members and extended headers; None for `MAX_MEMBERS`.
 
     Raises:
         TarError: If the archive is damaged, incomplete or too large.
     """
     extended: Dict[str, str] = {}
-    head_bytes = 0
+    header_bytes = 0
     max_members = MAX_MEMBERS if max_members is None else max_members
     for _ in range(max_members):
-        head = chunks.read(BLOCK)
-        if head == bytes(BLOCK):  # the end
+        header = chunks.read(BLOCK)
+        if header == bytes(BLOCK):  # the end
             _require_end(chunks)
             return
-        member = _parse_head(head)
+        member = _parse_header(header)
         kind = member.kind
         if member.size > limit:
             raise TarError(too_much(limit))
         if kind in (LONG_NAME, LONG_LINK, PAX, PAX_FOR_ALL):
-            head_bytes += member.size
-            if head_bytes > MAX_HEAD:
-                raise TarError(f"a head has more than {MAX_HEAD} bytes")
+            header_bytes += member.size
+            if header_bytes > MAX_HEADER:
+                raise TarError(f"a header has more than {MAX_HEADER} bytes")
             text = chunks.read(member.size)
             if kind in (LONG_NAME, LONG_LINK):
                 key = "path" if kind == LONG_NAME else "linkpath"
@@ -165,7 +165,7 @@ def walk(
             elif kind == PAX:
                 extended.update(_parse_pax(text))
         else:
-            member, extended, head_bytes = _extend(member, extended, limit), {}, 0
+            member, extended, header_bytes = _extend(member, extended, limit), {}, 0
             start = chunks.position
             yield member
             chunks.read(start + member.size - chunks.position, keep=False)
@@ -175,20 +175,21 @@ def walk(
     raise TarError(f"it has more than {max_members} members")
 
 
-def _parse_head(head: bytes) -> Member:
-    """Returns the member of a head, once its checksum is verified."""
-    if len(head) < BLOCK:
+def _parse_header(header: bytes) -> Member:
+    """Returns the member of a header, once its checksum is verified."""
+    if len(header) < BLOCK:
         raise TarError("it has no end: it may be incomplete")
-    if not is_head(head):
-        raise TarError("a member's head is damaged")
-    kind, name = head[156:157], _decode(head[:100].split(b"\0")[0])
-    if head[257:263] == b"ustar\0" and head[345]:  # The name is long: its beginning is elsewhere.
-        name = f"{_decode(head[345:500].split(bytes(1))[0])}/{name}"
-    size = 0 if kind in WITHOUT_CONTENT else _parse_number(head[124:136])
+    if not is_header(header):
+        raise TarError("a member's header is damaged")
+    kind, name = header[156:157], _decode(header[:100].split(b"\0")[0])
+    # The beginning of a long name is elsewhere.
+    if header[257:263] == b"ustar\0" and header[345]:
+        name = f"{_decode(header[345:500].split(bytes(1))[0])}/{name}"
+    size = 0 if kind in WITHOUT_CONTENT else _parse_number(header[124:136])
     if kind == SPARSE:
         raise TarError(f"{printable(name)} is sparse: pack it without the option --sparse")
     kind = FILE[0] if kind in FILE else kind
-    return Member(name, size, kind, _decode(head[157:257].split(b"\0")[0]))
+    return Member(name, size, kind, _decode(header[157:257].split(b"\0")[0]))
 
 
 def _parse_number(field: bytes) -> int:
@@ -197,28 +198,28 @@ def _parse_number(field: bytes) -> int:
         return int.from_bytes(field[1:], "big")
     digits = field.split(b"\0")[0].strip()
     if not all(digit in b"01234567" for digit in digits):
-        raise TarError("a member's head is damaged")
+        raise TarError("a member's header is damaged")
     return int(digits or b"0", 8)
 
 
 def _parse_pax(text: bytes) -> Dict[str, str]:
-    """Reads the records "LENGTH KEY=VALUE\\n" of an extended head."""
+    """Reads the records "LENGTH KEY=VALUE\\n" of an extended header."""
     records, place = {}, 0
     while place < len(text):
         length = text[place : place + 10].split(b" ")[0]
         if not length.isdigit() or not int(length):
-            raise TarError("an extended head is damaged")
+            raise TarError("an extended header is damaged")
         record = text[place + len(length) + 1 : place + int(length) - 1]
         key, sign, value = record.partition(b"=")
         if not sign or text[place + int(length) - 1 : place + int(length)] != b"\n":
-            raise TarError("an extended head is damaged")
+            raise TarError("an extended header is damaged")
         records[_decode(key)] = _decode(value)
         place += int(length)
     return records
 
 
 def _extend(member: Member, extended: Dict[str, str], limit: int) -> Member:
-    """Applies the extended heads that come before a member."""
+    """Applies the extended headers that come before a member."""
     if any(key.startswith("GNU.sparse") for key in extended):
         raise TarError(f"{printable(member.name)} is sparse: pack it without the option --sparse")
     size: Optional[str] = extended.get("size")
@@ -227,7 +228,7 @@ def _extend(member: Member, extended: Dict[str, str], limit: int) -> Member:
     if size is None or not member.is_file:
         return member
     if not (size.isascii() and size.isdigit()):
-        raise TarError("an extended head is damaged")
+        raise TarError("an extended header is damaged")
     if len(size) > 20 or int(size) > limit:
         raise TarError(too_much(limit))
     return member._replace(size=int(size))

@@ -143,9 +143,9 @@ def _unpack(member: zipfile.ZipInfo, packed: bytes) -> bytes:
     size = member.file_size
     if member.compress_type == zipfile.ZIP_BZIP2:
         return bz2.BZ2Decompressor().decompress(packed, size + 1)
-    # A zip has its own head for LZMA: a version, and the size of the properties that follow.
+    # A zip has its own header for LZMA: a version, and the size of the properties that follow.
     (length,) = struct.unpack_from("<2xH", packed)
     total = b"\xff" * 8 if member.flag_bits & WITH_END_MARK else struct.pack("<Q", size)
-    head = packed[4 : 4 + length] + total
+    header = packed[4 : 4 + length] + total
     unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, MAX_LZMA_MEMORY)
-    return unpacker.decompress(head + packed[4 + length :], size + 1)
+    return unpacker.decompress(header + packed[4 + length :], size + 1)
