@@ -189,8 +189,8 @@ def test_zips_with_sizes_after_the_content_are_read(is_seekable):
 
 def test_encrypted_zips_are_refused():
     content = bytearray(fuzz_cases.pack_zip([("a", b"abc")]))
-    for header, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        start = content.index(header) + place
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.index(signature) + place
         content[start : start + 2] = struct.pack("<H", 1)
     with pytest.raises(zipfile.BadZipFile, match="a is encrypted"):
         read_zip(bytes(content))

@@ -109,7 +109,7 @@ def unpack(file: BinaryIO, max_bytes: Optional[int] = None) -> Iterator[bytes]:
     limit = MAX_BYTES if max_bytes is None else max_bytes
     start = file.read(len(UNPACKERS[-1][0]))
     file.seek(0)
-    make = next((make for header, make in UNPACKERS if start.startswith(header)), None)
+    make = next((make for magic, make in UNPACKERS if start.startswith(magic)), None)
     chunks = iter(lambda: file.read(CHUNK), b"") if make is None else _unpack_parts(file, make)
     total = 0
     for chunk in chunks:

@@ -26,7 +26,7 @@ DIGEST_BYTES = 64  # the length of a SHA-256 in hexadecimal
 PARTS = 4
 # The header that NumPy writes before the numbers of an array, and nothing else: NumPy would
 # evaluate any literal of Python.
-HEAD = re.compile(
+HEADER = re.compile(
     rb"\{'descr': '([^']{1,16})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,700})\), \}"
     rb" *\n"
 )
@@ -111,7 +111,7 @@ def parse_npy(content: bytes) -> np.ndarray:
     if content[:8] != b"\x93NUMPY\x01\x00":
         raise ValueError("it holds an array in another version of the .npy format than 1.0")
     start = 10 + int.from_bytes(content[8:10], "little")
-    match = HEAD.fullmatch(content[10:start])
+    match = HEADER.fullmatch(content[10:start])
     if not match:
         raise ValueError("it holds an array of something else than plain numbers")
     code, order, sizes = (group.decode("latin1") for group in match.groups())
